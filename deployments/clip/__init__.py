@@ -1,0 +1,1 @@
+"""Reads a picture: one score per label, from CLIP or, until its weights are there, from measured pixels."""

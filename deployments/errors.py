@@ -1,0 +1,120 @@
+"""Every failure the service can name, and the HTTP status of each: the one tree, the one map.
+
+    AnalyzerError                 500 internal_error
+    ├── UnreadablePicture         400 unreadable_image
+    ├── UploadTooLarge            413 upload_too_large
+    ├── TooManyPixels             413 too_many_pixels
+    ├── FormatNotAccepted         415 format_not_accepted
+    ├── InvalidForm               422 invalid_form
+    ├── QueueFull                 429 queue_full            (with Retry-After)
+    ├── ComponentUnavailable      503 component_unavailable
+    │   ├── ClipUnavailable       503 clip_unavailable
+    │   ├── OutOfMemory           503 out_of_memory
+    │   ├── OllamaUnavailable     503 ollama_unavailable
+    │   └── ShuttingDown          503 shutting_down
+    ├── DeadlinePassed            504 deadline_passed
+    └── SettingsError             stops the start; never sent
+
+The tree lives beside the deployments because both of them raise from it and neither may import the HTTP
+application. Every message is one sentence that tells its reader what to do.
+"""
+
+
+class AnalyzerError(Exception):
+    """A failure with a sentence for the caller, a stable `code` and an HTTP status.
+
+    Survives pickling between replicas: what is not in `args` travels in `__dict__`.
+    """
+
+    code = "internal_error"
+    http_status = 500
+
+    def __init__(self, sentence: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
+
+
+class UnreadablePicture(AnalyzerError):
+    """The bytes are no picture, or a broken one."""
+
+    code = "unreadable_image"
+    http_status = 400
+
+
+class UploadTooLarge(AnalyzerError):
+    """The body passes the byte limit."""
+
+    code = "upload_too_large"
+    http_status = 413
+
+
+class TooManyPixels(AnalyzerError):
+    """The picture is small as a file and huge once decoded."""
+
+    code = "too_many_pixels"
+    http_status = 413
+
+
+class FormatNotAccepted(AnalyzerError):
+    """A picture, but not of a format that the service takes."""
+
+    code = "format_not_accepted"
+    http_status = 415
+
+
+class InvalidForm(AnalyzerError):
+    """A form field is missing or ill-typed."""
+
+    code = "invalid_form"
+    http_status = 422
+
+
+class QueueFull(AnalyzerError):
+    """As many requests wait as may wait."""
+
+    code = "queue_full"
+    http_status = 429
+
+
+class ComponentUnavailable(AnalyzerError):
+    """A part is down and no fallback is allowed."""
+
+    code = "component_unavailable"
+    http_status = 503
+
+
+class ClipUnavailable(ComponentUnavailable):
+    """CLIP is required and its weights are not loaded."""
+
+    code = "clip_unavailable"
+
+
+class OutOfMemory(ComponentUnavailable):
+    """The device has no memory left for even one picture."""
+
+    code = "out_of_memory"
+
+
+class OllamaUnavailable(ComponentUnavailable):
+    """Ollama is required and cannot write."""
+
+    code = "ollama_unavailable"
+
+
+class ShuttingDown(ComponentUnavailable):
+    """The replica stops; the request was not started."""
+
+    code = "shutting_down"
+
+
+class DeadlinePassed(AnalyzerError):
+    """A stage took longer than its limit."""
+
+    code = "deadline_passed"
+    http_status = 504
+
+
+class SettingsError(AnalyzerError):
+    """A setting or a label file is wrong; the sentence names it."""
+
+    code = "invalid_settings"

@@ -1,0 +1,101 @@
+"""What travels between the ingress and the two deployments.
+
+Plain frozen dataclasses: they pickle small and fast, and a unit test builds them by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+CATEGORIES = ("style", "mood", "composition", "color_palette", "subjects")
+
+AnalyzerName = Literal["clip", "pixels"]
+PromptSource = Literal["ollama", "template"]
+Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelScore:
+    """A label and its share of its category's softmax, 0 to 1."""
+
+    value: str
+    score: float
+
+
+Analysis = Mapping[str, tuple[LabelScore, ...]]
+"""Category name → its best labels, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Swatch:
+    """A measured colour: `#rrggbb`, and the share of the picture it covers, 0 to 1."""
+
+    hex: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the vision model saw in one picture.
+
+    `input_size_px` is the edge that this model likes to be sent; the ingress shrinks the next picture to it.
+    """
+
+    analysis: Analysis
+    analyzer: AnalyzerName
+    input_size_px: int
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """Everything the prompt is written from."""
+
+    analysis: Analysis
+    palette: tuple[Swatch, ...] = ()
+    user_prompt: str = ""
+    deep_thinking: bool = False
+    language: Language = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptDelta:
+    """The next piece of the prompt."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRestart:
+    """The writer failed midway: the text so far is void, another writer starts over."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptComplete:
+    """The whole prompt, who wrote it, and what would have made it better."""
+
+    prompt: str
+    source: PromptSource
+    warnings: tuple[str, ...] = ()
+
+
+PromptEvent = PromptDelta | PromptRestart | PromptComplete
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    """How a deployment stands now.
+
+    `ready`: its model answers. `fallback`: its substitute answers. `unavailable`: nothing answers.
+    `reason` and `remedy` are sentences, empty when ready; `facts` are for people (device, precision, model, …).
+    """
+
+    state: Literal["ready", "fallback", "unavailable"]
+    active: str
+    reason: str = ""
+    remedy: str = ""
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""The HTTP application, and the composition of the three deployments."""
