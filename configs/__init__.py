@@ -1,1 +1,0 @@
-"""YAML only; a package so that an installed copy carries its configuration."""
