@@ -21,7 +21,7 @@ Logits = NDArray[np.float32]
 class VisionModel(Protocol):
     """Gives each picture one logit per label.
 
-    Called from one worker thread at a time per model; need not be thread-safe.
+    `logits` is called from one thread; `prepare` may run in another meanwhile, so that new labels stall no picture.
     """
 
     @property

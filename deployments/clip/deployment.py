@@ -1,0 +1,71 @@
+"""The CLIP deployment: `PictureReader` behind a Ray Serve handle."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import ray
+
+from deployments.clip.encoder import load_encoder
+from deployments.clip.fetcher import WeightsFetcher
+from deployments.clip.labels import LabelSet
+from deployments.clip.pixels import PixelAnalyser
+from deployments.clip.reader import PictureReader
+from deployments.clip.settings import ClipSettings, ClipUserConfig
+from deployments.clip.vision import Pixels
+from deployments.messages import ComponentStatus, Reading
+
+
+class ClipDeployment:
+    """Reads pictures for every ingress replica; needs a GPU share where there is a GPU.
+
+    Args:
+        settings: the `clip` section of the config's args.
+        labels: used until `user_config` brings another set.
+        required: refuse requests rather than let the pixel analyser stand in.
+    """
+
+    async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._reader = PictureReader(
+            settings,
+            labels,
+            weights=WeightsFetcher(
+                settings.model,
+                retry_first_s=settings.download_retry_first_s,
+                retry_max_s=settings.download_retry_max_s,
+            ),
+            load=functools.partial(load_encoder, settings=settings, threads=assigned_cores()),
+            fallback=None if required else PixelAnalyser(),
+        )
+        await self._reader.start()
+
+    async def read(self, picture: Pixels) -> Reading:
+        """Analyse one picture, batched with whatever others wait."""
+        return await self._reader.read(picture)
+
+    async def input_size_px(self) -> int:
+        """Tell the edge that the active vision model wants pictures at."""
+        return self._reader.input_size_px
+
+    async def status(self) -> ComponentStatus:
+        """Tell which analyser answers now and, if it is not CLIP, why."""
+        return await self._reader.status()
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take new labels and batch size; Serve calls this at the start and at every change of `user_config`."""
+        await self._reader.reconfigure(ClipUserConfig.model_validate(user_config))
+
+    async def check_health(self) -> None:
+        """Raise if the model no longer answers; Serve then replaces the replica."""
+        await self._reader.check()
+
+    async def __del__(self) -> None:
+        await self._reader.close()
+
+
+def assigned_cores() -> int:
+    """Tell how many cores Ray gave this replica; all of the machine's where the config reserves none."""
+    assigned: dict[str, float] = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
+    return int(assigned.get("CPU", 0)) or os.cpu_count() or 1

@@ -1,0 +1,64 @@
+"""The settings of the picture-reading deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
+
+
+class ClipSettings(BaseModel):
+    """What CLIP runs on, where its weights come from, and how much may wait for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(
+        "openai/clip-vit-base-patch32",
+        min_length=1,
+        description="Hub name or local folder of any model of the CLIP family. Environment: CLIP_MODEL_NAME.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto` takes a CUDA GPU where Ray gave the replica one. Environment: DEVICE."
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="`auto`: float16 on CUDA; on CPU bfloat16 where the processor computes it natively, else float32.",
+    )
+    labels_file: Path = Field(
+        DEFAULT_LABELS_FILE,
+        description="The labels, per category. A relative path is taken from where the service was started.",
+    )
+    top_labels: int = Field(3, ge=1, le=50, description="Labels kept per category: the contract's three.")
+    max_waiting: int = Field(
+        64,
+        ge=1,
+        description="Pictures that may wait for the model; one more is refused with 429. At 20 pictures a second "
+        "(two CPU cores) 64 is about three seconds of waiting.",
+    )
+    retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
+    download_retry_first_s: float = Field(
+        5, gt=0, description="Wait after the first failed download, in seconds; doubles with each failure."
+    )
+    download_retry_max_s: float = Field(
+        300, gt=0, description="Longest wait between two tries to download, in seconds."
+    )
+
+
+class ClipUserConfig(BaseModel):
+    """What Serve's `user_config` may change while the replica serves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_batch_size: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Most pictures in one forward pass. Beyond 16 a ViT-B/32 gains little on CPU, and 16 pictures "
+        "of float16 activations stay under 100 MB on a GPU.",
+    )
+    labels: dict[str, Any] | None = Field(
+        None, description="A label set in the form of configs/labels.yaml; without it the label file's."
+    )
