@@ -1,0 +1,35 @@
+"""The Ollama deployment: `PromptWriter` behind a Ray Serve handle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from deployments.messages import ComponentStatus, PromptEvent, PromptRequest
+from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.writer import PromptWriter
+
+
+class OllamaDeployment:
+    """Writes prompts for every ingress replica; a CPU proxy, no model of its own.
+
+    Args:
+        settings: the `ollama` section of the config's args.
+        required: refuse requests rather than let the composer stand in.
+    """
+
+    def __init__(self, settings: OllamaSettings, required: bool) -> None:
+        self._writer = PromptWriter(settings, required=required)
+
+    async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
+        """Write a prompt, piece by piece; the caller's cancellation stops Ollama's generation."""
+        async with aclosing(self._writer.write(request)) as events:
+            async for event in events:
+                yield event
+
+    async def status(self) -> ComponentStatus:
+        """Tell whether Ollama can write now and, if not, what to do."""
+        return await self._writer.status()
+
+    async def __del__(self) -> None:
+        await self._writer.close()

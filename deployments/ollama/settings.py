@@ -1,0 +1,109 @@
+"""What an operator may set about the prompt writer: every limit named, with its unit and its reason."""
+
+from __future__ import annotations
+
+import shlex
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104
+DEFAULT_PORT = 11434
+
+
+class OllamaSettings(BaseModel):
+    """Where Ollama is, how the model samples, and how long and how many may wait."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = Field("http://localhost:11434", min_length=1, description="Address of the Ollama server.")
+    model: str = Field(
+        "mistral:latest", pattern=r"^\S+$", description="Name in `ollama list`; without a tag, `:latest`."
+    )
+    keep_alive: str | int = Field(
+        "5m",
+        description="How long Ollama keeps the model in memory after an answer: `5m`, seconds, 0 unloads it at "
+        "once, -1 keeps it. Loading it again costs seconds to a minute; keeping it costs its memory.",
+    )
+    auto_pull: bool = Field(
+        False, description="Pull an absent model in the background: some gigabytes, so never unasked."
+    )
+
+    temperature_standard: float = Field(0.5, ge=0, le=2, description="Sampling temperature, standard mode.")
+    temperature_deep: float = Field(0.7, ge=0, le=2, description="Sampling temperature, deep mode: freer.")
+    num_predict_standard: int = Field(150, ge=1, description="Longest answer in tokens, standard mode.")
+    num_predict_deep: int = Field(300, ge=1, description="Longest answer in tokens, deep mode.")
+    top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling: share of probability kept.")
+
+    connect_timeout_s: float = Field(
+        2.0, gt=0, description="Seconds to open a connection: a server that is up accepts within milliseconds."
+    )
+    first_token_timeout_s: float = Field(
+        120.0, gt=0, description="Seconds to the first token: a cold model is loaded first, from a slow disk too."
+    )
+    token_gap_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds between two tokens: even a slow CPU writes one a second."
+    )
+    total_timeout_s: float = Field(
+        150.0, gt=0, description="Seconds for a whole prompt, waiting in line included; below Serve's own limit."
+    )
+    status_timeout_s: float = Field(
+        2.0, gt=0, description="Seconds for a health question: it must not hang with the server."
+    )
+    pull_stall_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        description="Seconds a pull may show no progress: checking the digest of 4 GB is silent work.",
+    )
+
+    max_parallel: int = Field(
+        1, ge=1, description="Requests sent to Ollama at a time: match its OLLAMA_NUM_PARALLEL, which is 1."
+    )
+    max_waiting: int = Field(
+        16, ge=0, description="Requests in line for those places; Ollama itself would queue without a bound."
+    )
+    retry_after_s: int = Field(5, ge=1, description="Seconds a turned-away caller is asked to stay away.")
+
+    flush_interval_s: float = Field(
+        0.02, ge=0, description="Seconds that tokens gather before they travel: a hop costs per item."
+    )
+    max_prompt_chars: int = Field(
+        8000, ge=1, description="Longest prompt in characters: stops a server that ignores num_predict."
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address(cls, host: str) -> str:
+        parts = _split(host)
+        if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, host)):
+            raise ValueError(f'"{host}" is not an address such as http://localhost:{DEFAULT_PORT}')
+        if parts.username is not None:
+            raise ValueError("name and password in the address are not used by the ollama client: remove them")
+        _ = parts.port  # raises ValueError when it is no port number
+        return host
+
+    @property
+    def tagged_model(self) -> str:
+        """The model's name as `/api/tags` lists it: always with a tag."""
+        last_part = self.model.rpartition("/")[2]
+        return self.model if ":" in last_part else f"{self.model}:latest"
+
+    @property
+    def pull_command(self) -> str:
+        """The shell command that fetches the model onto the configured server."""
+        parts = _split(self.host)
+        local = parts.hostname in LOCAL_NAMES and (parts.port or DEFAULT_PORT) == DEFAULT_PORT
+        server = "" if local else f"OLLAMA_HOST={shlex.quote(self.host)} "
+        return f"{server}ollama pull {shlex.quote(self.model)}"
+
+    def sampling(self, *, deep: bool) -> dict[str, float | int]:
+        """Give Ollama's `options` for one mode."""
+        return {
+            "temperature": self.temperature_deep if deep else self.temperature_standard,
+            "num_predict": self.num_predict_deep if deep else self.num_predict_standard,
+            "top_p": self.top_p,
+        }
+
+
+def _split(host: str) -> SplitResult:
+    return urlsplit(host if "://" in host else f"http://{host}")

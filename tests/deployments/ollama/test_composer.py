@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.messages import CATEGORIES, LabelScore, PromptRequest, Swatch
+from deployments.ollama.colours import colour_name, named_shares
+from deployments.ollama.composer import compose, shortcomings
+from tests.deployments.ollama.samples import mountains
+
+
+def test_standard_prompt_names_what_is_likely() -> None:
+    assert compose(mountains()) == (
+        "A scene of mountains and landscape in photorealistic style, the mood calm and peaceful. "
+        "Composition: wide angle, depth. Color palette: earth tones; mainly dark brown and blue."
+    )
+
+
+def test_deep_prompt_names_everything() -> None:
+    assert compose(mountains(deep_thinking=True)) == (
+        "A scene of mountains, landscape and forest in photorealistic, modern and vintage style, "
+        "the mood calm, peaceful and epic. Composition: wide angle, depth, minimal. "
+        "Color palette: earth tones, muted; mainly dark brown (40%) and blue (30%). "
+        "Rendered in rich detail, with carefully observed light, texture and depth."
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "start"),
+    [
+        ("a lone wolf", "a lone wolf. A scene of"),
+        ("Make it rain!", "Make it rain! A scene of"),
+        ("狼がいる。", "狼がいる。 A scene of"),
+        ("two\nlines\x07", "two lines. A scene of"),
+        (" \n ", "A scene of"),
+    ],
+)
+def test_wish_comes_first_as_a_sentence_of_its_own(wish: str, start: str) -> None:
+    assert compose(mountains(user_prompt=wish)).startswith(start)
+
+
+def test_other_languages_are_owned_up_to() -> None:
+    assert shortcomings(mountains()) == ()
+    assert "Spanish" in shortcomings(mountains(language="es"))[0]
+
+
+labels = st.lists(st.builds(LabelScore, st.text("abc ", min_size=1), st.floats(0, 1)), max_size=3).map(tuple)
+swatches = st.lists(st.builds(Swatch, st.integers(0, 0xFFFFFF).map("#{:06x}".format), st.floats(0, 1)), max_size=6).map(
+    tuple
+)
+
+
+@given(st.dictionaries(st.sampled_from(CATEGORIES), labels), swatches, st.text(), st.booleans())
+def test_any_picture_gives_one_sendable_line_and_always_the_same(
+    analysis: dict[str, tuple[LabelScore, ...]], palette: tuple[Swatch, ...], wish: str, deep: bool
+) -> None:
+    request = PromptRequest(analysis, palette, wish, deep)
+    prompt = compose(request)
+    assert prompt.strip()
+    assert len(prompt.splitlines()) == 1
+    assert prompt.encode("utf-8")
+    assert compose(request) == prompt
+
+
+@pytest.mark.parametrize(
+    ("hex_code", "name"),
+    [
+        ("#000000", "black"),
+        ("#ffffff", "white"),
+        ("#808080", "gray"),
+        ("#303134", "dark gray"),
+        ("#ff0000", "red"),
+        ("#ff0010", "red"),
+        ("#ff8c00", "orange"),
+        ("#8b4513", "brown"),
+        ("#4a3220", "dark brown"),
+        ("#96704a", "brown"),
+        ("#d2b48c", "beige"),
+        ("#ffd700", "yellow"),
+        ("#2e8b57", "green"),
+        ("#0b3d0b", "dark green"),
+        ("#20b2aa", "teal"),
+        ("#4682b4", "blue"),
+        ("#b0d8f0", "light blue"),
+        ("#7b3fbf", "purple"),
+        ("#ff69b4", "pink"),
+    ],
+)
+def test_colours_go_by_the_names_people_use(hex_code: str, name: str) -> None:
+    assert colour_name(hex_code) == name
+
+
+def test_colours_of_one_name_are_one_colour() -> None:
+    palette = [Swatch("#ff0000", 0.2), Swatch("#0000ff", 0.3), Swatch("#ee0000", 0.2)]
+    assert named_shares(palette) == {"red": 0.4, "blue": 0.3}

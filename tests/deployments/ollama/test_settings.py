@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from deployments.ollama.settings import OllamaSettings
+
+
+def test_defaults_are_the_guides() -> None:
+    settings = OllamaSettings()
+    assert (settings.host, settings.model) == ("http://localhost:11434", "mistral:latest")
+    assert settings.sampling(deep=True) == {"temperature": 0.7, "num_predict": 300, "top_p": 0.9}
+    assert settings.sampling(deep=False) == {"temperature": 0.5, "num_predict": 150, "top_p": 0.9}
+    assert settings.auto_pull is False
+
+
+def test_environment_is_not_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "http://elsewhere:1")
+    assert OllamaSettings().host == "http://localhost:11434"
+
+
+def test_every_field_tells_what_it_is() -> None:
+    assert all(field.description for field in OllamaSettings.model_fields.values())
+
+
+@pytest.mark.parametrize("host", ["http://ollama:11434", "https://gpu.example", "10.0.0.7:11434", "[::1]:11434"])
+def test_addresses_that_ollama_host_may_hold_are_taken(host: str) -> None:
+    assert OllamaSettings(host=host).host == host
+
+
+@pytest.mark.parametrize(
+    "host", ["", "http://", "ftp://ollama", "http://ollama:port", "http://ollama:99999", "a b", "http://me:pw@ollama"]
+)
+def test_what_is_no_usable_address_is_refused_at_the_start(host: str) -> None:
+    with pytest.raises(ValidationError, match="host"):
+        OllamaSettings(host=host)
+
+
+def test_a_misspelt_setting_is_refused() -> None:
+    with pytest.raises(ValidationError, match="modell"):
+        OllamaSettings.model_validate({"modell": "mistral"})
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("mistral", "mistral:latest"),
+        ("mistral:7b", "mistral:7b"),
+        ("hub.example:5000/team/mistral", "hub.example:5000/team/mistral:latest"),
+    ],
+)
+def test_a_name_without_a_tag_means_latest(model: str, listed: str) -> None:
+    assert OllamaSettings(model=model).tagged_model == listed
+
+
+@pytest.mark.parametrize(
+    ("host", "command"),
+    [
+        ("http://localhost:11434", "ollama pull mistral:latest"),
+        ("127.0.0.1", "ollama pull mistral:latest"),
+        ("http://ollama:11434", "OLLAMA_HOST=http://ollama:11434 ollama pull mistral:latest"),
+        ("http://localhost:9999", "OLLAMA_HOST=http://localhost:9999 ollama pull mistral:latest"),
+    ],
+)
+def test_the_pull_command_reaches_the_configured_server(host: str, command: str) -> None:
+    assert OllamaSettings(host=host).pull_command == command
