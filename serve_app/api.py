@@ -1,0 +1,106 @@
+"""The HTTP routes, and nothing else: `create_api(analyzer, settings)` is a plain FastAPI application.
+
+No postponed annotations here: FastAPI could not resolve the ones that name what `create_api` makes.
+"""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, File, Form, Response, UploadFile
+from fastapi.middleware.cors import CORSMiddleware
+
+from deployments.errors import InvalidForm
+from deployments.messages import Language
+from serve_app.analyzer import Analyzer, Job, Wish
+from serve_app.body_limit import BodyLimit
+from serve_app.error_responses import add_error_handlers
+from serve_app.event_stream import EventStream
+from serve_app.images import ACCEPTED_FORMATS
+from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
+from serve_app.settings import MIB, Settings
+
+_FAILURES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": description}
+    for status, description in {
+        400: "Not a readable image.",
+        413: "Over the byte or pixel limit.",
+        415: "A picture of a format that is not accepted.",
+        422: "A form field is wrong.",
+        429: "The queue is full; Retry-After says when to try again.",
+        503: "A part is down and no fallback is allowed.",
+        504: "A stage took longer than its limit.",
+    }.items()
+}
+
+# FastAPI would document a streaming route's failures as event streams too.
+_FAILURES_AS_JSON: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": failure["description"],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
+    }
+    for status, failure in _FAILURES.items()
+}
+
+
+def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
+    """Build the application.
+
+    Args:
+        analyzer: the use case that the routes call.
+        settings: limits and CORS origins.
+    """
+    api = FastAPI(
+        title="Image Analyzer",
+        summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
+        form_limits={"max_files": 1, "max_fields": 8},
+    )
+    api.add_middleware(BodyLimit, max_bytes=int(settings.image.max_upload_mib * MIB))
+    if settings.cors_origins:
+        api.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    add_error_handlers(api)
+
+    async def accept(
+        image: Annotated[UploadFile, File(description=f"The picture: {', '.join(ACCEPTED_FORMATS)}.")],
+        user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
+        deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
+        language: Annotated[Language, Form(description="The language of the prompt.")] = "en",
+    ) -> Job:
+        longest = settings.limits.max_user_prompt_chars
+        if len(user_prompt) > longest:
+            raise InvalidForm(f"Form field 'user_prompt' has {len(user_prompt)} characters: send at most {longest}.")
+        return await analyzer.accept(await image.read(), Wish(user_prompt, deep_thinking, language))
+
+    Accepted = Annotated[Job, Depends(accept)]  # noqa: N806 - a type
+
+    @api.post("/api/images/analyze", responses=_FAILURES, summary="Analyse a picture and write its prompt")
+    async def analyze(job: Accepted) -> AnalyzeAnswer:
+        return await analyzer.answer(job)
+
+    @api.post(
+        "/api/images/analyze-stream",
+        responses={200: {"model": StreamEvent, "description": "One event per `data:` line."}, **_FAILURES_AS_JSON},
+        response_class=EventStream,
+        status_code=200,
+        summary="The same, as Server-Sent Events while it happens",
+    )
+    async def analyze_stream(job: Accepted) -> EventStream:
+        """Send `analyzing`, `analyzed`, `generating`, any number of `delta`, and `complete`.
+
+        A failure once the stream has begun is sent as an `error` event, which ends it. A second `generating` says that
+        the writer failed midway and another starts over. Ignore statuses you do not know.
+        """
+        return EventStream(analyzer.stream(job), settings.limits.heartbeat_s)
+
+    @api.get(
+        "/api/images/health",
+        responses={503: {"model": HealthAnswer, "description": "Cannot answer."}},
+        summary="What answers now, what does not, and what to do about it",
+    )
+    async def health(response: Response) -> HealthAnswer:
+        answer = await analyzer.health()
+        response.status_code = 503 if answer.status == "error" else 200
+        return answer
+
+    return api
+

@@ -1,0 +1,50 @@
+"""How each failure is sent: status, `{"success": false, "error", "code"}`, and Retry-After where there is one."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from deployments.errors import AnalyzerError, InvalidForm
+from serve_app.schemas import ErrorAnswer
+
+
+def error_response(error: AnalyzerError) -> JSONResponse:
+    """Shape an error of the tree as the contract's answer."""
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    body = ErrorAnswer(error=str(error), code=error.code)
+    return JSONResponse(body.model_dump(), error.http_status, headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Give every failure the contract's shape, the framework's own included."""
+
+    @app.exception_handler(AnalyzerError)
+    async def on_analyzer_error(_: Request, error: AnalyzerError) -> JSONResponse:
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid_form(_: Request, error: RequestValidationError) -> JSONResponse:
+        problem = error.errors()[0]
+        field = problem["loc"][-1]
+        if problem["type"] == "missing":
+            return error_response(InvalidForm(f"Form field '{field}' is missing: send it as multipart/form-data."))
+        return error_response(InvalidForm(f"Form field '{field}' is wrong: {problem['msg']}."))
+
+    @app.exception_handler(HTTPException)
+    async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
+        if isinstance(error.__cause__, AnalyzerError):
+            return error_response(error.__cause__)
+        status = HTTPStatus(error.status_code)
+        if status == HTTPStatus.BAD_REQUEST:
+            return error_response(InvalidForm(f"The body is not a valid multipart form: {error.detail}."))
+        body = ErrorAnswer(error=f"{error.detail}: the routes are described at /docs.", code=status.name.lower())
+        return JSONResponse(body.model_dump(), status, error.headers)
+
+    @app.exception_handler(Exception)
+    async def on_fault(_: Request, error: Exception) -> JSONResponse:
+        return error_response(AnalyzerError("The service failed on this request; its log says why."))

@@ -1,0 +1,139 @@
+"""The contract in code: what the API answers, field by field. Existing clients rely on these names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from deployments.messages import AnalyzerName, PromptSource
+
+
+class ScoredLabel(BaseModel):
+    """A label and how well it fits, relative to its category's other labels."""
+
+    value: str = Field(examples=["photorealistic"])
+    score: float = Field(ge=0, le=1, description="Share of the category's softmax.", examples=[0.95])
+
+
+class AnalysisBody(BaseModel):
+    """The best labels of each category, best first."""
+
+    style: list[ScoredLabel]
+    mood: list[ScoredLabel]
+    composition: list[ScoredLabel]
+    color_palette: list[ScoredLabel]
+    subjects: list[ScoredLabel]
+
+
+class Colour(BaseModel):
+    """A colour measured in the picture."""
+
+    hex: str = Field(pattern="^#[0-9a-f]{6}$", examples=["#aabbcc"])
+    share: float = Field(ge=0, le=1, description="Share of the picture it covers.", examples=[0.41])
+
+
+class Timings(BaseModel):
+    """Milliseconds spent in each stage."""
+
+    decode: float = Field(description="Reading the upload's bytes as a picture, shrinking it, measuring its palette.")
+    analysis: float = Field(description="The vision model, waiting for it included.")
+    prompt: float | None = Field(None, description="Writing the prompt; absent until it is written.")
+    total: float
+
+
+class AnalyzeAnswer(BaseModel):
+    """The answer of the analyze route."""
+
+    success: Literal[True] = True
+    generatedPrompt: str  # noqa: N815
+    analysis: AnalysisBody
+    userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
+    palette: list[Colour]
+    promptSource: PromptSource = Field(description="Who wrote the prompt.")  # noqa: N815
+    analyzer: AnalyzerName = Field(description="Who read the picture.")
+    cached: bool = Field(False, description="Whether the analysis was remembered from an earlier request.")
+    timings: Timings
+    warnings: list[str] = Field(description="What would have made this answer better, and what to do about it.")
+
+
+class ErrorAnswer(BaseModel):
+    """Every failure's body."""
+
+    success: Literal[False] = False
+    error: str = Field(description="One sentence that says what to do.")
+    code: str = Field(description="Stable snake_case name of the failure.", examples=["unreadable_image"])
+
+
+class AnalyzingEvent(BaseModel):
+    """The upload is a picture; its analysis begins."""
+
+    status: Literal["analyzing"] = "analyzing"
+    message: str
+
+
+class AnalyzedEvent(BaseModel):
+    """The analysis is there."""
+
+    status: Literal["analyzed"] = "analyzed"
+    analysis: AnalysisBody
+    palette: list[Colour]
+    analyzer: AnalyzerName
+    cached: bool = False
+    timings: Timings
+    warnings: list[str]
+
+
+class GeneratingEvent(BaseModel):
+    """A prompt is being written. Sent again if the writer failed midway: the text so far is void."""
+
+    status: Literal["generating"] = "generating"
+    message: str
+
+
+class DeltaEvent(BaseModel):
+    """The next piece of the prompt."""
+
+    status: Literal["delta"] = "delta"
+    text: str
+
+
+class CompleteEvent(BaseModel):
+    """The whole prompt; the stream ends."""
+
+    status: Literal["complete"] = "complete"
+    generatedPrompt: str  # noqa: N815
+    userInput: str  # noqa: N815
+    promptSource: PromptSource  # noqa: N815
+    timings: Timings
+    warnings: list[str]
+
+
+class ErrorEvent(BaseModel):
+    """The request failed; the stream ends."""
+
+    status: Literal["error"] = "error"
+    error: str
+    code: str
+
+
+StreamEvent = AnalyzingEvent | AnalyzedEvent | GeneratingEvent | DeltaEvent | CompleteEvent | ErrorEvent
+
+
+class ComponentHealth(BaseModel):
+    """One part of the service, as it is now."""
+
+    status: Literal["ready", "fallback", "unavailable"]
+    active: str = Field(description="What answers now: clip, pixels, ollama, template or none.")
+    reason: str = Field("", description="Why it is not ready.")
+    remedy: str = Field("", description="What to do about it.")
+    facts: dict[str, str | int | float] = Field(default_factory=dict, description="Device, precision, model, …")
+
+
+class HealthAnswer(BaseModel):
+    """`ok`: CLIP and Ollama answer. `degraded`: answering, with a part on its fallback. `error`: cannot answer."""
+
+    status: Literal["ok", "degraded", "error"]
+    service: Literal["image-analyzer"] = "image-analyzer"
+    analyzer_initialized: bool = Field(description="Whether a picture would be analysed now.")
+    components: dict[Literal["analyzer", "writer"], ComponentHealth]

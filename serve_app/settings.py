@@ -1,0 +1,118 @@
+"""The one settings model: what a Serve config's `args` may say, with each limit's unit and reason."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deployments.clip.settings import ClipSettings
+from deployments.errors import SettingsError
+from deployments.ollama.settings import OllamaSettings
+
+ENVIRONMENT_OVERRIDES = {
+    "DEVICE": ("clip", "device"),
+    "CLIP_MODEL_NAME": ("clip", "model"),
+    "OLLAMA_HOST": ("ollama", "host"),
+    "OLLAMA_MODEL": ("ollama", "model"),
+}
+"""Environment variable → the setting it overrides. There are no others."""
+
+MIB = 1024 * 1024
+
+
+class ImageSettings(BaseModel):
+    """What an upload may be, and how large a picture is looked at."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_upload_mib: float = Field(20, gt=0, description="Largest request body in MiB; counted while it arrives.")
+    max_megapixels: float = Field(
+        100,
+        gt=0,
+        le=178,
+        description="Most pixels of a decoded picture, in millions, read from its header before decoding: a 100 MP "
+        "camera passes, a decompression bomb does not. It decodes to 300 MB. Pillow itself refuses above 178.",
+    )
+    view_size_px: int = Field(
+        512, ge=64, le=2048, description="Edge of the square that every picture is taken at, aspect not kept."
+    )
+    jpeg_draft: bool = Field(
+        True,
+        description="Decode a JPEG at the smallest eighth of its size that still covers view_size_px: 3-5 times "
+        "faster on camera pictures; shifts scores by less than docs/api.md tells.",
+    )
+    palette_colours: int = Field(5, ge=1, le=16, description="Most colours in the measured palette.")
+    decode_threads: int = Field(
+        4, ge=1, description="Pictures decoded at once per ingress replica; Pillow frees the interpreter meanwhile."
+    )
+
+
+class LimitSettings(BaseModel):
+    """How long a request may take and how much text it may bring."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_user_prompt_chars: int = Field(
+        2000, ge=0, description="Longest user_prompt, in characters: a page of text; the LLM's context is 4096 tokens."
+    )
+    analysis_timeout_s: float = Field(30, gt=0, description="Longest wait for the analysis, queueing included, in s.")
+    status_timeout_s: float = Field(3, gt=0, description="Longest wait for a part's status in the health route, in s.")
+    heartbeat_s: float = Field(
+        15, gt=0, description="Silence in s after which a stream sends a comment: proxies cut idle ones after 30 to 60."
+    )
+
+
+class Settings(BaseModel):
+    """Everything a Serve config may set under `args`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    clip: ClipSettings = ClipSettings()
+    ollama: OllamaSettings = OllamaSettings()
+    image: ImageSettings = ImageSettings()
+    limits: LimitSettings = LimitSettings()
+    require_clip: bool = Field(False, description="Answer 503 rather than let the pixel analyser stand in for CLIP.")
+    require_ollama: bool = Field(False, description="Answer 503 rather than let the composer stand in for Ollama.")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may call the API, such as http://localhost:5173; `*` for any."
+    )
+
+
+def load_settings(args: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Check a config's `args`, with the environment's overrides laid over them.
+
+    Raises:
+        SettingsError: one sentence that names the setting, what is wrong, and for a misspelt name the likely one.
+    """
+    merged: dict[str, Any] = dict(args)
+    origins: dict[str, str] = {}
+    for variable, (section, name) in ENVIRONMENT_OVERRIDES.items():
+        if environment.get(variable):
+            merged[section] = {**(merged.get(section) or {}), name: environment[variable]}
+            origins[f"{section}.{name}"] = variable
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(" ".join(_sentence(dict(problem), origins) for problem in error.errors())) from error
+
+
+def _sentence(problem: dict[str, Any], origins: Mapping[str, str]) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place, setting_names(Settings), n=1)
+        return f"Unknown setting '{place}'" + (f"; did you mean '{near[0]}'?" if near else ".")
+    source = f" (from the environment variable {origins[place]})" if place in origins else ""
+    return f"Setting '{place}'{source} is {problem['input']!r}: {problem['msg']}."
+
+
+def setting_names(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every setting as a dotted path, sections included."""
+    names: list[str] = []
+    for name, field in model.model_fields.items():
+        names.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names += setting_names(field.annotation, f"{prefix}{name}.")
+    return names

@@ -1,0 +1,238 @@
+"""Which analyser answers, when labels change, and when the deployment counts as dead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPModel, CLIPTokenizer
+
+from deployments.clip.encoder import ClipEncoder, Preprocessing
+from deployments.clip.labels import LabelSet, load_labels
+from deployments.clip.pixels import PixelAnalyser
+from deployments.clip.reader import PictureReader
+from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, ClipUserConfig
+from deployments.clip.vision import Logits, Pixels, VisionModel
+from deployments.clip.weights import WeightsUnavailable
+from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
+from deployments.messages import AnalyzerName
+
+LABELS = load_labels(DEFAULT_LABELS_FILE)
+BLANK: Pixels = np.zeros((224, 224, 3), np.uint8)
+
+
+class FakeModel:
+    """Always prefers each category's last label; raises `error` when told to."""
+
+    analyzer: AnalyzerName = "clip"
+    input_size_px = 224
+    facts: Mapping[str, str | int | float] = {"device": "fake"}
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.not_a_number = False
+        self.calls = 0
+
+    def prepare(self, labels: LabelSet) -> int:
+        return len(labels.texts())
+
+    def logits(self, pictures: list[Pixels], prepared: int) -> Logits:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+        rows = np.tile(np.arange(prepared, dtype=np.float32), (len(pictures), 1))
+        return np.full_like(rows, np.nan) if self.not_a_number else rows
+
+
+class FakeWeights:
+    """On disk from the start, or arriving when `arrived` is set."""
+
+    model = "owner/name"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.failure: WeightsUnavailable | None = None
+        self.percent: int | None = None
+        self.arrived = asyncio.Event()
+        self.broken: WeightsUnavailable | None = None
+
+    def find(self) -> Path | None:
+        if self.broken is not None:
+            raise self.broken
+        return self.folder
+
+    async def run(self) -> Path:
+        await self.arrived.wait()
+        return Path("/weights")
+
+
+def reader(
+    weights: FakeWeights, model: VisionModel | None = None, *, fallback: bool = True, **settings: Any
+) -> PictureReader:
+    return PictureReader(
+        ClipSettings(**settings),
+        LABELS,
+        weights=weights,
+        load=lambda folder: model or FakeModel(),
+        fallback=PixelAnalyser() if fallback else None,
+    )
+
+
+async def test_with_weights_on_disk_clip_answers_from_the_first_picture() -> None:
+    subject = reader(FakeWeights(Path("/weights")))
+    await subject.start()
+    reading = await subject.read(BLANK)
+    assert (reading.analyzer, reading.warnings) == ("clip", ())
+    assert reading.analysis["style"][0].value == "abstract"
+    assert {name: len(labels) for name, labels in reading.analysis.items()} == dict.fromkeys(reading.analysis, 3)
+    assert (await subject.status()).state == "ready"
+    await subject.close()
+
+
+async def test_clip_takes_over_from_the_pixel_analyser_when_its_weights_arrive() -> None:
+    weights = FakeWeights()
+    subject = reader(weights)
+    await subject.start()
+    weights.percent = 42
+    reading = await subject.read(BLANK)
+    assert reading.analyzer == "pixels"
+    assert reading.warnings == (
+        "The weights of 'owner/name' are being downloaded: 42 % so far. CLIP takes over by itself when they are there.",
+    )
+    status = await subject.status()
+    assert (status.state, status.active) == ("fallback", "pixels")
+    assert "42 %" in status.reason
+
+    weights.arrived.set()
+    async with asyncio.timeout(5):
+        while (await subject.read(BLANK)).analyzer != "clip":
+            await asyncio.sleep(0)
+    assert (await subject.status()).state == "ready"
+    await subject.close()
+
+
+async def test_a_failing_download_says_why_and_what_to_do() -> None:
+    weights = FakeWeights()
+    weights.failure = WeightsUnavailable("The hub cannot be reached.", "Check the network.", permanent=False)
+    subject = reader(weights)
+    await subject.start()
+    assert (await subject.read(BLANK)).warnings == ("The hub cannot be reached. Check the network.",)
+    await subject.close()
+
+
+async def test_required_clip_that_is_missing_is_a_503_with_the_reason() -> None:
+    weights = FakeWeights()
+    weights.broken = WeightsUnavailable("No model named 'owner/name'.", "Check clip.model.", permanent=True)
+    subject = reader(weights, fallback=False)
+    await subject.start()
+    with pytest.raises(ClipUnavailable, match=r"No model named 'owner/name'\. Check clip\.model\."):
+        await subject.read(BLANK)
+    status = await subject.status()
+    assert (status.state, status.active) == ("unavailable", "none")
+    await subject.check()
+    await subject.close()
+
+
+async def test_weights_that_do_not_load_leave_the_pixel_analyser_and_the_reason() -> None:
+    def load(folder: Path) -> VisionModel:
+        raise OSError("header too large")
+
+    subject = PictureReader(
+        ClipSettings(), LABELS, weights=FakeWeights(Path("/weights")), load=load, fallback=PixelAnalyser()
+    )
+    await subject.start()
+    reading = await subject.read(BLANK)
+    assert reading.analyzer == "pixels"
+    assert "could not be loaded from /weights: header too large" in reading.warnings[0]
+    await subject.close()
+
+
+async def test_new_labels_hold_from_the_next_picture_and_wrong_ones_leave_the_old() -> None:
+    subject = reader(FakeWeights(Path("/weights")))
+    await subject.start()
+    changed = LABELS.model_dump() | {"style": {"labels": ["fresco", "mosaic"]}}
+    await subject.reconfigure(ClipUserConfig(labels=changed))
+    reading = await subject.read(BLANK)
+    assert [label.value for label in reading.analysis["style"]] == ["mosaic", "fresco"]
+
+    with pytest.raises(SettingsError, match=r"user_config\.labels: mood: Field required"):
+        await subject.reconfigure(ClipUserConfig(labels={"style": {"labels": ["x"]}}))
+    assert (await subject.read(BLANK)).analysis["style"][0].value == "mosaic"
+
+    await subject.reconfigure(ClipUserConfig())
+    assert (await subject.read(BLANK)).analysis["style"][0].value == "abstract"
+    await subject.close()
+
+
+async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() -> None:
+    weights = FakeWeights()
+    subject = reader(weights)
+    await subject.start()
+    await subject.reconfigure(ClipUserConfig(labels=LABELS.model_dump() | {"style": {"labels": ["fresco"]}}))
+    weights.arrived.set()
+    async with asyncio.timeout(5):
+        while (reading := await subject.read(BLANK)).analyzer != "clip":
+            await asyncio.sleep(0)
+    assert reading.analysis["style"][0].value == "fresco"
+    await subject.close()
+
+
+async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: Path) -> None:
+    encoded: list[str] = []
+
+    class Counting(CLIPTokenizer):
+        def __call__(self, texts: list[str], **options: Any) -> Any:  # type: ignore[override]
+            encoded.extend(texts)
+            return super().__call__(texts, **options)
+
+    model = ClipEncoder(
+        CLIPModel.from_pretrained(tiny_clip),
+        Counting.from_pretrained(tiny_clip),
+        Preprocessing(224, (0.5,) * 3, (0.5,) * 3),
+        name="tiny",
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    subject = reader(FakeWeights(Path("/weights")), model)
+    await subject.start()
+    await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))
+    await subject.reconfigure(ClipUserConfig(max_batch_size=4))
+    await asyncio.gather(*(subject.read(BLANK) for _ in range(10)))
+    assert encoded == LABELS.texts()
+    await subject.close()
+
+
+async def test_health_notices_a_dead_model_and_costs_nothing_while_pictures_are_answered() -> None:
+    model = FakeModel()
+    subject = reader(FakeWeights(Path("/weights")), model)
+    await subject.start()
+    await subject.read(BLANK)
+    await subject.check()
+    assert model.calls == 1, "a picture was answered since the last check: no probe is needed"
+    await subject.check()
+    assert model.calls == 2
+    model.error = RuntimeError("CUDA error: device-side assert triggered")
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        await subject.check()
+    model.error, model.not_a_number = None, True
+    with pytest.raises(ClipUnavailable):
+        await subject.check()
+    await subject.close()
+
+
+async def test_out_of_memory_fails_the_picture_and_not_the_replica() -> None:
+    model = FakeModel()
+    model.error = OutOfMemory("CUDA is out of memory.")
+    subject = reader(FakeWeights(Path("/weights")), model)
+    await subject.start()
+    with pytest.raises(OutOfMemory):
+        await subject.read(BLANK)
+    await subject.check()
+    model.error = None
+    assert (await subject.read(BLANK)).analyzer == "clip"
+    await subject.close()

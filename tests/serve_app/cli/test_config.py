@@ -1,0 +1,99 @@
+"""What a config says, and the sentence for each way it can be wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.errors import SettingsError
+from serve_app.cli.config import read_config
+from tests.serve_app.cli.conftest import write_config
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+def test_the_default_config_is_well() -> None:
+    config = read_config(REPOSITORY / "serve_config.yaml", {})
+
+    assert config.url == "http://127.0.0.1:8000"
+    assert not config.open_to_others
+    assert config.settings.clip.model == "openai/clip-vit-base-patch32"
+
+
+def test_the_environment_is_laid_over_it(tmp_path: Path) -> None:
+    config = read_config(write_config(tmp_path, port=1), {"OLLAMA_HOST": "http://gpu-box:11434"})
+
+    assert config.settings.ollama.host == "http://gpu-box:11434"
+
+
+@pytest.mark.parametrize(
+    ("http_options", "url", "open_to_others"),
+    [
+        ("{host: 0.0.0.0, port: 81}", "http://127.0.0.1:81/v1", True),
+        ("{host: '::', port: 81}", "http://[::1]:81/v1", True),
+        ("{host: 10.1.2.3}", "http://10.1.2.3:8000/v1", False),
+        ("null", "http://127.0.0.1:8000/v1", True),
+    ],
+)
+def test_the_address_is_one_that_this_machine_reaches(
+    tmp_path: Path, http_options: str, url: str, open_to_others: bool
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"http_options: {http_options}\napplications: [{{import_path: 'serve_app.app:build', route_prefix: /v1}}]"
+    )
+
+    config = read_config(path, {})
+
+    assert (config.url, config.open_to_others) == (url, open_to_others)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("applications: [", "is not YAML"),
+        ("just text", "must be names and values"),
+        ("", "has no application whose import_path is serve_app.app:build"),
+        ("applications: [{import_path: 'other:app'}]", "has no application whose import_path"),
+        ("applications: [{import_path: 'serve_app.app:build', args: 3}]", "args must be names and values"),
+        (
+            "applications: [{import_path: 'serve_app.app:build', args: {clip: {modle: x}}}]",
+            "did you mean 'clip.model'?",
+        ),
+        (
+            "applications: [{import_path: 'serve_app.app:build', args: {clip: {labels_file: /no/such.yaml}}}]",
+            "/no/such.yaml cannot be read",
+        ),
+        (
+            "http_options: {port: eighty}\napplications: [{import_path: 'serve_app.app:build'}]",
+            "http_options.port",
+        ),
+    ],
+)
+def test_a_wrong_config_is_told_in_a_sentence(tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+
+    with pytest.raises(SettingsError) as told:
+        read_config(path, {})
+
+    assert sentence in str(told.value)
+
+
+def test_a_missing_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"There is no config file .*absent\.yaml\."):
+        read_config(tmp_path / "absent.yaml", {})
+
+
+def test_a_second_application_of_ours_is_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "applications:\n"
+        "  - {import_path: 'serve_app.app:build'}\n"
+        "  - {import_path: 'other:app', args: {anything: goes}}\n"
+        "  - {import_path: 'serve_app.app:build', args: {clpi: {}}}\n"
+    )
+
+    with pytest.raises(SettingsError, match="did you mean 'clip'"):
+        read_config(path, {})

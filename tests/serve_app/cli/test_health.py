@@ -1,0 +1,110 @@
+"""What a person is told of the service's health, at the start and when it changes."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from serve_app.cli.config import ServiceConfig
+from serve_app.cli.health import HealthNews, ask_health, describe, has_started
+from serve_app.cli.serve import banner
+from serve_app.schemas import ComponentHealth
+from tests.serve_app.cli.conftest import DOWNLOADING, NO_OLLAMA, NOT_YET, READY_CLIP, health_answer
+
+
+async def asked(status: int, body: str) -> bool:
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, text=body))
+    async with httpx.AsyncClient(transport=transport) as client:
+        return await ask_health(client, "http://here") is not None
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_our_answer_counts_whatever_its_status(status: int) -> None:
+    assert await asked(status, health_answer().model_dump_json())
+
+
+@pytest.mark.parametrize("body", ["no such path", "{}", "[1]"])
+async def test_another_programs_answer_does_not(body: str) -> None:
+    assert not await asked(200, body)
+
+
+async def test_no_answer_is_none() -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as client:
+        assert await ask_health(client, "http://here") is None
+
+
+@pytest.mark.parametrize(
+    ("analyzer", "started"),
+    [
+        (READY_CLIP, True),
+        (DOWNLOADING, True),
+        (NOT_YET, False),
+        (ComponentHealth(status="unavailable", active="none", reason="No weights.", facts={"waiting": 0}), True),
+        (ComponentHealth(status="ready", active="clip"), True),
+    ],
+)
+def test_it_has_started_once_every_part_has_been_heard(analyzer: ComponentHealth, started: bool) -> None:
+    assert has_started(health_answer(analyzer)) is started
+    assert not has_started(None)
+
+
+def test_each_part_is_described_with_what_it_lacks() -> None:
+    assert list(describe(health_answer(READY_CLIP, NO_OLLAMA))) == [
+        "✓ analyzer: clip · openai/clip · cpu · bfloat16",
+        "✗ writer:   template (stand-in)",
+        "    Ollama does not answer.",
+        "    → Start it: ollama serve",
+    ]
+
+
+def test_the_banner_names_the_address_and_the_docs(config: ServiceConfig) -> None:
+    shown = banner(config, health_answer(), 14.2)
+
+    assert f"listens at {config.url}, after 14 s" in shown
+    assert f"{config.url}/docs" in shown
+    assert "→ Start it: ollama serve" in shown
+
+
+class TestNews:
+    def test_the_first_answer_and_the_same_again_are_no_news(self) -> None:
+        news = HealthNews()
+
+        assert list(news.lines(health_answer(), 0)) == []
+        assert list(news.lines(health_answer(), 5)) == []
+
+    def test_a_part_that_takes_over_is_told(self) -> None:
+        news = HealthNews()
+        list(news.lines(health_answer(DOWNLOADING), 0))
+
+        assert list(news.lines(health_answer(READY_CLIP), 5)) == ["analyzer: pixels → clip"]
+
+    def test_a_part_that_falls_back_is_told_with_its_remedy(self) -> None:
+        news = HealthNews()
+        list(news.lines(health_answer(writer=ComponentHealth(status="ready", active="ollama")), 0))
+
+        assert list(news.lines(health_answer(writer=NO_OLLAMA), 5)) == [
+            "writer: ollama → template",
+            "    Ollama does not answer.",
+            "    → Start it: ollama serve",
+        ]
+
+    def test_a_download_is_told_now_and_then(self) -> None:
+        news = HealthNews(number_interval_s=15)
+        told: dict[int, list[str]] = {}
+        for now_s in range(0, 40, 5):
+            part = DOWNLOADING.model_copy(update={"reason": f"Downloading: {10 + now_s} % so far."})
+            told[now_s] = list(news.lines(health_answer(part), now_s))
+
+        assert [now_s for now_s, lines in told.items() if lines] == [15, 30]
+        assert told[15] == ["analyzer: pixels", "    Downloading: 25 % so far.", "    → CLIP takes over by itself."]
+
+    def test_silence_and_return_are_told_once_each(self) -> None:
+        news = HealthNews()
+        list(news.lines(health_answer(), 0))
+
+        told = [list(news.lines(answer, 1)) for answer in (None, None, health_answer(), health_answer())]
+
+        assert told == [["The service does not answer."], [], ["The service answers again."], []]

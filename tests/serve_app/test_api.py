@@ -1,0 +1,353 @@
+"""The contract, over ASGI, with stand-ins for the two deployments."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.errors import (
+    AnalyzerError,
+    ClipUnavailable,
+    DeadlinePassed,
+    OllamaUnavailable,
+    QueueFull,
+)
+from deployments.messages import ComponentStatus, PromptComplete, PromptDelta, PromptRestart
+from serve_app.analyzer import Analyzer
+from serve_app.api import create_api
+from serve_app.settings import Settings, load_settings
+from tests.support.parts import TOKENS, FakeReader, FakeWriter
+from tests.support.pictures import photograph_path
+
+ANALYZE, STREAM, HEALTH = "/api/images/analyze", "/api/images/analyze-stream", "/api/images/health"
+
+PHOTOGRAPH = photograph_path("rocket").read_bytes()
+
+
+class Service:
+    """The application with its stand-ins."""
+
+    def __init__(self, **overrides: Any) -> None:
+        self.reader, self.writer = FakeReader(), FakeWriter()
+        self.settings: Settings = load_settings(overrides, {})
+        self.api = create_api(Analyzer(self.reader, self.writer, self.settings), self.settings)
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+    async def post(self, route: str = ANALYZE, image: bytes = PHOTOGRAPH, **form: str) -> httpx.Response:
+        async with self.client() as client:
+            return await client.post(route, files={"image": ("picture.jpg", image)}, data=form)
+
+    async def events(self, **form: Any) -> list[dict[str, Any]]:
+        response = await self.post(STREAM, **form)
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-cache"
+        blocks = response.text.split("\n\n")
+        assert blocks.pop() == ""
+        assert all(block.startswith("data: ") for block in blocks)
+        return [json.loads(block.removeprefix("data: ")) for block in blocks]
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+def assert_error(response: httpx.Response, status: int, code: str, sentence: str) -> None:
+    assert response.status_code == status
+    body = response.json()
+    assert body.keys() == {"success", "error", "code"}
+    assert body["success"] is False
+    assert body["code"] == code
+    assert sentence in body["error"]
+
+
+async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) -> None:
+    response = await service.post(user_prompt="A beautiful landscape")
+    assert response.status_code == 200
+    body = response.json()
+    assert body["success"] is True
+    assert body["generatedPrompt"] == "".join(TOKENS)
+    assert body["userInput"] == "A beautiful landscape"
+    assert list(body["analysis"]) == ["style", "mood", "composition", "color_palette", "subjects"]
+    assert body["analysis"]["style"] == [
+        {"value": "style 0", "score": 0.5},
+        {"value": "style 1", "score": 0.4},
+        {"value": "style 2", "score": 0.3},
+    ]
+    assert body["promptSource"] == "ollama"
+    assert body["analyzer"] == "clip"
+    assert body["cached"] is False
+    assert body["warnings"] == []
+    assert all(colour["hex"].startswith("#") and 0 < colour["share"] <= 1 for colour in body["palette"])
+    timings = body["timings"]
+    assert timings.keys() == {"decode", "analysis", "prompt", "total"}
+    assert timings["total"] >= timings["decode"] > 0
+
+
+async def test_what_the_caller_wishes_reaches_the_writer(service: Service) -> None:
+    await service.post(user_prompt="at dusk", deep_thinking="true", language="ja")
+    (request,) = service.writer.requests
+    assert (request.user_prompt, request.deep_thinking, request.language) == ("at dusk", True, "ja")
+    assert request.analysis["mood"][0].value == "mood 0"
+    assert request.palette
+
+
+async def test_only_the_picture_is_required(service: Service) -> None:
+    await service.post()
+    (request,) = service.writer.requests
+    assert (request.user_prompt, request.deep_thinking, request.language) == ("", False, "en")
+
+
+async def test_the_model_is_sent_pictures_of_the_size_it_wants(service: Service) -> None:
+    service.reader.size_px = 336
+    await service.post()
+    service.reader.size_px = 224
+    await service.post()
+    await service.post()
+    assert [picture.shape for picture in service.reader.pictures] == [(336, 336, 3), (336, 336, 3), (224, 224, 3)]
+
+
+async def test_the_stream_sends_each_stage_in_order(service: Service) -> None:
+    events = await service.events(user_prompt="calm")
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "generating", *["delta"] * 3, "complete"]
+    assert events[1]["analysis"]["subjects"][0] == {"value": "subjects 0", "score": 0.5}
+    assert events[1]["palette"]
+    assert events[1]["analyzer"] == "clip"
+    assert "prompt" not in events[1]["timings"]
+    assert [event["text"] for event in events[3:6]] == list(TOKENS)
+    assert events[-1]["generatedPrompt"] == "".join(TOKENS)
+    assert events[-1]["promptSource"] == "ollama"
+    assert events[-1]["userInput"] == "calm"
+    assert events[-1]["timings"]["total"] > 0
+
+
+async def test_a_writer_that_starts_over_says_that_the_text_so_far_is_void(service: Service) -> None:
+    service.writer.events = [
+        PromptDelta("A qui"),
+        PromptRestart("Ollama stopped midway."),
+        PromptDelta("A harbour."),
+        PromptComplete("A harbour.", "template", ("Start Ollama: ollama serve",)),
+    ]
+    events = await service.events()
+    assert [event["status"] for event in events[2:]] == ["generating", "delta", "generating", "delta", "complete"]
+    assert events[4]["message"] == "Ollama stopped midway."
+    assert events[-1]["warnings"] == ["Start Ollama: ollama serve"]
+    assert events[-1]["generatedPrompt"] == "A harbour."
+
+
+async def test_warnings_of_both_parts_reach_the_caller(service: Service) -> None:
+    service.reader.analyzer = "pixels"
+    service.reader.warnings = ("CLIP is downloading.",)
+    service.writer.events = [PromptComplete("x", "template", ("Ollama is down.",))]
+    body = (await service.post()).json()
+    assert body["warnings"] == ["CLIP is downloading.", "Ollama is down."]
+    assert (body["analyzer"], body["promptSource"]) == ("pixels", "template")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [
+        (QueueFull("64 pictures wait.", retry_after_s=7), 429, "queue_full", "7"),
+        (ClipUnavailable("CLIP is not loaded."), 503, "clip_unavailable", None),
+        (DeadlinePassed("Too slow."), 504, "deadline_passed", None),
+    ],
+)
+async def test_a_failing_analysis_has_its_status_or_ends_the_stream(
+    service: Service, error: AnalyzerError, status: int, code: str, retry_after: str | None
+) -> None:
+    service.reader.error = error
+    response = await service.post()
+    assert_error(response, status, code, str(error))
+    assert response.headers.get("retry-after") == retry_after
+    events = await service.events()
+    assert [event["status"] for event in events] == ["analyzing", "error"]
+    assert events[-1] == {"status": "error", "error": str(error), "code": code}
+
+
+async def test_a_failing_writer_ends_the_stream_after_its_deltas(service: Service) -> None:
+    service.writer.events = [PromptDelta("A qui")]
+    service.writer.error = OllamaUnavailable("Ollama is down: start it with `ollama serve`.")
+    assert_error(await service.post(), 503, "ollama_unavailable", "ollama serve")
+    events = await service.events()
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "generating", "delta", "error"]
+
+
+async def test_an_analysis_that_hangs_meets_its_deadline() -> None:
+    service = Service(limits={"analysis_timeout_s": 0.05})
+    service.reader.hang = True
+    assert_error(await service.post(), 504, "deadline_passed", "longer than 0.05 s")
+
+
+@pytest.mark.parametrize("route", [ANALYZE, STREAM])
+async def test_bad_uploads_have_their_status_on_both_routes(service: Service, route: str) -> None:
+    assert_error(await service.post(route, b"not a picture"), 400, "unreadable_image", "send a JPEG")
+    assert_error(await service.post(route, PHOTOGRAPH[:5000]), 400, "unreadable_image", "broken")
+    assert_error(await service.post(route, b"P6 1 1 255 abc"), 415, "format_not_accepted", "PPM")
+    assert_error(await service.post(route, language="tlh"), 422, "invalid_form", "'language'")
+    assert_error(await service.post(route, deep_thinking="perhaps"), 422, "invalid_form", "'deep_thinking'")
+    assert_error(await service.post(route, user_prompt="x" * 2001), 422, "invalid_form", "at most 2000")
+    assert service.reader.pictures == []
+
+
+async def test_the_declared_type_is_not_trusted(service: Service) -> None:
+    async with service.client() as client:
+        lying = await client.post(ANALYZE, files={"image": ("a.txt", PHOTOGRAPH, "text/plain")})
+        pretending = await client.post(ANALYZE, files={"image": ("a.png", b"hello", "image/png")})
+    assert lying.status_code == 200
+    assert_error(pretending, 400, "unreadable_image", "send a JPEG")
+
+
+async def test_forms_without_a_picture_are_told_what_is_missing(service: Service) -> None:
+    async with service.client() as client:
+        assert_error(await client.post(ANALYZE, data={"user_prompt": "x"}), 422, "invalid_form", "'image' is missing")
+        assert_error(await client.post(ANALYZE, data={"image": "text"}), 422, "invalid_form", "'image'")
+        assert_error(await client.post(ANALYZE, json={"image": "x"}), 422, "invalid_form", "'image' is missing")
+        malformed = await client.post(
+            ANALYZE, content=b"--x\r\nnonsense", headers={"content-type": "multipart/form-data"}
+        )
+        assert_error(malformed, 422, "invalid_form", "multipart form")
+
+
+async def test_a_declared_size_over_the_cap_is_refused_unread() -> None:
+    service = Service(image={"max_upload_mib": 0.25})
+    assert_error(await service.post(image=b"x" * 300_000), 413, "upload_too_large", "larger than 0.25 MB")
+
+
+async def test_the_cap_holds_while_an_undeclared_body_arrives() -> None:
+    service = Service(image={"max_upload_mib": 0.25})
+    sent = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal sent
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        for _ in range(1000):
+            sent += 65536
+            yield b"x" * 65536
+
+    async with service.client() as client:
+        response = await client.post(
+            ANALYZE, content=body(), headers={"content-type": "multipart/form-data; boundary=x"}
+        )
+    assert_error(response, 413, "upload_too_large", "larger than 0.25 MB")
+    assert sent <= 6 * 65536
+
+
+async def test_unknown_routes_and_methods_are_answered_in_the_same_shape(service: Service) -> None:
+    async with service.client() as client:
+        assert_error(await client.get("/api/images/nothing"), 404, "not_found", "/docs")
+        assert_error(await client.get(ANALYZE), 405, "method_not_allowed", "/docs")
+
+
+async def test_a_fault_of_ours_is_a_500_that_tells_no_secrets(service: Service) -> None:
+    service.reader.error = RuntimeError("password is hunter2")
+    response = await service.post()
+    assert_error(response, 500, "internal_error", "log")
+    assert "hunter2" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("reader", "writer", "status", "http_status"),
+    [
+        ("ready", "ready", "ok", 200),
+        ("fallback", "ready", "degraded", 200),
+        ("ready", "fallback", "degraded", 200),
+        ("unavailable", "ready", "error", 503),
+        ("ready", "unavailable", "error", 503),
+    ],
+)
+async def test_health_says_what_is_true_now(
+    service: Service, reader: Any, writer: Any, status: str, http_status: int
+) -> None:
+    service.reader.current_status = ComponentStatus(reader, "pixels", "CLIP is missing.", "Wait.", {"waiting": 3})
+    service.writer.current_status = ComponentStatus(writer, "template", "Ollama is down.", "Run ollama serve.")
+    async with service.client() as client:
+        response = await client.get(HEALTH)
+    body = response.json()
+    assert response.status_code == http_status
+    assert (body["status"], body["service"]) == (status, "image-analyzer")
+    assert body["analyzer_initialized"] is (reader != "unavailable")
+    assert body["components"]["analyzer"] == {
+        "status": reader,
+        "active": "pixels",
+        "reason": "CLIP is missing.",
+        "remedy": "Wait.",
+        "facts": {"waiting": 3},
+    }
+    assert body["components"]["writer"]["remedy"] == "Run ollama serve."
+
+
+async def test_health_answers_though_a_part_does_not() -> None:
+    service = Service(limits={"status_timeout_s": 0.05})
+    service.reader.hang = True
+    async with service.client() as client:
+        response = await client.get(HEALTH)
+    assert response.status_code == 503
+    assert "did not answer within 0.05 s" in response.json()["components"]["analyzer"]["reason"]
+
+
+async def test_a_caller_that_goes_away_stops_the_writing(service: Service) -> None:
+    service.writer.hang = True
+    arrived = asyncio.Event()
+    gone = asyncio.Event()
+    request = httpx.Request("POST", f"http://service{STREAM}", files={"image": PHOTOGRAPH})
+    messages = [{"type": "http.request", "body": request.read(), "more_body": False}]
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if b'"delta"' in message.get("body", b""):
+            arrived.set()
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": STREAM,
+        "raw_path": STREAM.encode(),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in request.headers.items()],
+    }
+    serving = asyncio.create_task(service.api(scope, receive, send))
+    await arrived.wait()
+    gone.set()
+    await asyncio.wait_for(service.writer.cut_short.wait(), 2)
+    await serving
+
+
+async def test_other_origins_may_call_only_when_the_settings_say_so() -> None:
+    origin = "http://localhost:5173"
+    for settings, allowed in [({}, None), ({"cors_origins": [origin]}, origin)]:
+        async with Service(**settings).client() as client:
+            response = await client.get(HEALTH, headers={"origin": origin})
+        assert response.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_the_openapi_document_describes_what_is_sent(service: Service) -> None:
+    async with service.client() as client:
+        document = (await client.get("/openapi.json")).json()
+        assert (await client.get("/docs")).status_code == 200
+    assert set(document["paths"]) == {ANALYZE, STREAM, HEALTH}
+    form = document["components"]["schemas"]["Body_analyze_api_images_analyze_post"]
+    assert set(form["properties"]) == {"image", "user_prompt", "deep_thinking", "language"}
+    assert form["required"] == ["image"]
+    for route in (ANALYZE, STREAM):
+        responses = document["paths"][route]["post"]["responses"]
+        assert set(responses) >= {"200", "400", "413", "415", "422", "429", "503", "504"}
+        refusal = responses["422"]["content"]["application/json"]["schema"]
+        assert refusal["$ref"].endswith("/ErrorAnswer")
+    stream = json.dumps(document["paths"][STREAM]["post"]["responses"]["200"]["content"])
+    assert "text/event-stream" in stream
+    for event in ("Analyzing", "Analyzed", "Generating", "Delta", "Complete", "Error"):
+        assert f"{event}Event" in stream

@@ -1,0 +1,83 @@
+"""Stand-ins for the two deployments, for tests of what lies in front of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from deployments.clip.vision import Pixels
+from deployments.messages import (
+    CATEGORIES,
+    AnalyzerName,
+    ComponentStatus,
+    LabelScore,
+    PromptComplete,
+    PromptDelta,
+    PromptEvent,
+    PromptRequest,
+    Reading,
+)
+
+ANALYSIS = {name: tuple(LabelScore(f"{name} {i}", 0.5 - i / 10) for i in range(3)) for name in CATEGORIES}
+
+TOKENS = ("A ", "quiet ", "harbour.")
+
+
+class FakeReader:
+    """Answers every picture alike, or raises `error`; keeps what it was sent."""
+
+    def __init__(self, *, input_size_px: int = 224, analyzer: AnalyzerName = "clip", warnings: Sequence[str] = ()):
+        self.size_px = input_size_px
+        self.analyzer = analyzer
+        self.warnings = tuple(warnings)
+        self.error: Exception | None = None
+        self.hang = False
+        self.pictures: list[Pixels] = []
+        self.current_status = ComponentStatus("ready", "clip", facts={"device": "cpu"})
+
+    async def read(self, picture: Pixels) -> Reading:
+        self.pictures.append(picture)
+        if self.hang:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+        return Reading(ANALYSIS, self.analyzer, self.size_px, self.warnings)
+
+    async def input_size_px(self) -> int:
+        return self.size_px
+
+    async def status(self) -> ComponentStatus:
+        if self.hang:
+            await asyncio.Event().wait()
+        if self.error is not None:
+            raise self.error
+        return self.current_status
+
+
+class FakeWriter:
+    """Writes `events`, then raises `error` if there is one; keeps what it was asked, and whether it was cut short."""
+
+    def __init__(self, events: Sequence[PromptEvent] | None = None) -> None:
+        whole = PromptComplete("".join(TOKENS), "ollama")
+        self.events: Sequence[PromptEvent] = [*map(PromptDelta, TOKENS), whole] if events is None else events
+        self.error: Exception | None = None
+        self.requests: list[PromptRequest] = []
+        self.hang = False
+        self.cut_short = asyncio.Event()
+        self.current_status = ComponentStatus("ready", "ollama")
+
+    async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
+        self.requests.append(request)
+        try:
+            for event in self.events:
+                yield event
+            if self.hang:
+                await asyncio.Event().wait()
+        except (GeneratorExit, asyncio.CancelledError):
+            self.cut_short.set()
+            raise
+        if self.error is not None:
+            raise self.error
+
+    async def status(self) -> ComponentStatus:
+        return self.current_status

@@ -1,0 +1,143 @@
+"""The whole service on a real Ray Serve: a cluster of its own, and `serve run CONFIG` as a user types it."""
+
+from __future__ import annotations
+
+import copy
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("ray", "serve"))
+START_LIMIT_S = 120
+STOP_LIMIT_S = 60
+POLL_S = 0.1
+OBJECT_STORE_BYTES = 100_000_000
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def application(
+    name: str, route_prefix: str, args: Mapping[str, Any], user_config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Give one entry of a Serve config's `applications`."""
+    return {
+        "name": name,
+        "route_prefix": route_prefix,
+        "import_path": "serve_app.app:build",
+        "args": dict(args),
+        "deployments": [{"name": "ClipDeployment", "user_config": dict(user_config)}],
+    }
+
+
+class Service:
+    """A Serve instance in a cluster of its own; `with Service([application(...)], environment) as service`."""
+
+    def __init__(self, applications: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._applications = applications
+        # Short, because Ray puts sockets into it and their paths may have 107 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
+        self._environment = {
+            **os.environ,
+            "HOME": str(self._folder),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **environment,
+        }
+
+    def __enter__(self) -> Service:
+        self._log = (self._folder / "serve.log").open("wb")
+        self._address = f"127.0.0.1:{free_port()}"
+        self._cluster = self._start(
+            [
+                *(RAY, "start", "--head", "--block", "--include-dashboard=false", "--num-cpus=2", "--num-gpus=0"),
+                *(f"--port={self._address.split(':')[1]}", "--node-ip-address=127.0.0.1"),
+                *(f"--temp-dir={self._folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+            ]
+        )
+        self._serving = self._start([SERVE, "run", "--address", self._address, self._config()])
+        try:
+            for entry in self._applications:
+                self.wait_until_answering(entry["route_prefix"])
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def deploy(self, change: Mapping[str, Any], *, application_name: str) -> None:
+        """Give an application's ClipDeployment a new `user_config` while it serves; returns once Serve has taken it."""
+        self._applications = copy.deepcopy(self._applications)
+        (entry,) = (entry for entry in self._applications if entry["name"] == application_name)
+        entry["deployments"][0]["user_config"] = dict(change)
+        redeploying = self._start([SERVE, "run", "--non-blocking", "--address", self._address, self._config()])
+        assert redeploying.wait(START_LIMIT_S) == 0, self.log()
+
+    def wait_until_answering(self, route_prefix: str = "/") -> None:
+        """Wait for the health route to answer at all."""
+        health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"
+        deadline_s = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline_s:
+            if self._serving.poll() is not None:
+                break
+            try:
+                if httpx.get(health, timeout=5).headers["content-type"] == "application/json":
+                    return
+            except httpx.HTTPError:
+                pass
+            time.sleep(POLL_S)
+        raise AssertionError(f"{health} did not answer:\n{self.log()}")
+
+    def log(self) -> str:
+        """Everything that `serve run` printed so far."""
+        return (self._folder / "serve.log").read_text(errors="replace")
+
+    def _config(self) -> Path:
+        config = self._folder / "serve_config.yaml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "proxy_location": "HeadOnly",
+                    "http_options": {"host": "127.0.0.1", "port": self.port},
+                    "applications": self._applications,
+                }
+            )
+        )
+        return config
+
+    def _start(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    def _stop(self) -> None:
+        for process, polite in ((self._serving, signal.SIGINT), (self._cluster, signal.SIGTERM)):
+            process.send_signal(polite)
+            try:
+                process.wait(STOP_LIMIT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self._log.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
