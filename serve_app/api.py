@@ -103,4 +103,3 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         return answer
 
     return api
-

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
@@ -34,7 +35,7 @@ class ClipEncoder:
     """A loaded model of the CLIP family; implements `VisionModel`.
 
     Only the vision tower runs per request, so only it takes the device and the precision. The text tower stays on the
-    CPU in float32: it runs once per label set, its rounding would be in every answer, and on a GPU it would hold 125 MB.
+    CPU in float32: it runs once per label set, its rounding would be in every answer, and it would hold 125 MB of a GPU.
 
     Args:
         model: in float32 on the CPU, in evaluation mode.
@@ -76,6 +77,7 @@ class ClipEncoder:
         Raises:
             OSError: a file is missing or broken.
         """
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)

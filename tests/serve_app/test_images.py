@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from deployments.errors import AnalyzerError, FormatNotAccepted, TooManyPixels, UnreadablePicture
+from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings
 from tests.support.pictures import photograph, photograph_path
@@ -178,10 +179,8 @@ def test_a_mangled_photograph_is_read_or_refused_but_never_a_fault(data: st.Data
     content = bytearray(photograph_path(name).read_bytes()[:20_000])
     for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=20)):
         content[place] = data.draw(st.integers(0, 255))
-    try:
+    with suppress(UnreadablePicture, FormatNotAccepted, TooManyPixels):
         assert read(bytes(content)).shape == (224, 224, 3)
-    except AnalyzerError as error:
-        assert error.http_status in (400, 413, 415)
 
 
 @pytest.mark.parametrize("size", [(10_001, 10_000), (60_000, 60_000)])
@@ -199,7 +198,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) ->
 def test_the_pixel_limit_is_the_setting_s() -> None:
     data = saved(quadrants(), "PNG")
     assert read(data, max_megapixels=0.31).shape == (224, 224, 3)
-    with pytest.raises(TooManyPixels, match="0.3 million"):
+    with pytest.raises(TooManyPixels, match=r"0\.3 million"):
         read(data, max_megapixels=0.3)
 
 

@@ -146,7 +146,7 @@ async def test_cancelling_a_started_item_leaves_its_batch_mates_whole() -> None:
         tasks[1].cancel()
         await passes()
         machine.gate.set()
-        assert await asyncio.gather(tasks[0], tasks[2]) == [0, 4]
+        assert [await tasks[0], await tasks[2]] == [0, 4]
 
 
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:

@@ -136,13 +136,13 @@ def test_out_of_memory_is_told_as_such(tiny_clip: Path, labels: LabelSet) -> Non
     prepared = model.prepare(labels)
     blank: Pixels = np.zeros((224, 224, 3), np.uint8)
     assert model.logits([blank] * 2, prepared).shape == (2, len(labels.texts()))
-    with pytest.raises(OutOfMemory, match="CUDA is out of memory: .*DEVICE=cpu"):
+    with pytest.raises(OutOfMemory, match=r"CUDA is out of memory: .*DEVICE=cpu"):
         model.logits([blank] * 3, prepared)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
 def test_cuda_that_is_not_there_is_told_with_the_cure(tiny_clip: Path) -> None:
-    with pytest.raises(SettingsError, match="torch sees no CUDA GPU .* DEVICE=cpu"):
+    with pytest.raises(SettingsError, match=r"torch sees no CUDA GPU .* DEVICE=cpu"):
         load_encoder(tiny_clip, settings=ClipSettings(device="cuda"), threads=1)
 
 

@@ -20,7 +20,7 @@ from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, ClipUse
 from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
-from deployments.messages import AnalyzerName
+from deployments.messages import AnalyzerName, Reading
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
 BLANK: Pixels = np.zeros((224, 224, 3), np.uint8)
@@ -83,6 +83,15 @@ def reader(
     )
 
 
+async def clip_reading(subject: PictureReader) -> Reading:
+    """Send pictures until CLIP answers one."""
+    async with asyncio.timeout(5):
+        reading = await subject.read(BLANK)
+        while reading.analyzer != "clip":
+            reading = await subject.read(BLANK)
+    return reading
+
+
 async def test_with_weights_on_disk_clip_answers_from_the_first_picture() -> None:
     subject = reader(FakeWeights(Path("/weights")))
     await subject.start()
@@ -109,9 +118,7 @@ async def test_clip_takes_over_from_the_pixel_analyser_when_its_weights_arrive()
     assert "42 %" in status.reason
 
     weights.arrived.set()
-    async with asyncio.timeout(5):
-        while (await subject.read(BLANK)).analyzer != "clip":
-            await asyncio.sleep(0)
+    await clip_reading(subject)
     assert (await subject.status()).state == "ready"
     await subject.close()
 
@@ -175,9 +182,7 @@ async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() 
     await subject.start()
     await subject.reconfigure(ClipUserConfig(labels=LABELS.model_dump() | {"style": {"labels": ["fresco"]}}))
     weights.arrived.set()
-    async with asyncio.timeout(5):
-        while (reading := await subject.read(BLANK)).analyzer != "clip":
-            await asyncio.sleep(0)
+    reading = await clip_reading(subject)
     assert reading.analysis["style"][0].value == "fresco"
     await subject.close()
 
@@ -186,7 +191,7 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
     encoded: list[str] = []
 
     class Counting(CLIPTokenizer):
-        def __call__(self, texts: list[str], **options: Any) -> Any:  # type: ignore[override]
+        def __call__(self, texts: list[str], **options: Any) -> Any:
             encoded.extend(texts)
             return super().__call__(texts, **options)
 

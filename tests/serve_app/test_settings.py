@@ -1,0 +1,108 @@
+"""A wrong setting is named; the environment overrides exactly four."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.clip.labels import load_labels, parse_labels
+from deployments.clip.settings import DEFAULT_LABELS_FILE
+from deployments.errors import SettingsError
+from serve_app.settings import ENVIRONMENT_OVERRIDES, load_settings
+
+
+def test_the_defaults_are_the_guide_s() -> None:
+    settings = load_settings({}, {})
+    assert settings.clip.model == "openai/clip-vit-base-patch32"
+    assert (settings.ollama.host, settings.ollama.model) == ("http://localhost:11434", "mistral:latest")
+    assert (settings.image.max_upload_mib, settings.image.view_size_px) == (20, 512)
+    assert (settings.require_clip, settings.require_ollama) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        ({"clip": {"modell": "x"}}, "Unknown setting 'clip.modell'; did you mean 'clip.model'?"),
+        ({"requireclip": True}, "Unknown setting 'requireclip'; did you mean 'require_clip'?"),
+        ({"zebra": 1}, "Unknown setting 'zebra'."),
+        ({"clip": {"device": "gpu"}}, "Setting 'clip.device' is 'gpu': Input should be 'auto', 'cpu' or 'cuda'."),
+        ({"image": {"max_upload_mib": "lots"}}, "Setting 'image.max_upload_mib' is 'lots'"),
+        ({"clip": "x"}, "Setting 'clip' is 'x'"),
+        ({"limits": {"heartbeat_s": 0}}, "Setting 'limits.heartbeat_s' is 0: Input should be greater than 0."),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_wrong(args: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        load_settings(args, {})
+    assert sentence in str(error.value)
+
+
+def test_the_environment_overrides_the_config() -> None:
+    environment = {
+        "DEVICE": "cpu",
+        "CLIP_MODEL_NAME": "a/b",
+        "OLLAMA_HOST": "http://ollama:1234",
+        "OLLAMA_MODEL": "llama3",
+        "OLLAMA_TOP_P": "0.1",
+    }
+    settings = load_settings({"clip": {"device": "cuda", "top_labels": 5}}, environment)
+    assert (settings.clip.device, settings.clip.model, settings.clip.top_labels) == ("cpu", "a/b", 5)
+    assert (settings.ollama.host, settings.ollama.model) == ("http://ollama:1234", "llama3")
+    assert settings.ollama.top_p == 0.9
+    assert set(environment) > set(ENVIRONMENT_OVERRIDES)
+
+
+def test_a_wrong_environment_variable_is_named() -> None:
+    with pytest.raises(SettingsError, match="environment variable DEVICE"):
+        load_settings({}, {"DEVICE": "tpu"})
+
+
+def test_an_empty_environment_variable_overrides_nothing() -> None:
+    assert load_settings({"clip": {"model": "a/b"}}, {"CLIP_MODEL_NAME": ""}).clip.model == "a/b"
+
+
+LABELS = load_labels(DEFAULT_LABELS_FILE).model_dump()
+
+
+def test_the_default_labels_are_the_contract_s() -> None:
+    counts = {name: len(category["labels"]) for name, category in LABELS.items()}
+    assert counts == {"style": 14, "mood": 14, "composition": 11, "color_palette": 12, "subjects": 18}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"mood": {"labels": []}}, "mood.labels: Tuple should have at least 1 item"),
+        ({"mood": {"labels": ["calm", "calm"]}}, "mood.labels: Value error, label named twice: calm"),
+        ({"mood": {"labels": ["calm"], "template": "a photo"}}, 'the template has no "{label}" in it'),
+        ({"weather": {"labels": ["rain"]}}, "weather: Extra inputs are not permitted"),
+    ],
+)
+def test_wrong_labels_are_named(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as error:
+        parse_labels(LABELS | change, "labels.yaml")
+    assert sentence in str(error.value)
+    assert str(error.value).startswith("labels.yaml: ")
+
+
+def test_a_label_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    with pytest.raises(SettingsError, match=r"mine\.yaml cannot be read: No such file"):
+        load_labels(file)
+    file.write_text("style: [unclosed")
+    with pytest.raises(SettingsError, match=r"mine\.yaml is not valid YAML"):
+        load_labels(file)
+    file.write_text("- just\n- a list\n")
+    with pytest.raises(SettingsError, match="must map each category"):
+        load_labels(file)
+
+
+def test_a_set_s_version_changes_with_any_label_template_or_order() -> None:
+    original = parse_labels(LABELS, "x")
+    reordered = parse_labels(LABELS | {"mood": {"labels": list(reversed(LABELS["mood"]["labels"]))}}, "x")
+    worded = parse_labels(LABELS | {"mood": {**LABELS["mood"], "template": "a {label} photo"}}, "x")
+    assert len({original.version, reordered.version, worded.version}) == 3
+    assert original.version == parse_labels(LABELS, "y").version
+    assert "a calm photo" in worded.texts()

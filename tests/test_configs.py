@@ -1,0 +1,80 @@
+"""Every shipped config is what Serve, the settings model and the built application understand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray.serve.schema
+import yaml
+
+from deployments.clip.deployment import ClipDeployment
+from deployments.clip.settings import ClipUserConfig
+from deployments.ollama.deployment import OllamaDeployment
+from serve_app.ingress import Ingress
+from serve_app.settings import load_settings
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
+SERVE_CONFIGS = [path for path in CONFIGS if path.name != "labels.yaml"]
+
+TOP_LEVEL_KEYS = set(ray.serve.schema.ServeDeploySchema.model_fields)
+DEPLOYMENTS = {cls.__name__ for cls in (ClipDeployment, OllamaDeployment, Ingress)}
+
+
+def load(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    return content
+
+
+@pytest.mark.parametrize("path", SERVE_CONFIGS, ids=lambda path: path.name)
+def test_a_config_is_understood_by_serve_and_by_us(path: Path) -> None:
+    config = load(path)
+    # Serve ignores top-level keys that it does not know.
+    assert set(config) <= TOP_LEVEL_KEYS
+    ray.serve.schema.ServeDeploySchema.model_validate(config)
+    (application,) = config["applications"]
+    assert application["import_path"] == "serve_app.app:build"
+    load_settings(application["args"], {})
+    for deployment in application["deployments"]:
+        assert deployment["name"] in DEPLOYMENTS
+        ClipUserConfig.model_validate(deployment.get("user_config", {}))
+
+
+@pytest.mark.parametrize("path", SERVE_CONFIGS, ids=lambda path: path.name)
+def test_serve_s_own_timeout_leaves_room_for_ours(path: Path) -> None:
+    config = load(path)
+    settings = load_settings(config["applications"][0]["args"], {})
+    ours_s = settings.limits.analysis_timeout_s + settings.ollama.total_timeout_s
+    assert config["http_options"]["request_timeout_s"] >= ours_s + 30
+
+
+def test_only_the_edge_imports_ray() -> None:
+    edge = {
+        "serve_app/app.py",
+        "serve_app/ingress.py",
+        "deployments/clip/deployment.py",
+        "deployments/ollama/deployment.py",
+    }
+    importing = {
+        str(path.relative_to(ROOT))
+        for folder in ("serve_app", "deployments")
+        for path in (ROOT / folder).rglob("*.py")
+        if any(line.startswith(("import ray", "from ray")) for line in path.read_text().splitlines())
+    }
+    assert importing <= edge
+
+
+@pytest.mark.parametrize(
+    ("room", "forbidden"),
+    [
+        ("deployments/clip", ("deployments.ollama", "serve_app")),
+        ("deployments/ollama", ("deployments.clip", "serve_app")),
+    ],
+)
+def test_each_deployment_keeps_to_its_room(room: str, forbidden: tuple[str, ...]) -> None:
+    for path in (ROOT / room).rglob("*.py"):
+        for line in path.read_text().splitlines():
+            if line.startswith(("import ", "from ")):
+                assert not line.split()[1].startswith(forbidden), f"{path}: {line}"
