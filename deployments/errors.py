@@ -19,6 +19,10 @@ The tree lives beside the deployments because both of them raise from it and nei
 application. Every message is one sentence that tells its reader what to do.
 """
 
+from typing import Self
+
+from pydantic import ValidationError
+
 
 class AnalyzerError(Exception):
     """A failure with a sentence for the caller, a stable `code` and an HTTP status.
@@ -118,3 +122,10 @@ class SettingsError(AnalyzerError):
     """A setting or a label file is wrong; the sentence names it."""
 
     code = "invalid_settings"
+
+    @classmethod
+    def of(cls, source: str, error: ValidationError) -> Self:
+        """Name the source, the place in it and what is wrong there, for the first thing that pydantic found."""
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return cls(f"{source}: {place}: {first['msg']}.")

@@ -183,6 +183,15 @@ def test_labels_change_under_load_and_no_request_fails(service: Service) -> None
     assert eventually(lambda: analyze(service).json()["analysis"]["style"][0]["value"] not in new_labels)
 
 
+def test_nonsense_for_labels_is_refused_and_the_old_ones_stay(service: Service) -> None:
+    service.deploy({"labels": {"style": {"labels": ["x"]}}}, application_name="main")
+    assert eventually(lambda: "refused_change" in health(service).json()["components"]["analyzer"]["facts"])
+    assert analyze(service).status_code == 200
+    assert "labels.mood" in health(service).json()["components"]["analyzer"]["facts"]["refused_change"]
+    service.deploy({}, application_name="main")
+    assert eventually(lambda: "refused_change" not in health(service).json()["components"]["analyzer"]["facts"])
+
+
 def test_ollama_stops_and_the_composer_writes_and_ollama_comes_back(service: Service, ollama: FakeOllama) -> None:
     ollama.stop()
     try:

@@ -13,7 +13,7 @@ from deployments.clip.fetcher import WeightsFetcher
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels import PixelAnalyser
 from deployments.clip.reader import PictureReader
-from deployments.clip.settings import ClipSettings, ClipUserConfig
+from deployments.clip.settings import ClipSettings
 from deployments.clip.vision import Pixels
 from deployments.messages import ComponentStatus, Reading
 
@@ -55,7 +55,7 @@ class ClipDeployment:
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new labels and batch size; Serve calls this at the start and at every change of `user_config`."""
-        await self._reader.reconfigure(ClipUserConfig.model_validate(user_config))
+        await self._reader.reconfigure(user_config)
 
     async def check_health(self) -> None:
         """Raise if the model no longer answers; Serve then replaces the replica."""

@@ -83,9 +83,7 @@ def parse_labels(content: Mapping[str, Any], source: str) -> LabelSet:
     try:
         return LabelSet.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise SettingsError(f"{source}: {place}: {first['msg']}.") from error
+        raise SettingsError.of(source, error) from error
 
 
 def load_labels(path: Path) -> LabelSet:

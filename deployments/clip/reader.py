@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from deployments.clip.batcher import Batcher
-from deployments.clip.labels import LabelSet, parse_labels
+from deployments.clip.labels import LabelSet
 from deployments.clip.scorer import score
-from deployments.clip.settings import ClipSettings, ClipUserConfig
+from deployments.clip.settings import ClipSettings, ClipUserConfig, parse_user_config
 from deployments.clip.vision import Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
-from deployments.errors import AnalyzerError, ClipUnavailable, OutOfMemory
+from deployments.errors import AnalyzerError, ClipUnavailable, OutOfMemory, SettingsError
 from deployments.messages import ComponentStatus, Reading
 
 DEFAULT_INPUT_SIZE_PX = 224
@@ -95,6 +95,8 @@ class PictureReader:
         self._failure: Shortfall | None = None
         self._taking_over: asyncio.Task[None] | None = None
         self._swap = asyncio.Lock()
+        self._configured = False
+        self._refusal = ""
         self._answered_since_check = False
         # One worker: the model sees one call at a time, and thread-local torch settings hold.
         self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -139,13 +141,26 @@ class PictureReader:
             raise ClipUnavailable(f"{shortfall.reason} {shortfall.remedy}", retry_after_s=CLIP_RETRY_AFTER_S)
         return await self._batcher.submit(picture)
 
-    async def reconfigure(self, config: ClipUserConfig) -> None:
+    async def reconfigure(self, content: Mapping[str, Any]) -> None:
         """Take a new batch size and label set; what is being read goes on with the old ones.
 
+        Once serving, a wrong `content` is refused: everything stays as it was, and `status` tells. Raising then would
+        have Serve replace the replica by one that cannot start (seen on Ray 2.60: 503 until the config is mended).
+
         Raises:
-            SettingsError: the labels are wrong; the old ones stay.
+            SettingsError: the very first `content` is wrong.
         """
-        labels = self._default_labels if config.labels is None else parse_labels(config.labels, "user_config.labels")
+        try:
+            config = parse_user_config(content)
+        except SettingsError as error:
+            if not self._configured:
+                raise
+            self._refusal = str(error)
+            logger.error("Refused, and all stays as it was: %s", error)
+            return
+        self._configured = True
+        self._refusal = ""
+        labels = config.labels or self._default_labels
         self._batcher.max_batch_size = config.max_batch_size
         async with self._swap:
             if labels.version == self._labels.version:
@@ -162,6 +177,8 @@ class PictureReader:
             "labels_version": self._labels.version,
             "waiting": self._batcher.waiting,
         }
+        if self._refusal:
+            facts["refused_change"] = self._refusal
         if active is not None:
             facts |= active.model.facts
         if active is not None and active.model.analyzer == "clip":

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from deployments.clip.labels import LabelSet
+from deployments.errors import SettingsError
 
 DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
 
@@ -59,6 +63,18 @@ class ClipUserConfig(BaseModel):
         description="Most pictures in one forward pass. Beyond 16 a ViT-B/32 gains little on CPU, and 16 pictures "
         "of float16 activations stay under 100 MB on a GPU.",
     )
-    labels: dict[str, Any] | None = Field(
+    labels: LabelSet | None = Field(
         None, description="A label set in the form of configs/labels.yaml; without it the label file's."
     )
+
+
+def parse_user_config(content: Mapping[str, Any]) -> ClipUserConfig:
+    """Check a `user_config`.
+
+    Raises:
+        SettingsError: naming the field and what is wrong with it.
+    """
+    try:
+        return ClipUserConfig.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError.of("user_config", error) from error

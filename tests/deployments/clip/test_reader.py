@@ -16,7 +16,7 @@ from deployments.clip.encoder import ClipEncoder, Preprocessing
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.pixels import PixelAnalyser
 from deployments.clip.reader import PictureReader
-from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, ClipUserConfig
+from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
@@ -163,16 +163,32 @@ async def test_new_labels_hold_from_the_next_picture_and_wrong_ones_leave_the_ol
     subject = reader(FakeWeights(Path("/weights")))
     await subject.start()
     changed = LABELS.model_dump() | {"style": {"labels": ["fresco", "mosaic"]}}
-    await subject.reconfigure(ClipUserConfig(labels=changed))
+    await subject.reconfigure({"labels": changed})
     reading = await subject.read(BLANK)
     assert [label.value for label in reading.analysis["style"]] == ["mosaic", "fresco"]
 
-    with pytest.raises(SettingsError, match=r"user_config\.labels: mood: Field required"):
-        await subject.reconfigure(ClipUserConfig(labels={"style": {"labels": ["x"]}}))
+    await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
     assert (await subject.read(BLANK)).analysis["style"][0].value == "mosaic"
+    assert (await subject.status()).facts["refused_change"] == "user_config: labels.mood: Field required."
 
-    await subject.reconfigure(ClipUserConfig())
+    await subject.reconfigure({})
     assert (await subject.read(BLANK)).analysis["style"][0].value == "abstract"
+    assert "refused_change" not in (await subject.status()).facts
+    await subject.close()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"max_batch_size": 0}, "user_config: max_batch_size: Input should be greater than or equal to 1."),
+        ({"batch": 4}, "user_config: batch: Extra inputs are not permitted."),
+    ],
+)
+async def test_a_start_with_a_wrong_user_config_is_stopped(wrong: dict[str, Any], sentence: str) -> None:
+    subject = reader(FakeWeights(Path("/weights")))
+    with pytest.raises(SettingsError) as error:
+        await subject.reconfigure(wrong)
+    assert str(error.value) == sentence
     await subject.close()
 
 
@@ -180,7 +196,7 @@ async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() 
     weights = FakeWeights()
     subject = reader(weights)
     await subject.start()
-    await subject.reconfigure(ClipUserConfig(labels=LABELS.model_dump() | {"style": {"labels": ["fresco"]}}))
+    await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": ["fresco"]}}})
     weights.arrived.set()
     reading = await clip_reading(subject)
     assert reading.analysis["style"][0].value == "fresco"
@@ -206,7 +222,7 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
     subject = reader(FakeWeights(Path("/weights")), model)
     await subject.start()
     await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))
-    await subject.reconfigure(ClipUserConfig(max_batch_size=4))
+    await subject.reconfigure({"max_batch_size": 4})
     await asyncio.gather(*(subject.read(BLANK) for _ in range(10)))
     assert encoded == LABELS.texts()
     await subject.close()
