@@ -1,1 +1,1 @@
-"""The two model-facing deployments, one room each, and the two modules that both rooms and the ingress share."""
+"""The two model-facing deployments, one room each, and what both rooms and the ingress share."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -269,3 +270,5 @@ def test_clip_takes_over_without_a_restart_once_the_hub_is_back(service: Service
     assert eventually(lambda: health(service, HUB).json()["status"] == "ok")
     body = analyze(service, HUB).json()
     assert (body["analyzer"], body["warnings"]) == ("clip", [])
+    assert eventually(lambda: "The weights of 'openai/tiny' are in" in service.log())
+    assert re.search(r"The weights of 'openai/tiny': \d+ %", service.log())

@@ -16,6 +16,7 @@ from deployments.clip.reader import PictureReader
 from deployments.clip.settings import ClipSettings
 from deployments.clip.vision import Pixels
 from deployments.messages import ComponentStatus, Reading
+from deployments.serve_log import join_serve_log
 
 
 class ClipDeployment:
@@ -28,6 +29,7 @@ class ClipDeployment:
     """
 
     async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
+        join_serve_log()
         self._reader = PictureReader(
             settings,
             labels,

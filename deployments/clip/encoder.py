@@ -35,7 +35,7 @@ class ClipEncoder:
     """A loaded model of the CLIP family; implements `VisionModel`.
 
     Only the vision tower runs per request, so only it takes the device and the precision. The text tower stays on the
-    CPU in float32: it runs once per label set, its rounding would be in every answer, and it would hold 125 MB of a GPU.
+    CPU in float32: it runs once per label set, its rounding would be in every answer, and it would take 125 MB of GPU.
 
     Args:
         model: in float32 on the CPU, in evaluation mode.

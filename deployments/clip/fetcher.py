@@ -11,7 +11,7 @@ from pathlib import Path
 from deployments.clip.download import DownloadProgress, fetch_weights
 from deployments.clip.weights import WeightsUnavailable, find_weights
 
-log = logging.getLogger("image_analyzer.weights")
+logger = logging.getLogger("image_analyzer.weights")
 
 LOG_STEP_PERCENT = 10
 
@@ -69,7 +69,7 @@ class WeightsFetcher:
         Raises:
             WeightsUnavailable: permanently; trying again cannot help.
         """
-        log.info("Fetching the weights of '%s'.", self.model)
+        logger.info("Fetching the weights of '%s'.", self.model)
         retry_s = self._retry_first_s
         while True:
             before = self.progress
@@ -78,15 +78,15 @@ class WeightsFetcher:
             except WeightsUnavailable as failure:
                 self.failure = failure
                 if failure.permanent:
-                    log.error("%s", failure)
+                    logger.error("%s", failure)
                     raise
             else:
                 self.failure = None
-                log.info("The weights of '%s' are in %s.", self.model, folder)
+                logger.info("The weights of '%s' are in %s.", self.model, folder)
                 return folder
             if self.progress != before:
                 retry_s = self._retry_first_s
-            log.warning("%s Next attempt in %.0f s.", self.failure, retry_s)
+            logger.warning("%s Next attempt in %.0f s.", self.failure, retry_s)
             await self._wait(retry_s)
             retry_s = min(2 * retry_s, self._retry_max_s)
 
@@ -110,4 +110,4 @@ class WeightsFetcher:
         step = progress.percent - progress.percent % LOG_STEP_PERCENT
         if step > self._logged_percent:
             self._logged_percent = step
-            log.info("The weights of '%s': %d %% of %d MB.", self.model, step, progress.total_bytes // 1_000_000)
+            logger.info("The weights of '%s': %d %% of %d MB.", self.model, step, progress.total_bytes // 1_000_000)

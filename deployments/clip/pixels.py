@@ -13,6 +13,7 @@ composition is fair, style and subjects are hints: pixels say "mostly green and 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
@@ -25,6 +26,8 @@ from deployments.clip.pixel_measures import MEASURE_NAMES, measure
 from deployments.clip.pixel_prototypes import Prototypes, load_prototypes
 from deployments.clip.vision import Logits, Pixels
 from deployments.messages import AnalyzerName
+
+logger = logging.getLogger("image_analyzer.pixels")
 
 INPUT_SIZE_PX = 224
 """The size that the prototypes are tuned at; the same as CLIP's, so either can take over from the other."""
@@ -75,6 +78,9 @@ class PixelAnalyser:
 
     def prepare(self, labels: LabelSet) -> PreparedPrototypes:
         """Lay out the prototypes of exactly these labels."""
+        unknown = self.unknown_labels(labels)
+        if unknown:
+            logger.warning("The pixel analyser has no measure for, and never chooses: %s.", "; ".join(unknown))
         count = len(labels.texts())
         targets = np.zeros((count, len(MEASURE_NAMES)), np.float32)
         steps_per_unit = np.zeros_like(targets)

@@ -46,17 +46,17 @@ def shortcomings(request: PromptRequest) -> tuple[str, ...]:
 
 
 def _scene(request: PromptRequest) -> str:
-    scene = "A scene"
+    # Labels are nouns and adjectives mixed ("food", "indoor"): a list in apposition stays grammatical with either.
     subjects = _labels(request, "subjects")
     style = _labels(request, "style")
     mood = _labels(request, "mood")
-    if subjects:
-        scene += f" of {_listed(subjects)}"
+    parts = [_listed(subjects) if subjects else "a scene"]
     if style:
-        scene += f" in {_listed(style)} style"
+        parts.append(f"in {_listed(style)} style")
     if mood:
-        scene += f", the mood {_listed(mood)}"
-    return f"{scene}."
+        parts.append(f"{_listed(mood)} in mood")
+    scene = ", ".join(parts)
+    return f"{scene[0].upper()}{scene[1:]}."
 
 
 def _colours(request: PromptRequest) -> list[str]:

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from deployments.messages import ComponentStatus, PromptEvent, PromptRequest
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
+from deployments.serve_log import join_serve_log
 
 
 class OllamaDeployment:
@@ -19,6 +20,7 @@ class OllamaDeployment:
     """
 
     def __init__(self, settings: OllamaSettings, required: bool) -> None:
+        join_serve_log()
         self._writer = PromptWriter(settings, required=required)
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:

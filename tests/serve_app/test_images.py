@@ -42,6 +42,16 @@ def quadrants() -> Image.Image:
     return image
 
 
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG of this size whose content is missing but for its beginning."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+
+
 def corners(pixels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
     """The colours in the middle of each quadrant, row by row."""
     return [tuple(int(level) for level in pixels[y, x]) for y in (56, 168) for x in (56, 168)]
@@ -186,11 +196,7 @@ def test_a_mangled_photograph_is_read_or_refused_but_never_a_fault(data: st.Data
 @pytest.mark.parametrize("size", [(10_001, 10_000), (60_000, 60_000)])
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) -> None:
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", *size, 8, 2, 0, 0, 0)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+    bomb = header_of_png(*size)
     with pytest.raises(TooManyPixels, match="100 million pixels"):
         read(bomb)
 

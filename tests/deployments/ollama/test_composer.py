@@ -12,15 +12,15 @@ from tests.deployments.ollama.samples import mountains
 
 def test_standard_prompt_names_what_is_likely() -> None:
     assert compose(mountains()) == (
-        "A scene of mountains and landscape in photorealistic style, the mood calm and peaceful. "
+        "Mountains and landscape, in photorealistic style, calm and peaceful in mood. "
         "Composition: wide angle, depth. Color palette: earth tones; mainly dark brown and blue."
     )
 
 
 def test_deep_prompt_names_everything() -> None:
     assert compose(mountains(deep_thinking=True)) == (
-        "A scene of mountains, landscape and forest in photorealistic, modern and vintage style, "
-        "the mood calm, peaceful and epic. Composition: wide angle, depth, minimal. "
+        "Mountains, landscape and forest, in photorealistic, modern and vintage style, "
+        "calm, peaceful and epic in mood. Composition: wide angle, depth, minimal. "
         "Color palette: earth tones, muted; mainly dark brown (40%) and blue (30%). "
         "Rendered in rich detail, with carefully observed light, texture and depth."
     )
@@ -29,11 +29,11 @@ def test_deep_prompt_names_everything() -> None:
 @pytest.mark.parametrize(
     ("wish", "start"),
     [
-        ("a lone wolf", "a lone wolf. A scene of"),
-        ("Make it rain!", "Make it rain! A scene of"),
-        ("狼がいる。", "狼がいる。 A scene of"),
-        ("two\nlines\x07", "two lines. A scene of"),
-        (" \n ", "A scene of"),
+        ("a lone wolf", "a lone wolf. Mountains and"),
+        ("Make it rain!", "Make it rain! Mountains and"),
+        ("狼がいる。", "狼がいる。 Mountains and"),
+        ("two\nlines\x07", "two lines. Mountains and"),
+        (" \n ", "Mountains and"),
     ],
 )
 def test_wish_comes_first_as_a_sentence_of_its_own(wish: str, start: str) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -18,8 +19,10 @@ def main(mode: str, config: Path) -> None:
     if mode == "early":
         sys.exit("Traceback (most recent call last):\nValueError: no such model")
     if mode == "deploy-failed":
-        print("\x1b[36m(ServeController pid=7)\x1b[0m AttributeError: no attribute 'find'", flush=True)
-        print("\x1b[36m(ServeController pid=7)\x1b[0m ERROR x -- Deploying app 'a' failed with exception:", flush=True)
+        sys.stderr.write("\x1b[36m(ServeController pid=7)\x1b[0m AttributeError: no attribute 'find'\n")
+        sys.stderr.write("\x1b[36m(ServeController pid=7)\x1b[0m ERROR x -- Deploying app 'a' failed with exception:\n")
+    if mode == "warning":
+        sys.stderr.write("(ServeReplica:a:Ingress pid=9) WARNING x -- a slow picture\n")
     if mode == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if mode == "littering":
@@ -39,11 +42,8 @@ def main(mode: str, config: Path) -> None:
 
     found = re.search(r"port: (\d+)", config.read_text())
     assert found is not None
-    with HTTPServer(("127.0.0.1", int(found.group(1))), Health) as server:
-        try:
-            server.serve_forever(poll_interval=0.02)
-        except KeyboardInterrupt:
-            print("(ServeReplica:a:Clip pid=9) WARNING bye", flush=True)
+    with HTTPServer(("127.0.0.1", int(found.group(1))), Health) as server, suppress(KeyboardInterrupt):
+        server.serve_forever(poll_interval=0.02)
 
 
 if __name__ == "__main__":

@@ -65,10 +65,8 @@ def test_the_address_is_one_that_this_machine_reaches(
             "applications: [{import_path: 'serve_app.app:build', args: {clip: {labels_file: /no/such.yaml}}}]",
             "/no/such.yaml cannot be read",
         ),
-        (
-            "http_options: {port: eighty}\napplications: [{import_path: 'serve_app.app:build'}]",
-            "http_options.port",
-        ),
+        ("http_options: {port: eighty}\napplications: [{import_path: 'serve_app.app:build'}]", "is 'eighty'"),
+        ("http_options: {port: 70000}\napplications: [{import_path: 'serve_app.app:build'}]", "from 1 to 65535"),
     ],
 )
 def test_a_wrong_config_is_told_in_a_sentence(tmp_path: Path, content: str, sentence: str) -> None:

@@ -176,6 +176,11 @@ async def test_an_application_that_serve_cannot_start_ends_the_run(config: Servi
     assert run.printed.lines[-1] == "Stopped."
 
 
+async def test_a_warning_of_the_services_own_parts_is_shown(config: ServiceConfig) -> None:
+    async with supervised(config, "warning") as (run, _):
+        await run.printed.until("a slow picture")
+
+
 @pytest.mark.parametrize(("verbose", "shown"), [(True, True), (False, False)])
 async def test_the_services_own_lines_are_shown_when_asked_for(
     config: ServiceConfig, verbose: bool, shown: bool

@@ -1,0 +1,50 @@
+# Needs make and Python 3.11 or newer; everything else goes into .venv. Without make: see README.md.
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+CONFIG ?= serve_config.yaml
+PICTURE ?= examples/coffee.jpg
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run demo doctor test lint check format clean
+
+help: ## list what make can do
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
+
+install: $(INSTALLED) ## set everything up in .venv; done once
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: install it, or name it with PYTHON=…" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up .venv; the first time this fetches PyTorch and Ray, which takes minutes."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: install ## start the service; Ctrl-C stops it
+	@exec $(BIN)/image-analyzer serve $(CONFIG)
+
+demo: install ## send a photograph to the running service
+	@exec $(BIN)/image-analyzer analyze $(PICTURE)
+
+doctor: install ## check this machine, and say what mends each fault
+	@exec $(BIN)/image-analyzer doctor $(CONFIG)
+
+test: install ## run all tests
+	@$(BIN)/python -m pytest
+
+lint: install ## check style and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+check: lint test ## lint, then test: what CI runs
+
+format: install ## put the code into its one form
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+clean: ## remove .venv and all caches
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

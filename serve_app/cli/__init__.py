@@ -1,0 +1,1 @@
+"""The `image-analyzer` command: start the service, check the machine, send pictures."""

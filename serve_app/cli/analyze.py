@@ -1,0 +1,146 @@
+"""`image-analyzer analyze`: pictures to a running service, its answers to the terminal as they arrive."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+import httpx
+
+from serve_app.cli.client import AnalyzeFailure, Json, ServiceClient, Wish
+from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
+
+INDENT = "  "
+CATEGORY_WIDTH = len("color palette: ")
+
+
+def analyze(
+    files: Sequence[Path],
+    url: str,
+    wish: Wish,
+    *,
+    as_json: bool,
+    transport: httpx.BaseTransport | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> int:
+    """Send each picture in turn.
+
+    Args:
+        files: the pictures.
+        url: the service's address.
+        wish: what is asked for besides.
+        as_json: print one JSON object per picture and line in place of text.
+        transport: replaces the network in tests.
+        environment: may hold NO_COLOR.
+
+    Returns:
+        0 if every picture was answered, else 1.
+    """
+    view = JsonView(sys.stdout) if as_json else TextView(sys.stdout, sys.stderr, environment)
+    failed = False
+    with ServiceClient(url, transport) as client:
+        for file in files:
+            try:
+                view.show(client, file, wish)
+            except AnalyzeFailure as failure:
+                failed = True
+                view.show_failure(file, failure)
+    return 1 if failed else 0
+
+
+class JsonView:
+    """JSON Lines: the analyze route's answer, or its error, with the file's name in front."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def show(self, client: ServiceClient, file: Path, wish: Wish) -> None:
+        """Ask, and print the answer."""
+        self._print(file, client.answer(file, wish))
+
+    def show_failure(self, file: Path, failure: AnalyzeFailure) -> None:
+        """Print what went wrong."""
+        self._print(file, {"success": False, "error": str(failure), "code": failure.code})
+
+    def _print(self, file: Path, answer: Json) -> None:
+        print(json.dumps({"file": str(file), **answer}, ensure_ascii=False), file=self._out, flush=True)
+
+
+class TextView:
+    """For people: labels and palette, then the prompt word by word, then times and warnings."""
+
+    def __init__(self, out: TextIO, progress: TextIO, environment: Mapping[str, str]) -> None:
+        self._out = out
+        self._progress = ProgressLine(progress)
+        self._colour = wants_colour(out, environment)
+        self._in_prompt = False
+
+    def show(self, client: ServiceClient, file: Path, wish: Wish) -> None:
+        """Print each event when it arrives."""
+        self._progress.show(f"{file.name}: sending …")
+        for event in client.events(file, wish):
+            match event.get("status"):
+                case "analyzing":
+                    self._progress.show(f"{file.name}: analysing …")
+                case "analyzed":
+                    self._say(f"{file.name} (read by {event['analyzer']})")
+                    self._show_analysis(event)
+                    self._progress.show(f"{file.name}: writing the prompt …")
+                case "generating" if self._in_prompt:
+                    self._end_prompt()
+                    self._say(f"{INDENT}↻ {event['message']}")
+                case "delta":
+                    self._write_prompt(event["text"])
+                case "complete":
+                    self._show_end(event)
+
+    def show_failure(self, file: Path, failure: AnalyzeFailure) -> None:
+        """Print what went wrong."""
+        self._end_prompt()
+        self._say(f"✗ {file}: {failure}")
+
+    def _show_analysis(self, event: Json) -> None:
+        analysis: dict[str, list[Json]] = event["analysis"]
+        for category, labels in analysis.items():
+            shares = ", ".join(f"{label['value']} {label['score']:.0%}" for label in labels)
+            self._say(f"{INDENT}{category.replace('_', ' ') + ':':<{CATEGORY_WIDTH}}{shares}")
+        self._write(f"{INDENT}{'palette:':<{CATEGORY_WIDTH}}")
+        for colour in event["palette"]:
+            swatch = f"{block(colour['hex'])} " if self._colour else ""
+            self._write(f"{swatch}{printable(colour['hex'])} {colour['share']:.0%}  ")
+        self._say("")
+
+    def _show_end(self, event: Json) -> None:
+        if not self._in_prompt:
+            self._write_prompt(event["generatedPrompt"])
+        self._end_prompt()
+        stages = ", ".join(f"{stage} {_duration(ms)}" for stage, ms in event["timings"].items())
+        self._say(f"{INDENT}{stages}; prompt by {event['promptSource']}")
+        for warning in event["warnings"]:
+            self._say(f"{INDENT}! {warning}")
+        self._say("")
+
+    def _write_prompt(self, text: str) -> None:
+        self._write(printable(text) if self._in_prompt else f"\n{INDENT}{printable(text)}")
+        self._in_prompt = True
+
+    def _end_prompt(self) -> None:
+        if self._in_prompt:
+            self._say("\n")
+        self._in_prompt = False
+
+    def _say(self, text: str) -> None:
+        self._write(f"{printable(text)}\n")
+
+    def _write(self, text: str) -> None:
+        self._progress.clear()
+        self._out.write(text)
+        self._out.flush()
+
+
+def _duration(ms: float) -> str:
+    return f"{ms / 1000:.1f} s" if ms >= 1000 else f"{ms:.0f} ms"

@@ -1,0 +1,169 @@
+"""The checks that need the service's settings: each asks what the service itself would ask, in the same way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import httpx2
+import torch
+from huggingface_hub import constants
+
+from deployments.clip.download_failures import explain
+from deployments.clip.hub_files import HubFile, announced_files
+from deployments.clip.precision import choose_device, choose_precision
+from deployments.clip.settings import ClipSettings
+from deployments.clip.weights import WeightsUnavailable, find_weights
+from deployments.errors import SettingsError
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.failures import ModelMissing, OllamaFailure
+from deployments.ollama.settings import OllamaSettings
+from serve_app.cli.config import ServiceConfig, read_config
+from serve_app.cli.finding import Finding
+from serve_app.cli.health import ask_health, health_client
+from serve_app.cli.port import require_free_port
+from serve_app.schemas import HealthAnswer
+
+MB = 1_000_000
+NEEDED_GPU_MB = 1000
+"""ViT-B/32 in float16 with a batch of 16 pictures, and what CUDA itself takes."""
+
+
+def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Check the config, then everything that it names."""
+    try:
+        config = read_config(config_file, environment)
+    except SettingsError as error:
+        yield Finding("Config", False, str(error), f"correct it in {config_file}, or in the environment")
+        return
+    labels = len(config.labels.texts())
+    yield Finding("Config", True, f"{config.path}, {labels} labels in {config.settings.clip.labels_file.name}")
+    yield from check_device(config.settings.clip)
+    weights = check_weights(config.settings.clip)
+    yield weights
+    yield check_hub(config.settings.clip, needed=not weights.ok)
+    yield from check_ollama(config.settings.ollama)
+    yield check_port(config)
+
+
+def check_device(
+    settings: ClipSettings, gpu_memory: Callable[[], tuple[int, int]] = torch.cuda.mem_get_info
+) -> Iterator[Finding]:
+    """Check the device and precision that the settings come to here and, on a GPU, its memory.
+
+    Args:
+        settings: device and precision.
+        gpu_memory: free and total bytes of the GPU.
+    """
+    try:
+        device = choose_device(settings.device)
+    except SettingsError as error:
+        yield Finding("Device", False, str(error), "install the NVIDIA driver (nvidia-smi), or: export DEVICE=cpu")
+        return
+    precision = str(choose_precision(settings.precision, device)).removeprefix("torch.")
+    if device.type == "cpu":
+        why = "" if settings.device == "cpu" else "; no CUDA GPU: CLIP runs on the CPU"
+        yield Finding("Device", True, f"cpu, {precision}{why}")
+        return
+    yield Finding("Device", True, f"{device.type}, {precision}")
+    yield check_gpu_memory(*gpu_memory())
+
+
+def check_gpu_memory(free_bytes: int, total_bytes: int) -> Finding:
+    """Check that CLIP finds room on the GPU."""
+    detail = f"{free_bytes // MB} MB free of {total_bytes // MB} MB"
+    if free_bytes >= NEEDED_GPU_MB * MB:
+        return Finding("GPU memory", True, detail)
+    return Finding(
+        "GPU memory",
+        False,
+        f"{detail}; CLIP needs about {NEEDED_GPU_MB} MB",
+        "stop what else uses it (nvidia-smi lists it), or: export DEVICE=cpu",
+    )
+
+
+def check_weights(settings: ClipSettings, cache_dir: Path | None = None) -> Finding:
+    """Check that CLIP's weights are on disk, whole."""
+    try:
+        folder = find_weights(settings.model, cache_dir)
+    except WeightsUnavailable as error:
+        return Finding("CLIP weights", False, error.sentence, error.remedy)
+    if folder is not None:
+        return Finding("CLIP weights", True, f"{settings.model} in {folder}")
+    return Finding(
+        "CLIP weights",
+        False,
+        f"{settings.model} is not in the cache {cache_dir or constants.HF_HUB_CACHE}",
+        "image-analyzer serve fetches them by itself where the hub is in reach; till then the pixel analyser answers",
+    )
+
+
+def check_hub(
+    settings: ClipSettings,
+    *,
+    needed: bool,
+    announced: Callable[[str, str], tuple[str, list[HubFile]]] = announced_files,
+) -> Finding:
+    """Check that the hub is in reach and has the model; where the weights are on disk, it need not be.
+
+    Args:
+        settings: the model's name.
+        needed: whether anything is still to be fetched.
+        announced: asks the hub at an address for the files of a model.
+    """
+    hub = constants.ENDPOINT
+    if not needed:
+        return Finding("Model hub", True, "not needed, the weights are here")
+    try:
+        _, files = announced(settings.model, hub)
+    except WeightsUnavailable as error:
+        return Finding("Model hub", False, error.sentence, error.remedy)
+    except (OSError, httpx2.RequestError) as error:
+        told = explain(error, settings.model, hub, Path(constants.HF_HUB_CACHE))
+        return Finding("Model hub", False, told.sentence, told.remedy)
+    size_mb = sum(file.size_bytes for file in files) // MB
+    return Finding("Model hub", True, f"{hub} has {settings.model}, {size_mb} MB")
+
+
+def check_ollama(settings: OllamaSettings, transport: httpx.AsyncBaseTransport | None = None) -> Iterator[Finding]:
+    """Check that Ollama answers and, if so, that it holds the model."""
+    failure = asyncio.run(_ollama_failure(settings, transport))
+    if failure is not None and not isinstance(failure, ModelMissing):
+        yield Finding("Ollama", False, failure.reason, failure.remedy)
+        return
+    yield Finding("Ollama", True, f"answers at {settings.host}")
+    if failure is None:
+        yield Finding("Ollama model", True, settings.tagged_model)
+    else:
+        yield Finding("Ollama model", False, failure.reason, failure.remedy)
+
+
+async def _ollama_failure(settings: OllamaSettings, transport: httpx.AsyncBaseTransport | None) -> OllamaFailure | None:
+    client = OllamaClient(settings, transport)
+    try:
+        await client.check()
+    except OllamaFailure as failure:
+        return failure
+    finally:
+        await client.close()
+    return None
+
+
+def check_port(config: ServiceConfig) -> Finding:
+    """Check that the service's port is free, or that the service is what has it."""
+    name = f"Port {config.port}"
+    try:
+        require_free_port(config)
+    except SettingsError as error:
+        health = asyncio.run(_health(config))
+        if health is not None:
+            return Finding(name, True, f"the service answers at {config.url}, health {health.status}")
+        return Finding(name, False, str(error), f"find what uses it: lsof -i :{config.port}")
+    return Finding(name, True, "free")
+
+
+async def _health(config: ServiceConfig) -> HealthAnswer | None:
+    async with health_client(config) as client:
+        return await ask_health(client, config.url)

@@ -1,0 +1,97 @@
+"""A Serve config as the command needs it: checked settings, and the address that the service will have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deployments.clip.labels import LabelSet, load_labels
+from deployments.errors import SettingsError
+from serve_app.settings import Settings, load_settings
+
+BUILDER = "serve_app.app:build"
+SERVE_HOST = "0.0.0.0"  # noqa: S104
+"""Where Serve listens when the config does not say."""
+SERVE_PORT = 8000
+"""Its port in the same case."""
+LAST_PORT = 65535
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+"""Hosts that mean every interface → the address at which this machine reaches them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """What one config file says of the image analyzer."""
+
+    path: Path
+    settings: Settings
+    labels: LabelSet
+    host: str
+    port: int
+    route_prefix: str
+
+    @property
+    def url(self) -> str:
+        """The service's address as seen from this machine, without a slash at the end."""
+        host = ANY_ADDRESS.get(self.host, self.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
+
+    @property
+    def open_to_others(self) -> bool:
+        """Whether it listens on every interface."""
+        return self.host in ANY_ADDRESS
+
+
+def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
+    """Read a Serve config and check what it says to the image analyzer, the label file included.
+
+    Raises:
+        SettingsError: one sentence that says what is wrong and where.
+    """
+    content = _mapping(_read_yaml(path), f"The config {path}")
+    applications = content.get("applications")
+    ours = [
+        application
+        for application in (applications if isinstance(applications, list) else [])
+        if isinstance(application, dict) and application.get("import_path") == BUILDER
+    ]
+    if not ours:
+        raise SettingsError(f"The config {path} has no application whose import_path is {BUILDER}.")
+    checked = [load_settings(_mapping(application.get("args"), "args"), environment) for application in ours]
+    labels = [load_labels(settings.clip.labels_file) for settings in checked]
+    http = _mapping(content.get("http_options"), "http_options")
+    port = http.get("port", SERVE_PORT)
+    if not isinstance(port, int) or not 1 <= port <= LAST_PORT:
+        raise SettingsError(f"http_options.port in {path} is {port!r}: set it to a number from 1 to {LAST_PORT}.")
+    return ServiceConfig(
+        path=path,
+        settings=checked[0],
+        labels=labels[0],
+        host=str(http.get("host", SERVE_HOST)),
+        port=port,
+        route_prefix=str(ours[0].get("route_prefix", "/")),
+    )
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"There is no config file {path}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The config {path} cannot be read ({error}).") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"The config {path} is not YAML: {' '.join(str(error).split())}.") from error
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise SettingsError(f"{name} must be names and values, not {value!r:.60}.")
+    return value

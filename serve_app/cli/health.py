@@ -1,0 +1,100 @@
+"""What the health route answers, asked and told to a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import httpx
+from pydantic import ValidationError
+
+from serve_app.cli.config import ServiceConfig
+from serve_app.schemas import ComponentHealth, HealthAnswer
+
+HEALTH_PATH = "/api/images/health"
+SHOWN_FACTS = ("model", "device", "precision", "gpu", "host")
+"""The facts that a person starting the service wants; the others are for the health route's readers."""
+
+HEALTH_MARGIN_S = 1.0
+"""How much longer than the service's own status limit is waited for its health."""
+
+PartName = Literal["analyzer", "writer"]
+
+
+def health_client(config: ServiceConfig) -> httpx.AsyncClient:
+    """Make a client for asking this service its health; it leaves proxies aside, the service is on this machine."""
+    limit_s = config.settings.limits.status_timeout_s + HEALTH_MARGIN_S
+    return httpx.AsyncClient(timeout=limit_s, transport=httpx.AsyncHTTPTransport())
+
+
+async def ask_health(client: httpx.AsyncClient, url: str) -> HealthAnswer | None:
+    """Ask a service how it stands; None where nothing answers, or something else does."""
+    try:
+        answer = await client.get(url + HEALTH_PATH)
+        return HealthAnswer.model_validate_json(answer.content)
+    except (httpx.HTTPError, ValidationError):
+        return None
+
+
+def has_started(health: HealthAnswer | None) -> bool:
+    """Tell whether every part has been heard; a part that cannot answer at all, or not yet, has no facts."""
+    return health is not None and all(part.facts or part.status == "ready" for part in health.components.values())
+
+
+def describe(health: HealthAnswer) -> Iterator[str]:
+    """Describe each part in a line, and in two more what it lacks and what to do about it."""
+    for name, part in health.components.items():
+        mark = "✓" if part.status == "ready" else "✗"
+        facts = [str(part.facts[key]) for key in SHOWN_FACTS if key in part.facts and part.status == "ready"]
+        role = " (stand-in)" if part.status == "fallback" else ""
+        yield f"{mark} {name + ':':<10}{part.active}{role}{''.join(f' · {fact}' for fact in facts)}"
+        yield from shortfall(part)
+
+
+def shortfall(part: ComponentHealth) -> Iterator[str]:
+    """Tell why a part is not ready, then what to do."""
+    if part.reason:
+        yield f"    {part.reason}"
+    if part.remedy:
+        yield f"    → {part.remedy}"
+
+
+class _State(NamedTuple):
+    status: str
+    active: str
+    reason: str
+
+
+class HealthNews:
+    """Turns a series of health answers into the lines worth a person's attention.
+
+    A change that is only one of numbers (a download's percentage) is told at most every `number_interval_s`.
+    """
+
+    def __init__(self, number_interval_s: float = 15.0) -> None:
+        self._number_interval_s = number_interval_s
+        self._answering = True
+        self._told: dict[PartName, tuple[_State, float]] = {}
+
+    def lines(self, health: HealthAnswer | None, now_s: float) -> Iterator[str]:
+        """Tell what has changed since the answer before; the first answer is taken as told already."""
+        if (health is not None) != self._answering:
+            self._answering = health is not None
+            yield "The service answers again." if self._answering else "The service does not answer."
+        for name, part in health.components.items() if health is not None else ():
+            state = _State(part.status, part.active, part.reason)
+            before, told_s = self._told.setdefault(name, (state, now_s))
+            if state == before or (_sans_numbers(state) == _sans_numbers(before) and self._too_soon(told_s, now_s)):
+                continue
+            self._told[name] = (state, now_s)
+            change = f"{before.active} → {part.active}" if part.active != before.active else part.active
+            yield f"{name}: {change}"
+            yield from shortfall(part)
+
+    def _too_soon(self, told_s: float, now_s: float) -> bool:
+        return now_s - told_s < self._number_interval_s
+
+
+def _sans_numbers(state: _State) -> _State:
+    return state._replace(reason=re.sub(r"\d+(\.\d+)?", "", state.reason))

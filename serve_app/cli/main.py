@@ -1,0 +1,128 @@
+"""The command line: what may be typed, and which module answers it.
+
+Only the standard library is imported here, so that `doctor` can say which package is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+EXIT_INTERRUPTED = 130
+"""What a shell reports for a command that Ctrl-C ended."""
+
+CONFIG_NAME = "serve_config.yaml"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; its exit status.
+
+    0: well. 1: it failed, and said why. 2: it was asked wrongly, or a setting is wrong. 130: Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        _replace_unprintable(stream)
+    arguments = build_parser().parse_args(argv)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has gone; without this the interpreter complains while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command: every subcommand and every option."""
+    parser = argparse.ArgumentParser(
+        prog="image-analyzer", description="A picture goes in; what CLIP sees in it comes out, and a prompt."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="start the service, and stop it whole on Ctrl-C")
+    _add_config(serve)
+    serve.add_argument(
+        "--start-timeout", type=float, default=180, metavar="SECONDS", help="give up on a start after (default: 180)"
+    )
+    serve.add_argument(
+        "--stop-timeout",
+        type=float,
+        default=30,
+        metavar="SECONDS",
+        help="kill what has not stopped after (default: 30)",
+    )
+    serve.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="where the service's log goes (default: a new file)"
+    )
+    serve.add_argument("--verbose", action="store_true", help="show the service's whole log here too")
+
+    doctor = commands.add_parser("doctor", help="check this machine, and say what mends each fault")
+    _add_config(doctor)
+
+    analyze = commands.add_parser("analyze", help="send pictures to a running service")
+    analyze.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a picture")
+    analyze.add_argument("--url", default="http://127.0.0.1:8000", help="the service's address (default: %(default)s)")
+    analyze.add_argument("--prompt", default="", metavar="TEXT", help="what you want of the picture")
+    analyze.add_argument("--deep", action="store_true", help="a longer, richer prompt")
+    analyze.add_argument("--language", default="en", help="language of the prompt (default: en)")
+    analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config",
+        nargs="?",
+        type=Path,
+        metavar="CONFIG",
+        help=f"Serve config (default: {CONFIG_NAME}, here or installed)",
+    )
+
+
+def default_config(folder: Path) -> Path:
+    """Choose the config that is meant when none is named: this folder's, else the one beside the package."""
+    here = folder / CONFIG_NAME
+    return here if here.is_file() else Path(__file__).parents[2] / CONFIG_NAME
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    match arguments.command:
+        case "serve":
+            from serve_app.cli.serve import serve
+
+            return serve(
+                arguments.config or default_config(Path()),
+                start_timeout_s=arguments.start_timeout,
+                stop_timeout_s=arguments.stop_timeout,
+                log_file=arguments.log_file,
+                verbose=arguments.verbose,
+            )
+        case "doctor":
+            from serve_app.cli.doctor import doctor
+
+            return doctor(arguments.config or default_config(Path()))
+        case _:
+            from serve_app.cli.analyze import analyze
+            from serve_app.cli.client import Wish
+
+            return analyze(
+                arguments.files,
+                arguments.url,
+                Wish(arguments.prompt, arguments.deep, arguments.language),
+                as_json=arguments.json,
+            )
+
+
+def _replace_unprintable(stream: TextIO) -> None:
+    """Print a question mark, rather than fail, where the terminal's encoding lacks a character."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,223 @@
+"""Each check, well and not well."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+
+from deployments.clip.hub_files import HubFile
+from deployments.clip.settings import ClipSettings
+from deployments.clip.weights import WeightsUnavailable
+from deployments.ollama.settings import OllamaSettings
+from serve_app.cli import checks
+from serve_app.cli.config import ServiceConfig
+from serve_app.cli.doctor import check_packages, check_python, examine, report, runtime_requirements
+from serve_app.cli.finding import Finding
+from tests.serve_app.cli.conftest import health_answer, write_config
+
+
+def test_a_finding_shows_its_remedy_below() -> None:
+    assert str(Finding("Python", True, "3.11.7")) == "✓ Python: 3.11.7"
+    assert str(Finding("Ollama", False, "is down", "ollama serve")) == "✗ Ollama: is down\n    → ollama serve"
+
+
+def test_one_fault_makes_the_exit_status_one(capsys: pytest.CaptureFixture[str]) -> None:
+    well, fault = Finding("Python", True, "3.11.7"), Finding("Ollama", False, "is down", "ollama serve")
+
+    assert report([well]) == 0
+    assert capsys.readouterr().out.endswith("All is well.\n")
+    assert report([well, fault]) == 1
+    assert capsys.readouterr().out.endswith("1 to mend; → says how.\n")
+
+
+def test_python() -> None:
+    assert check_python(sys.version_info[:3]).ok
+    assert check_python((3, 12, 0)).ok
+    assert not check_python((3, 10, 14)).ok
+
+
+def versions(known: dict[str, str]) -> Callable[[str], str]:
+    def version_of(name: str) -> str:
+        if name not in known:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return known[name]
+
+    return version_of
+
+
+def test_packages() -> None:
+    all_there = check_packages(["ray", "numpy"], versions({"ray": "2.60.0", "numpy": "2.4"}))
+    assert (all_there.ok, all_there.detail) == (True, "ray 2.60.0")
+
+    missing = check_packages(["ray", "torch", "ollama"], versions({"ray": "2.60.0"}))
+    assert (missing.ok, missing.detail) == (False, "not installed: torch, ollama")
+    assert "make install" in missing.remedy
+
+    assert not check_packages([], versions({})).ok
+
+
+def test_the_requirements_are_the_services_own() -> None:
+    names = runtime_requirements()
+
+    assert {"ray", "torch", "ollama"} <= set(names)
+    assert "pytest" not in names
+
+
+def test_a_wrong_config_ends_the_examination(tmp_path: Path) -> None:
+    findings = list(examine(write_config(tmp_path, port=1, args="{clip: {modle: x}}")))
+
+    assert [finding.name for finding in findings] == ["Python", "Packages", "Config"]
+    assert "did you mean 'clip.model'" in findings[-1].detail
+
+
+def no_gpu_asked() -> tuple[int, int]:
+    pytest.fail("asked a GPU for its memory where there is none")
+
+
+def test_the_cpu_is_well() -> None:
+    (finding,) = checks.check_device(ClipSettings(device="cpu", precision="float32"), no_gpu_asked)
+
+    assert (finding.ok, finding.detail) == (True, "cpu, float32")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_auto_is_well_and_cuda_is_not() -> None:
+    (auto,) = checks.check_device(ClipSettings(), no_gpu_asked)
+    (cuda,) = checks.check_device(ClipSettings(device="cuda"), no_gpu_asked)
+
+    assert auto.ok
+    assert auto.detail.endswith("no CUDA GPU: CLIP runs on the CPU")
+    assert not cuda.ok
+    assert "DEVICE=cpu" in cuda.remedy
+
+
+def test_gpu_memory() -> None:
+    assert checks.check_gpu_memory(3_000_000_000, 4_000_000_000).ok
+    full = checks.check_gpu_memory(200_000_000, 4_000_000_000)
+    assert (full.ok, full.detail) == (False, "200 MB free of 4000 MB; CLIP needs about 1000 MB")
+    assert "nvidia-smi" in full.remedy
+
+
+def test_weights(tmp_path: Path) -> None:
+    absent = checks.check_weights(ClipSettings(model="owner/name"), tmp_path)
+    assert not absent.ok
+    assert str(tmp_path) in absent.detail
+    assert "image-analyzer serve" in absent.remedy
+
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    partial = checks.check_weights(ClipSettings(model=str(folder)))
+    assert (partial.ok, partial.detail) == (False, f"The model folder {folder} has no config.json.")
+
+    for name in ("preprocessor_config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).touch()
+    (folder / "config.json").write_text('{"model_type": "clip"}')
+    assert checks.check_weights(ClipSettings(model=str(folder))).ok
+
+
+def hub_raises(error: Exception) -> Callable[[str, str], tuple[str, list[HubFile]]]:
+    def announced(model: str, hub: str) -> tuple[str, list[HubFile]]:
+        raise error
+
+    return announced
+
+
+def test_the_hub() -> None:
+    settings = ClipSettings(model="owner/name")
+    files = [HubFile("model.safetensors", 605_000_000, "d" * 64), HubFile("config.json", 4_000, "d" * 40)]
+
+    there = checks.check_hub(settings, needed=True, announced=lambda model, hub: ("commit", files))
+    assert there.ok
+    assert there.detail.endswith("has owner/name, 605 MB")
+
+    away = checks.check_hub(settings, needed=True, announced=hub_raises(OSError("no route")))
+    assert not away.ok
+    assert away.remedy
+
+    wrong = WeightsUnavailable("No such model.", "Check clip.model.", permanent=True)
+    told = checks.check_hub(settings, needed=True, announced=hub_raises(wrong))
+    assert (told.ok, told.detail, told.remedy) == (False, "No such model.", "Check clip.model.")
+
+    assert checks.check_hub(settings, needed=False, announced=hub_raises(OSError("no route"))).ok
+
+
+def ollama(handler: Callable[[httpx.Request], httpx.Response]) -> Iterator[Finding]:
+    settings = OllamaSettings(host="http://localhost:11434", model="mistral")
+    return checks.check_ollama(settings, httpx.MockTransport(handler))
+
+
+def listing(*models: str) -> Callable[[httpx.Request], httpx.Response]:
+    return lambda _: httpx.Response(200, json={"models": [{"model": model} for model in models]})
+
+
+def test_ollama_with_the_model() -> None:
+    server, model = ollama(listing("llava:7b", "mistral:latest"))
+
+    assert (server.ok, server.detail) == (True, "answers at http://localhost:11434")
+    assert (model.ok, model.detail) == (True, "mistral:latest")
+
+
+def test_ollama_without_the_model() -> None:
+    server, model = ollama(listing("llava:7b"))
+
+    assert server.ok
+    assert not model.ok
+    assert "ollama pull mistral" in model.remedy
+
+
+def test_no_ollama() -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    (server,) = ollama(refuse)
+
+    assert not server.ok
+    assert "http://localhost:11434" in server.detail
+    assert "ollama serve" in server.remedy
+
+
+def test_a_free_port(config: ServiceConfig) -> None:
+    assert checks.check_port(config) == Finding(f"Port {config.port}", True, "free")
+
+
+@contextmanager
+def answering(config: ServiceConfig, body: bytes) -> Iterator[None]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer((config.host, config.port), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()
+
+
+def test_a_port_that_another_program_has(config: ServiceConfig) -> None:
+    with answering(config, b"hello"):
+        finding = checks.check_port(config)
+
+    assert not finding.ok
+    assert f"lsof -i :{config.port}" in finding.remedy
+
+
+def test_a_port_that_the_service_has(config: ServiceConfig) -> None:
+    with answering(config, health_answer().model_dump_json().encode()):
+        finding = checks.check_port(config)
+
+    assert (finding.ok, finding.detail) == (True, f"the service answers at {config.url}, health degraded")

@@ -1,0 +1,54 @@
+"""The tables of docs/configuration.md, made from the settings models: `python -m tests.support.settings_table`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipUserConfig
+from serve_app.settings import Settings
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
+_TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def tables() -> dict[str, str]:
+    """Give each section's table as Markdown."""
+    sections: dict[str, type[BaseModel]] = {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    top = {name: field for name, field in Settings.model_fields.items() if name not in sections}
+    made = {"top": _table("", top), "user_config": _table("", ClipUserConfig.model_fields)}
+    return made | {name: _table(f"{name}.", model.model_fields) for name, model in sections.items()}
+
+
+def filled(document: str) -> str:
+    """Put the tables where the document asks for them."""
+    made = tables()
+    return _TABLE.sub(lambda match: f"{match[1]}{made[match['name']]}{match[3]}", document)
+
+
+def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
+    rows = [
+        f"| `{prefix}{name}` | {_default(field.get_default())} | {field.description} |"
+        for name, field in fields.items()
+    ]
+    return "\n".join(["| setting | default | |", "| --- | --- | --- |", *rows, ""])
+
+
+def _default(value: Any) -> str:
+    if value == DEFAULT_LABELS_FILE:
+        return "`configs/labels.yaml`"
+    if value is None or value == ():
+        return "none"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+if __name__ == "__main__":
+    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
