@@ -264,7 +264,7 @@ def test_clip_takes_over_without_a_restart_once_the_hub_is_back(service: Service
     paused, go_on = hub.hold("model.safetensors", after_bytes=200_000)
     hub.start()
     assert paused.wait(PATIENCE_S)
-    assert eventually(lambda: "%" in health(service, HUB).json()["components"]["analyzer"]["reason"])
+    assert eventually(lambda: "being downloaded: " in health(service, HUB).json()["components"]["analyzer"]["reason"])
     assert analyze(service, HUB).json()["analyzer"] == "pixels"
     go_on.set()
     assert eventually(lambda: health(service, HUB).json()["status"] == "ok")

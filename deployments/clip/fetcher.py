@@ -106,6 +106,7 @@ class WeightsFetcher:
             stop.set()
 
     def _note(self, progress: DownloadProgress) -> None:
+        self.failure = None
         self.progress = progress
         step = progress.percent - progress.percent % LOG_STEP_PERCENT
         if step > self._logged_percent:

@@ -41,7 +41,7 @@ class WeightsSource(Protocol):
 
     model: str
     failure: WeightsUnavailable | None
-    """Why the last attempt failed; None while one runs and after one succeeded."""
+    """Why the last attempt failed; None before the first has, and as soon as bytes arrive again."""
 
     @property
     def percent(self) -> int | None:

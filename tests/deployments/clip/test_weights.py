@@ -421,15 +421,24 @@ class TestWeightsFetcher:
             == (hub.models[MODEL] / WEIGHTS).stat().st_size
         )
 
-    async def test_progress_can_be_read_during_the_download(self, hub: LocalHub, cache: Path) -> None:
+    async def test_progress_can_be_read_during_the_download_and_an_old_failure_no_more(
+        self, hub: LocalHub, cache: Path
+    ) -> None:
+        hub.stop()
+
+        async def wait(seconds: float) -> None:
+            assert fetcher.failure is not None
+            hub.start()
+
         paused, go_on = hub.hold(WEIGHTS, after_bytes=FIRST_BYTES)
-        fetcher = self.fetcher(hub, cache)
+        fetcher = self.fetcher(hub, cache, wait=wait)
         running = asyncio.create_task(fetcher.run())
         assert await asyncio.to_thread(paused.wait, DEADLINE_S)
         await asyncio.to_thread(wait_until, lambda: bool(fetcher.percent))
 
         assert fetcher.percent is not None
         assert 0 < fetcher.percent < 100
+        assert fetcher.failure is None
         go_on.set()
         await running
         assert fetcher.percent == 100
