@@ -106,6 +106,8 @@ class Supervisor:
         self._deploy_failed = False
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self._errors: deque[str] = deque(maxlen=SHOWN_ERRORS)
+        self._troubles: deque[str] = deque(maxlen=TAIL_LINES)
+        self._told_reasons: set[str] = set()
 
     async def run(self) -> int:
         """Run until a stop is asked for (exit status 0) or the service fails (1)."""
@@ -145,6 +147,7 @@ class Supervisor:
             health = await _unless_over(over, self._ask())
             if health is not None and has_started(health):
                 self._starting = False
+                self._note_reasons(health)
                 self._say(self._announce(health, loop.time() - started_s))
                 return health
             await _unless_over(over, asyncio.sleep(self._patience.start_poll_s))
@@ -158,10 +161,15 @@ class Supervisor:
         news = HealthNews()
         answer: HealthAnswer | None = health
         while True:
+            self._note_reasons(answer)
             for line in news.lines(answer, loop.time()):
                 self._say(line)
             await _unless_over(over, asyncio.sleep(self._patience.health_poll_s))
             answer = await _unless_over(over, self._ask())
+
+    def _note_reasons(self, health: HealthAnswer | None) -> None:
+        if health is not None:
+            self._told_reasons = {part.reason for part in health.components.values() if part.reason}
 
     async def _until_over(self, child: Process) -> str:
         """Wait for the request to stop, or for the child's end; what failed, if anything did."""
@@ -187,8 +195,16 @@ class Supervisor:
             if error is not None and error not in self._errors:
                 self._errors.append(error)
             self._deploy_failed |= self._starting and tells_deploy_failed(line)
-            if self._verbose or (tells_trouble(line) and not self._stop.count):
+            if self._verbose:
                 self._say(line)
+            elif tells_trouble(line) and not self._stop.count:
+                self._troubles.append(line)
+        if not self._starting:
+            for line in self._troubles:
+                # What health tells, in one line and once, need not come again with every retry.
+                if not any(reason in line for reason in self._told_reasons):
+                    self._say(line)
+            self._troubles.clear()
 
     def _tell_failure(self, failure: str) -> None:
         self._read_log()

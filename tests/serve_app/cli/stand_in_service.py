@@ -22,6 +22,8 @@ def main(mode: str, config: Path) -> None:
         sys.stderr.write("\x1b[36m(ServeController pid=7)\x1b[0m AttributeError: no attribute 'find'\n")
         sys.stderr.write("\x1b[36m(ServeController pid=7)\x1b[0m ERROR x -- Deploying app 'a' failed with exception:\n")
     if mode == "warning":
+        known = "The weights are being downloaded: 10 % so far."
+        sys.stderr.write(f"(ServeReplica:a:ClipDeployment pid=8) WARNING x -- {known}\n")
         sys.stderr.write("(ServeReplica:a:Ingress pid=9) WARNING x -- a slow picture\n")
     if mode == "deaf":
         signal.signal(signal.SIGINT, signal.SIG_IGN)

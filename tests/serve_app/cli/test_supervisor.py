@@ -176,9 +176,12 @@ async def test_an_application_that_serve_cannot_start_ends_the_run(config: Servi
     assert run.printed.lines[-1] == "Stopped."
 
 
-async def test_a_warning_of_the_services_own_parts_is_shown(config: ServiceConfig) -> None:
+async def test_a_warning_is_shown_once_ready_unless_health_tells_the_same(config: ServiceConfig) -> None:
     async with supervised(config, "warning") as (run, _):
+        run.answer(health_answer(DOWNLOADING))
         await run.printed.until("a slow picture")
+    assert run.printed.lines.index("ready: pixels") == 0
+    assert not any(line.endswith(DOWNLOADING.reason) for line in run.printed.lines)
 
 
 @pytest.mark.parametrize(("verbose", "shown"), [(True, True), (False, False)])
