@@ -23,6 +23,9 @@ from typing import Self
 
 from pydantic import ValidationError
 
+FAULT = "The service failed on this request; its log says why."
+"""What is told of a fault of ours: nothing of its insides."""
+
 
 class AnalyzerError(Exception):
     """A failure with a sentence for the caller, a stable `code` and an HTTP status.

@@ -50,6 +50,15 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller asks for besides the picture."""
+
+    user_prompt: str = ""
+    deep_thinking: bool = False
+    language: Language = "en"
+
+
+@dataclass(frozen=True, slots=True)
 class PromptRequest:
     """Everything the prompt is written from."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +12,16 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from deployments.clip.vision import Pixels
-from deployments.errors import AnalyzerError, DeadlinePassed
+from deployments.errors import FAULT, AnalyzerError, DeadlinePassed
 from deployments.messages import (
     ComponentStatus,
-    Language,
     PromptComplete,
     PromptDelta,
     PromptEvent,
     PromptRequest,
     PromptRestart,
     Reading,
+    Wish,
 )
 from serve_app.images import Picture, read_picture
 from serve_app.schemas import (
@@ -40,6 +41,8 @@ from serve_app.schemas import (
     Timings,
 )
 from serve_app.settings import Settings
+
+logger = logging.getLogger("image_analyzer.requests")
 
 SCORE_DECIMALS = 4
 """A tenth of the closest that two correct computations of a score agree to."""
@@ -73,15 +76,6 @@ class Writer(Protocol):
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a caller asks for besides the picture."""
-
-    user_prompt: str = ""
-    deep_thinking: bool = False
-    language: Language = "en"
 
 
 @dataclass(slots=True)
@@ -199,6 +193,10 @@ class Analyzer:
             )
         except AnalyzerError as error:
             yield ErrorEvent(error=str(error), code=error.code)
+        except Exception:
+            # The status is sent: only an event can still tell the caller.
+            logger.exception("A stream failed.")
+            yield ErrorEvent(error=FAULT, code=AnalyzerError.code)
 
     async def health(self) -> HealthAnswer:
         """Ask both deployments how they stand now."""
@@ -243,7 +241,9 @@ class Analyzer:
         try:
             async with asyncio.timeout(self._settings.limits.status_timeout_s):
                 status = await asked
-        except (AnalyzerError, TimeoutError) as error:
+        except Exception as error:
+            if not isinstance(error, AnalyzerError | TimeoutError):
+                logger.exception("A part could not be asked for its status.")
             return ComponentHealth(
                 status="unavailable",
                 active="none",

@@ -9,8 +9,9 @@ from fastapi import Depends, FastAPI, File, Form, Response, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
 
 from deployments.errors import InvalidForm
-from deployments.messages import Language
-from serve_app.analyzer import Analyzer, Job, Wish
+from deployments.messages import Language, Wish
+from serve_app.admission import Admission
+from serve_app.analyzer import Analyzer, Job
 from serve_app.body_limit import BodyLimit
 from serve_app.error_responses import add_error_handlers
 from serve_app.event_stream import EventStream
@@ -26,6 +27,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
         415: "A picture of a format that is not accepted.",
         422: "A form field is wrong.",
         429: "The queue is full; Retry-After says when to try again.",
+        500: "A fault of the service; its log has it.",
         503: "A part is down and no fallback is allowed.",
         504: "A stage took longer than its limit.",
     }.items()
@@ -54,6 +56,9 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         form_limits={"max_files": 1, "max_fields": 8},
     )
     api.add_middleware(BodyLimit, max_bytes=int(settings.image.max_upload_mib * MIB))
+    api.add_middleware(
+        Admission, max_requests=settings.limits.max_requests, retry_after_s=settings.limits.retry_after_s
+    )
     if settings.cors_origins:
         api.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]

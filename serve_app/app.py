@@ -10,10 +10,11 @@ from ray.serve import Application
 
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.labels import load_labels
-from deployments.clip.settings import ClipSettings, ClipUserConfig
+from deployments.clip.settings import MAX_BATCH_SIZE, ClipUserConfig, Device
+from deployments.errors import SettingsError
 from deployments.ollama.deployment import OllamaDeployment
 from serve_app.ingress import Ingress
-from serve_app.settings import Settings, load_settings
+from serve_app.settings import load_settings
 
 GPU_SHARE = 0.5
 """Of a GPU that Ray knows of. A scheduling number: Serve configs override it in `ray_actor_options`."""
@@ -30,9 +31,9 @@ def build(args: Mapping[str, Any]) -> Application:
     settings = load_settings(args, os.environ)
     clip = serve.deployment(
         # Above what the batcher lets wait and run, so that it refuses first and a status question still gets through.
-        max_ongoing_requests=settings.clip.max_waiting + 2 * ClipUserConfig().max_batch_size,
+        max_ongoing_requests=settings.clip.max_waiting + 2 * MAX_BATCH_SIZE,
         user_config=ClipUserConfig().model_dump(),
-        ray_actor_options={"num_cpus": 0, "num_gpus": _gpu_share(settings.clip)},
+        ray_actor_options={"num_cpus": 0, "num_gpus": gpu_share(settings.clip.device, _cluster_gpus())},
     )(ClipDeployment)
     ollama = serve.deployment(
         # Above what may run and wait for Ollama, for the same reason.
@@ -40,8 +41,10 @@ def build(args: Mapping[str, Any]) -> Application:
         ray_actor_options={"num_cpus": 0},
     )(OllamaDeployment)
     ingress = serve.deployment(
-        max_ongoing_requests=_ingress_concurrency(settings),
-        max_queued_requests=_ingress_concurrency(settings),
+        # Above what the application admits, so that it refuses first, as JSON and with its reason.
+        max_ongoing_requests=4 * settings.limits.max_requests,
+        max_queued_requests=4 * settings.limits.max_requests,
+        backpressure_config={"status_code": 429, "retry_after_s": settings.limits.retry_after_s},
         ray_actor_options={"num_cpus": 0},
     )(Ingress)
     return ingress.bind(
@@ -51,12 +54,20 @@ def build(args: Mapping[str, Any]) -> Application:
     )
 
 
-def _gpu_share(settings: ClipSettings) -> float:
+def gpu_share(device: Device, cluster_gpus: float) -> float:
+    """Choose the share of a GPU to ask Ray for where the config names none.
+
+    Raises:
+        SettingsError: a GPU is demanded and Ray knows of none: the replica would wait for one for ever.
+    """
+    if device == "cuda" and not cluster_gpus:
+        raise SettingsError(
+            "clip.device is 'cuda' but Ray knows of no GPU here: install the NVIDIA driver, or set DEVICE=cpu; where "
+            "GPU nodes join later, leave it 'auto' and give ClipDeployment its num_gpus in the Serve config."
+        )
+    return GPU_SHARE if cluster_gpus and device != "cpu" else 0
+
+
+def _cluster_gpus() -> float:
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    wants_gpu = settings.device == "cuda" or (settings.device == "auto" and resources.get("GPU", 0) > 0)
-    return GPU_SHARE if wants_gpu else 0
-
-
-def _ingress_concurrency(settings: Settings) -> int:
-    """Everything that may wait or run behind one ingress replica; each holds an upload of at most 20 MB."""
-    return settings.clip.max_waiting + settings.ollama.max_waiting + ClipUserConfig().max_batch_size
+    return resources.get("GPU", 0)

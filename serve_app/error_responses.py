@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.errors import AnalyzerError, InvalidForm
+from deployments.errors import FAULT, AnalyzerError, InvalidForm
 from serve_app.schemas import ErrorAnswer
 
 
@@ -47,4 +47,4 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def on_fault(_: Request, error: Exception) -> JSONResponse:
-        return error_response(AnalyzerError("The service failed on this request; its log says why."))
+        return error_response(AnalyzerError(FAULT))

@@ -26,6 +26,9 @@ _ISO_MEDIA_MARK = b"ftyp"
 
 _WHITE = (255, 255, 255)
 
+_FULL_SCALES = (1.0, 255.0, 65535.0)
+"""What white is written as: in floating point, in 8 bits, in 16."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -52,7 +55,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
             if settings.jpeg_draft:
                 image.draft(None, (settings.view_size_px, settings.view_size_px))
             image.load()
-            upright = _to_rgb(_upright(image))
+            view = _to_rgb(*_shrunk(image, settings.view_size_px))
     except (FormatNotAccepted, TooManyPixels):
         raise
     except UnidentifiedImageError as error:
@@ -63,7 +66,6 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         raise UnreadablePicture(
             f"The picture is broken and cannot be decoded ({error}): save it anew and send it again."
         ) from error
-    view = upright.resize((settings.view_size_px, settings.view_size_px), Image.Resampling.BICUBIC)
     small = view.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
     return Picture(pixels=np.asarray(small), palette=measure_palette(small, settings.palette_colours))
 
@@ -91,20 +93,43 @@ def _too_many_pixels(settings: ImageSettings) -> TooManyPixels:
     )
 
 
+Range = tuple[float, float]
+"""The lowest and highest value of a picture whose values have no fixed meaning."""
+
+
+def _shrunk(image: Image.Image, edge_px: int) -> tuple[Image.Image, Range | None]:
+    """Shrink to a square, then turn upright: all later copies are of half a megapixel and not of a hundred.
+
+    Turning a square afterwards gives the same picture. A palette or 1-bit picture knows no colours in between and is
+    converted first; an integer or float picture's range is taken before.
+    """
+    value_range: Range | None = None
+    if image.mode == "1":
+        image = image.convert("L")
+    elif image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    elif image.mode == "I;16B":
+        image = image.convert("I")
+    if image.mode in ("I", "F"):
+        low, high = image.getextrema()
+        value_range = (float(low), float(high))  # type: ignore[arg-type]
+    return _upright(image.resize((edge_px, edge_px), Image.Resampling.BICUBIC)), value_range
+
+
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn a loaded picture as its EXIF orientation says; unreadable metadata does not spoil a readable picture."""
+    """Turn a picture as its EXIF orientation says; unreadable metadata does not spoil a readable picture."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Bring any mode to RGB: transparency onto white, 16-bit and float levels to 8 bits by their meaning."""
+def _to_rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
+    """Bring a shrunk picture to RGB: transparency onto white, 16-bit and float levels to 8 bits by their meaning."""
+    if value_range is not None:
+        return Image.fromarray(_to_eight_bits(np.asarray(image, np.float64), *value_range)).convert("RGB")
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_to_eight_bits(np.asarray(image, dtype=np.float64))).convert("RGB")
     if image.has_transparency_data:
         transparent = image.convert("RGBA")
         opaque = Image.new("RGB", transparent.size, _WHITE)
@@ -113,12 +138,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_eight_bits(levels: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Scale by the range the values show: 0..1 floats, 0..255 or 0..65535 integers; others by their own extremes."""
-    finite = np.nan_to_num(levels, posinf=0, neginf=0)
-    low, high = float(finite.min()), float(finite.max())
+def _to_eight_bits(levels: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    """Scale by the range that the values show: that of floats, 8 or 16 bits where they fit one, else their own."""
     if low >= 0:
         low = 0.0
-        high = next((full for full in (1.0, 255.0, 65535.0) if high <= full), high)
-    scaled: NDArray[np.uint8] = ((finite - low) * (255 / (high - low or 1))).astype(np.uint8)
-    return scaled
+        high = next((full for full in _FULL_SCALES if high <= full), high)
+    scaled = (np.nan_to_num(levels, posinf=high, neginf=low) - low) * (255 / (high - low or 1))
+    eight_bits: NDArray[np.uint8] = scaled.clip(0, 255).astype(np.uint8)
+    return eight_bits

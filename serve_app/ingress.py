@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -19,6 +20,8 @@ from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.settings import Settings
 
+ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
+
 RETRY_AFTER_S = 2
 """What a caller is told when Serve itself refuses: a replica restarts or frees a place within seconds."""
 
@@ -31,21 +34,18 @@ class ReaderHandle:
 
     async def read(self, picture: Pixels) -> Reading:
         """Analyse one picture."""
-        with _own_errors("The picture analysis"):
-            reading: Reading = await self._handle.read.remote(picture)
-            return reading
+        reading: Reading = await _answer(self._handle.read.remote(picture), ANALYSIS)
+        return reading
 
     async def input_size_px(self) -> int:
         """Tell the edge that the active vision model wants pictures at."""
-        with _own_errors("The picture analysis"):
-            edge: int = await self._handle.input_size_px.remote()
-            return edge
+        edge: int = await _answer(self._handle.input_size_px.remote(), ANALYSIS)
+        return edge
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        with _own_errors("The picture analysis"):
-            status: ComponentStatus = await self._handle.status.remote()
-            return status
+        status: ComponentStatus = await _answer(self._handle.status.remote(), ANALYSIS)
+        return status
 
 
 class WriterHandle:
@@ -56,16 +56,21 @@ class WriterHandle:
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece."""
-        with _own_errors("The prompt writer"):
-            events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
-            async for event in events:
-                yield event
+        events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
+        ended = False
+        try:
+            with _own_errors(WRITING):
+                async for event in events:
+                    yield event
+            ended = True
+        finally:
+            if not ended:
+                events.cancel()  # type: ignore[no-untyped-call]
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        with _own_errors("The prompt writer"):
-            status: ComponentStatus = await self._handle.status.remote()
-            return status
+        status: ComponentStatus = await _answer(self._handle.status.remote(), WRITING)
+        return status
 
 
 @serve.ingress()
@@ -77,6 +82,19 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api
+
+
+async def _answer(response: Any, part: str) -> Any:
+    """Await a call; if we are cancelled, by a deadline of ours or a caller that left, cancel it over there too.
+
+    Awaiting a response does not do that by itself (Ray 2.60): the picture would be computed for nobody.
+    """
+    with _own_errors(part):
+        try:
+            return await response
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
 
 
 @contextmanager

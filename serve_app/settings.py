@@ -34,7 +34,8 @@ class ImageSettings(BaseModel):
         gt=0,
         le=178,
         description="Most pixels of a decoded picture, in millions, read from its header before decoding: a 100 MP "
-        "camera passes, a decompression bomb does not. It decodes to 300 MB. Pillow itself refuses above 178.",
+        "camera passes, a decompression bomb does not. Decoding that many takes up to 0.9 GB for a moment. Pillow "
+        "itself refuses above 178.",
     )
     view_size_px: int = Field(
         512, ge=64, le=2048, description="Edge of the square that every picture is taken at, aspect not kept."
@@ -55,6 +56,13 @@ class LimitSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    max_requests: int = Field(
+        96,
+        ge=1,
+        description="Requests that one ingress replica works on at a time; one more is refused with 429. The default "
+        "is what may wait for and run in CLIP and Ollama; each holds an upload of up to 20 MB.",
+    )
+    retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
     max_user_prompt_chars: int = Field(
         2000, ge=0, description="Longest user_prompt, in characters: a page of text; the LLM's context is 4096 tokens."
     )

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import torch
 
+from deployments.clip.acquisition import Acquisition
 from deployments.clip.download import fetch_weights
 from deployments.clip.encoder import load_encoder
 from deployments.clip.labels import load_labels
@@ -22,6 +22,7 @@ from deployments.errors import AnalyzerError
 from deployments.messages import PromptComplete, PromptRequest
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
+from serve_app.app import gpu_share
 from serve_app.cli.config import read_config
 from serve_app.cli.port import require_free_port
 from serve_app.settings import load_settings
@@ -66,7 +67,7 @@ async def no_such_model(folder: Path) -> str:
 
 async def broken_weights(folder: Path) -> str:
     def load(path: Path) -> VisionModel:
-        return load_encoder(path, settings=ClipSettings(), threads=1)
+        return load_encoder(path, settings=ClipSettings(), gpu_assigned=False)
 
     return await _warning(FakeWeights(folder), load)
 
@@ -79,18 +80,17 @@ async def weights_on_their_way(_: Path) -> str:
 
 async def _warning(weights: FakeWeights, load: Callable[[Path], VisionModel]) -> str:
     labels = load_labels(DEFAULT_LABELS_FILE)
-    reader = PictureReader(ClipSettings(), labels, weights=weights, load=load, fallback=PixelAnalyser())
+    clip = Acquisition(weights, load, retry_s=60)
+    reader = PictureReader(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
     await reader.start()
     (warning,) = (await reader.read(PICTURE)).warnings
     await reader.close()
     return warning
 
 
-async def no_cuda(folder: Path) -> str:
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA GPU")
+async def no_gpu(_: Path) -> str:
     with pytest.raises(AnalyzerError) as error:
-        load_encoder(folder, settings=ClipSettings(device="cuda"), threads=1)
+        gpu_share("cuda", cluster_gpus=0)
     return str(error.value)
 
 
@@ -157,7 +157,7 @@ async def port_taken(folder: Path) -> str:
         ("The hub at <HF_ENDPOINT> cannot be reached to fetch 'openai/clip-vit-base-patch32'", hub_out_of_reach),
         ("No model named 'openai/clip-vit-base-patch23' on the hub", no_such_model),
         ("CLIP could not be loaded from", broken_weights),
-        ("clip.device is 'cuda' but torch sees no CUDA GPU in this replica", no_cuda),
+        ("clip.device is 'cuda' but Ray knows of no GPU here", no_gpu),
         ("Ollama does not answer at http://localhost:11434.", ollama_down),
         ("Ollama has no model mistral:latest.", model_absent),
         ("The upload is larger than 20 MB", too_large),

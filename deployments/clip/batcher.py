@@ -12,7 +12,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from deployments.errors import QueueFull, ShuttingDown
 
@@ -22,7 +23,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Waiting(NamedTuple, Generic[Item, Result]):
+@dataclass(eq=False, slots=True)
+class _Waiting(Generic[Item, Result]):
+    """An item and who waits for it; compared by identity, because two arrays have no truth value."""
+
     item: Item
     future: asyncio.Future[Result]
 
@@ -106,11 +110,12 @@ class Batcher(Generic[Item, Result]):
             while self._waiting:
                 size = min(self.max_batch_size, len(self._waiting))
                 batch = [self._waiting.popleft() for _ in range(size)]
-                await self._run([entry for entry in batch if not entry.future.done()])
+                await self._run(batch)
         finally:
             self._runner = None
 
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
+        batch = [entry for entry in batch if not entry.future.done()]
         if not batch:
             return
         loop = asyncio.get_running_loop()
@@ -122,14 +127,17 @@ class Batcher(Generic[Item, Result]):
                 if not batch[0].future.done():
                     batch[0].future.set_exception(error)
                 return
-            logger.warning("A batch of %d failed (%s); running it as two halves.", len(batch), error)
-            half = len(batch) // 2
-            await self._run(batch[:half])
-            await self._run(batch[half:])
+            # As text: a log record that holds the error would hold the batch too.
+            logger.warning("A batch of %d failed (%s); running it as two halves.", len(batch), str(error))
+        else:
+            for entry, result in answers:
+                if not entry.future.done():
+                    entry.future.set_result(result)
             return
-        for entry, result in answers:
-            if not entry.future.done():
-                entry.future.set_result(result)
+        # Out here the error is gone, and with it the failed batch's tensors, which its traceback held on the device.
+        half = len(batch) // 2
+        await self._run(batch[:half])
+        await self._run(batch[half:])
 
 
 def _shutting_down() -> ShuttingDown:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 from typing import Any
 
 import ray
+import torch
 
+from deployments.clip.acquisition import Acquisition
 from deployments.clip.encoder import load_encoder
 from deployments.clip.fetcher import WeightsFetcher
 from deployments.clip.labels import LabelSet
@@ -33,13 +34,18 @@ class ClipDeployment:
         self._reader = PictureReader(
             settings,
             labels,
-            weights=WeightsFetcher(
-                settings.model,
-                retry_first_s=settings.download_retry_first_s,
-                retry_max_s=settings.download_retry_max_s,
+            clip=Acquisition(
+                WeightsFetcher(
+                    settings.model,
+                    retry_first_s=settings.download_retry_first_s,
+                    retry_max_s=settings.download_retry_max_s,
+                ),
+                functools.partial(load_encoder, settings=settings, gpu_assigned=_assigned("GPU") > 0),
+                retry_s=settings.load_retry_s,
             ),
-            load=functools.partial(load_encoder, settings=settings, threads=assigned_cores()),
             fallback=None if required else PixelAnalyser(),
+            # Torch's thread count holds only in the thread that sets it.
+            prepare_model_thread=functools.partial(torch.set_num_threads, _threads()),
         )
         await self._reader.start()
 
@@ -67,7 +73,17 @@ class ClipDeployment:
         await self._reader.close()
 
 
-def assigned_cores() -> int:
-    """Tell how many cores Ray gave this replica; all of the machine's where the config reserves none."""
+def _assigned(resource: str) -> float:
+    """Tell how much of a resource Ray gave this replica."""
     assigned: dict[str, float] = ray.get_runtime_context().get_assigned_resources()  # type: ignore[no-untyped-call]
-    return int(assigned.get("CPU", 0)) or os.cpu_count() or 1
+    return assigned.get(resource, 0)
+
+
+def _threads() -> int:
+    """Give the cores that Ray reserved for this replica; where it reserved none, all that it counts on this machine."""
+    reserved = _assigned("CPU")
+    if reserved:
+        return max(1, int(reserved))
+    here = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return max([1, *(int(node["Resources"].get("CPU", 0)) for node in nodes if node["NodeID"] == here)])

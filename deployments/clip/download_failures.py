@@ -75,11 +75,17 @@ def explain(error: Exception, model: str, hub: str, cache: Path) -> WeightsUnava
 
 def _explain_status(error: HfHubHTTPError, model: str, hub: str) -> WeightsUnavailable:
     status = error.response.status_code
-    if status == HTTPStatus.FORBIDDEN or error.response.headers.get("X-Error-Message") == _REFUSAL:
+    if error.response.headers.get("X-Error-Message") == _REFUSAL:
         return WeightsUnavailable(
             f"The hub at {hub} refuses the access token for '{model}'.",
             "Correct or unset HF_TOKEN.",
             permanent=True,
+        )
+    if status == HTTPStatus.FORBIDDEN:
+        return WeightsUnavailable(
+            f"The hub at {hub}, or a proxy on the way to it, forbids fetching '{model}'.",
+            f"Check the proxy, and HF_TOKEN if it is set. {_RETRIED}.",
+            permanent=False,
         )
     if isinstance(error, RepositoryNotFoundError) or status in _NO_MODEL_STATUSES:
         return WeightsUnavailable(

@@ -121,10 +121,12 @@ class ClipEncoder:
             OutOfMemory: CUDA has no room for this many pictures.
         """
         try:
-            logits: Logits = (self._encode_pictures(pictures) @ prepared).cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise _out_of_memory() from error
-        return logits
+            similarities: Logits = (self._encode_pictures(pictures) @ prepared).cpu().numpy()
+            return similarities
+        except torch.OutOfMemoryError:
+            pass
+        # Raised out here: inside, the first error's traceback would keep this batch's tensors on the device.
+        raise _out_of_memory()
 
     def _encode_pictures(self, pictures: list[Pixels]) -> torch.Tensor:
         """Encode pictures as unit vectors: float32, (pictures, embedding)."""
@@ -141,23 +143,21 @@ class ClipEncoder:
         return np.asarray(resized)
 
 
-def load_encoder(folder: Path, *, settings: ClipSettings, threads: int) -> ClipEncoder:
+def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool) -> ClipEncoder:
     """Load a model on the device and in the precision that the settings ask for; blocking, seconds.
-
-    To be called in the thread that will use the model: torch's thread count holds only there.
 
     Raises:
         SettingsError: CUDA is asked for and not there.
         OutOfMemory: the weights do not fit the device.
         OSError: a file is missing or broken.
     """
-    torch.set_num_threads(threads)
-    device = choose_device(settings.device)
+    device = choose_device(settings.device, gpu_assigned=gpu_assigned)
     dtype = choose_precision(settings.precision, device)
     try:
         return ClipEncoder.load(folder, name=settings.model, device=device, dtype=dtype)
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory() from error
+    except torch.OutOfMemoryError:
+        pass
+    raise _out_of_memory()
 
 
 def _out_of_memory() -> OutOfMemory:

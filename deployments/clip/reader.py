@@ -6,18 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from deployments.clip.acquisition import Acquisition
 from deployments.clip.batcher import Batcher
 from deployments.clip.labels import LabelSet
 from deployments.clip.scorer import score
 from deployments.clip.settings import ClipSettings, ClipUserConfig, parse_user_config
 from deployments.clip.vision import Pixels, VisionModel
-from deployments.clip.weights import WeightsUnavailable
-from deployments.errors import AnalyzerError, ClipUnavailable, OutOfMemory, SettingsError
+from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
 from deployments.messages import ComponentStatus, Reading
 
 DEFAULT_INPUT_SIZE_PX = 224
@@ -27,34 +26,6 @@ CLIP_RETRY_AFTER_S = 30
 """What a caller is told while CLIP is required and not there: loading takes seconds, a download minutes."""
 
 logger = logging.getLogger("image_analyzer.clip")
-
-
-class Shortfall(NamedTuple):
-    """Why CLIP does not answer, and what to do about it: two sentences."""
-
-    reason: str
-    remedy: str
-
-
-class WeightsSource(Protocol):
-    """Where CLIP's weights come from; `WeightsFetcher` is the real one."""
-
-    model: str
-    failure: WeightsUnavailable | None
-    """Why the last attempt failed; None before the first has, and as soon as bytes arrive again."""
-
-    @property
-    def percent(self) -> int | None:
-        """How much has arrived."""
-        ...
-
-    def find(self) -> Path | None:
-        """Give the folder of a complete local copy, if there is one; blocking, no network."""
-        ...
-
-    async def run(self) -> Path:
-        """Fetch the weights, however many attempts it takes."""
-        ...
 
 
 class _Active(NamedTuple):
@@ -71,9 +42,9 @@ class PictureReader:
     Args:
         settings: see `ClipSettings`.
         labels: the label file's content, used until `reconfigure` brings another set.
-        weights: where CLIP's weights come from.
-        load: from a folder of weights to a model; blocking.
+        clip: how CLIP comes to be there.
         fallback: answers while CLIP cannot; without one such requests raise `ClipUnavailable`.
+        prepare_model_thread: run once in the thread that all pictures are read in.
     """
 
     def __init__(
@@ -81,25 +52,24 @@ class PictureReader:
         settings: ClipSettings,
         labels: LabelSet,
         *,
-        weights: WeightsSource,
-        load: Callable[[Path], VisionModel],
+        clip: Acquisition,
         fallback: VisionModel | None,
+        prepare_model_thread: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
         self._default_labels = labels
         self._labels = labels
-        self._weights = weights
-        self._load = load
+        self._clip = clip
         self._fallback = fallback
         self._active: _Active | None = None
-        self._failure: Shortfall | None = None
+        self._out_of_memory = ""
         self._taking_over: asyncio.Task[None] | None = None
         self._swap = asyncio.Lock()
         self._configured = False
         self._refusal = ""
         self._answered_since_check = False
         # One worker: the model sees one call at a time, and thread-local torch settings hold.
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model", initializer=prepare_model_thread)
         self._batcher = Batcher[Pixels, Reading](
             self._read_batch,
             executor=self._model_thread,
@@ -112,15 +82,11 @@ class PictureReader:
         """Load CLIP if its weights are on disk; otherwise start fetching them and let the fallback answer."""
         if self._fallback is not None:
             await self._activate(self._fallback)
-        try:
-            folder = await asyncio.to_thread(self._weights.find)
-        except WeightsUnavailable as error:
-            self._failure = Shortfall(error.sentence, error.remedy)
-            return
-        if folder is not None:
-            await self._take_over(folder)
-        else:
-            self._taking_over = asyncio.create_task(self._fetch_and_take_over())
+        model = await self._clip.at_once()
+        if model is not None:
+            await self._take_over(model)
+        elif not self._clip.hopeless:
+            self._taking_over = asyncio.create_task(self._take_over_eventually())
 
     @property
     def input_size_px(self) -> int:
@@ -137,8 +103,7 @@ class PictureReader:
             ShuttingDown: the replica stops.
         """
         if self._active is None:
-            shortfall = self._shortfall()
-            raise ClipUnavailable(f"{shortfall.reason} {shortfall.remedy}", retry_after_s=CLIP_RETRY_AFTER_S)
+            raise ClipUnavailable(" ".join(self._clip.shortfall), retry_after_s=CLIP_RETRY_AFTER_S)
         return await self._batcher.submit(picture)
 
     async def reconfigure(self, content: Mapping[str, Any]) -> None:
@@ -181,12 +146,14 @@ class PictureReader:
             facts["refused_change"] = self._refusal
         if active is not None:
             facts |= active.model.facts
-        if active is not None and active.model.analyzer == "clip":
-            return ComponentStatus("ready", "clip", facts=facts)
-        shortfall = self._shortfall()
         if active is None:
-            return ComponentStatus("unavailable", "none", *shortfall, facts)
-        return ComponentStatus("fallback", active.model.analyzer, *shortfall, facts)
+            return ComponentStatus("unavailable", "none", *self._clip.shortfall, facts)
+        if self._out_of_memory:
+            remedy = "It is tried again with every picture."
+            return ComponentStatus("unavailable", active.model.analyzer, self._out_of_memory, remedy, facts)
+        if active.model.analyzer == "clip":
+            return ComponentStatus("ready", "clip", facts=facts)
+        return ComponentStatus("fallback", active.model.analyzer, *self._clip.shortfall, facts)
 
     async def check(self) -> None:
         """Raise if the model no longer answers; costs a forward pass only when nothing was answered since last time.
@@ -210,28 +177,17 @@ class PictureReader:
         await self._batcher.close()
         self._model_thread.shutdown()
 
-    async def _fetch_and_take_over(self) -> None:
-        try:
-            folder = await self._weights.run()
-        except WeightsUnavailable as error:
-            self._failure = Shortfall(error.sentence, error.remedy)
-        else:
-            await self._take_over(folder)
+    async def _take_over_eventually(self) -> None:
+        model = await self._clip.eventually()
+        if model is not None:
+            await self._take_over(model)
 
-    async def _take_over(self, folder: Path) -> None:
-        loop = asyncio.get_running_loop()
+    async def _take_over(self, model: VisionModel) -> None:
         try:
-            model = await loop.run_in_executor(self._model_thread, self._load, folder)
             await self._activate(model)
-        except AnalyzerError as error:
-            logger.exception("CLIP could not be loaded from %s.", folder)
-            self._failure = Shortfall(str(error), "Then restart the service.")
         except Exception as error:
-            logger.exception("CLIP could not be loaded from %s.", folder)
-            self._failure = Shortfall(
-                f"CLIP could not be loaded from {folder}: {error}.",
-                "Delete that folder so that it is fetched anew, or name another model in clip.model; then restart.",
-            )
+            logger.exception("The labels could not be encoded.")
+            self._clip.give_up(f"CLIP could not encode the labels: {error}.", "Correct them, then restart.")
         else:
             logger.info("CLIP answers: %s.", dict(model.facts))
 
@@ -247,14 +203,16 @@ class PictureReader:
         active = self._active
         if active is None:
             raise ClipUnavailable("No vision model is loaded.")
-        rows = active.model.logits(pictures, active.prepared)
+        try:
+            rows = active.model.logits(pictures, active.prepared)
+        except OutOfMemory as error:
+            self._out_of_memory = str(error)
+            raise
         if np.isnan(rows).any():
             raise ClipUnavailable("The vision model gave no number for this picture; restart the service if it recurs.")
         self._answered_since_check = True
-        warnings: tuple[str, ...] = ()
-        if active.model.analyzer != "clip":
-            shortfall = self._shortfall()
-            warnings = (f"{shortfall.reason} {shortfall.remedy}",)
+        self._out_of_memory = ""
+        warnings = () if active.model.analyzer == "clip" else (" ".join(self._clip.shortfall),)
         return [
             Reading(
                 analysis=score(row, active.labels, self._settings.top_labels),
@@ -264,15 +222,3 @@ class PictureReader:
             )
             for row in rows
         ]
-
-    def _shortfall(self) -> Shortfall:
-        if self._failure is not None:
-            return self._failure
-        failure, percent = self._weights.failure, self._weights.percent
-        if failure is not None:
-            return Shortfall(failure.sentence, failure.remedy)
-        progress = "" if percent is None else f": {percent} % so far"
-        return Shortfall(
-            f"The weights of '{self._weights.model}' are being downloaded{progress}.",
-            "CLIP takes over by itself when they are there.",
-        )

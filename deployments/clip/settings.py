@@ -14,6 +14,13 @@ from deployments.errors import SettingsError
 DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
 
 
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+MAX_BATCH_SIZE = 256
+"""Far above where a bigger batch stops paying: 16 on a CPU, 64 on a GPU."""
+
+
 class ClipSettings(BaseModel):
     """What CLIP runs on, where its weights come from, and how much may wait for it."""
 
@@ -24,10 +31,10 @@ class ClipSettings(BaseModel):
         min_length=1,
         description="Hub name or local folder of any model of the CLIP family. Environment: CLIP_MODEL_NAME.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
+    device: Device = Field(
         "auto", description="`auto` takes a CUDA GPU where Ray gave the replica one. Environment: DEVICE."
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Precision = Field(
         "auto",
         description="`auto`: float16 on CUDA; on CPU bfloat16 where the processor computes it natively, else float32.",
     )
@@ -43,6 +50,9 @@ class ClipSettings(BaseModel):
         "(two CPU cores) 64 is about three seconds of waiting.",
     )
     retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
+    load_retry_s: float = Field(
+        30, gt=0, description="Wait before loading again where the weights did not fit the GPU, in seconds."
+    )
     download_retry_first_s: float = Field(
         5, gt=0, description="Wait after the first failed download, in seconds; doubles with each failure."
     )
@@ -59,7 +69,7 @@ class ClipUserConfig(BaseModel):
     max_batch_size: int = Field(
         16,
         ge=1,
-        le=1024,
+        le=MAX_BATCH_SIZE,
         description="Most pictures in one forward pass. Beyond 16 a ViT-B/32 gains little on CPU, and 16 pictures "
         "of float16 activations stay under 100 MB on a GPU.",
     )

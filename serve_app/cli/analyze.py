@@ -11,7 +11,8 @@ from typing import TextIO
 
 import httpx
 
-from serve_app.cli.client import AnalyzeFailure, Json, ServiceClient, Wish
+from deployments.messages import Wish
+from serve_app.cli.client import AnalyzeFailure, Json, ServiceClient
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
 
 INDENT = "  "

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import httpx
 
+from deployments.messages import Wish
 from serve_app.cli.sse import event_data
 
 CONNECT_TIMEOUT_S = 5
@@ -18,14 +19,6 @@ ANSWER_TIMEOUT_S = 240
 """Longest silence, in seconds: the service's own limits (30 s for the analysis, 150 s for the prompt) come first."""
 
 Json = dict[str, Any]
-
-
-class Wish(NamedTuple):
-    """What is asked for besides the picture."""
-
-    prompt: str = ""
-    deep: bool = False
-    language: str = "en"
 
 
 class AnalyzeFailure(Exception):
@@ -87,7 +80,11 @@ class ServiceClient:
 
     @contextmanager
     def _sent(self, route: str, file: Path, wish: Wish) -> Iterator[httpx.Response]:
-        form = {"user_prompt": wish.prompt, "deep_thinking": str(wish.deep).lower(), "language": wish.language}
+        form = {
+            "user_prompt": wish.user_prompt,
+            "deep_thinking": str(wish.deep_thinking).lower(),
+            "language": wish.language,
+        }
         try:
             with (
                 file.open("rb") as picture,

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from deployments.clip.labels import LabelSet, load_labels
+from deployments.clip.settings import parse_user_config
 from deployments.errors import SettingsError
 from serve_app.settings import Settings, load_settings
 
@@ -48,7 +49,7 @@ class ServiceConfig:
 
 
 def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
-    """Read a Serve config and check what it says to the image analyzer, the label file included.
+    """Read a Serve config and check what it says to the image analyzer, the label file and user_config included.
 
     Raises:
         SettingsError: one sentence that says what is wrong and where.
@@ -64,6 +65,8 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
         raise SettingsError(f"The config {path} has no application whose import_path is {BUILDER}.")
     checked = [load_settings(_mapping(application.get("args"), "args"), environment) for application in ours]
     labels = [load_labels(settings.clip.labels_file) for settings in checked]
+    for deployment in (entry for application in ours for entry in application.get("deployments") or []):
+        parse_user_config(_mapping(_mapping(deployment, "deployments").get("user_config"), "user_config"))
     http = _mapping(content.get("http_options"), "http_options")
     port = http.get("port", SERVE_PORT)
     if not isinstance(port, int) or not 1 <= port <= LAST_PORT:

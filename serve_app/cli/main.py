@@ -106,8 +106,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
             return doctor(arguments.config or default_config(Path()))
         case _:
+            from deployments.messages import Wish
             from serve_app.cli.analyze import analyze
-            from serve_app.cli.client import Wish
 
             return analyze(
                 arguments.files,

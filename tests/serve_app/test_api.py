@@ -17,7 +17,7 @@ from deployments.errors import (
     OllamaUnavailable,
     QueueFull,
 )
-from deployments.messages import ComponentStatus, PromptComplete, PromptDelta, PromptRestart
+from deployments.messages import CATEGORIES, ComponentStatus, PromptComplete, PromptDelta, PromptRestart
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.settings import Settings, load_settings
@@ -254,6 +254,39 @@ async def test_a_fault_of_ours_is_a_500_that_tells_no_secrets(service: Service) 
     assert "hunter2" not in response.text
 
 
+async def test_a_fault_of_ours_ends_a_stream_with_an_event(service: Service) -> None:
+    service.reader.error = RuntimeError("password is hunter2")
+    events = await service.events()
+    assert [event["status"] for event in events] == ["analyzing", "error"]
+    assert (events[-1]["code"], "log" in events[-1]["error"]) == ("internal_error", True)
+    assert "hunter2" not in events[-1]["error"]
+
+
+async def test_health_is_an_error_and_not_a_fault_when_a_part_cannot_be_asked(service: Service) -> None:
+    service.reader.error = RuntimeError("CUDA error: device-side assert triggered")
+    async with service.client() as client:
+        response = await client.get(HEALTH)
+    assert (response.status_code, response.json()["status"]) == (503, "error")
+    assert "device-side assert" in response.json()["components"]["analyzer"]["reason"]
+
+
+async def test_more_requests_than_may_be_worked_on_are_refused_at_once() -> None:
+    service = Service(limits={"max_requests": 2})
+    service.writer.hang = True
+    waiting = [asyncio.create_task(service.post()) for _ in range(2)]
+    await service.writer.busy_with(2)
+    refused = await service.post()
+    assert_error(refused, 429, "queue_full", "2 requests are being worked on")
+    assert refused.headers["retry-after"] == "2"
+    async with service.client() as client:
+        assert (await client.get(HEALTH)).status_code == 200
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    service.writer.hang = False
+    assert (await service.post()).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("reader", "writer", "status", "http_status"),
     [
@@ -342,9 +375,10 @@ async def test_the_openapi_document_describes_what_is_sent(service: Service) -> 
     form = document["components"]["schemas"]["Body_analyze_api_images_analyze_post"]
     assert set(form["properties"]) == {"image", "user_prompt", "deep_thinking", "language"}
     assert form["required"] == ["image"]
+    assert list(document["components"]["schemas"]["AnalysisBody"]["properties"]) == list(CATEGORIES)
     for route in (ANALYZE, STREAM):
         responses = document["paths"][route]["post"]["responses"]
-        assert set(responses) >= {"200", "400", "413", "415", "422", "429", "503", "504"}
+        assert set(responses) >= {"200", "400", "413", "415", "422", "429", "500", "503", "504"}
         refusal = responses["422"]["content"]["application/json"]["schema"]
         assert refusal["$ref"].endswith("/ErrorAnswer")
     stream = json.dumps(document["paths"][STREAM]["post"]["responses"]["200"]["content"])

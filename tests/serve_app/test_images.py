@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -182,7 +185,7 @@ def test_a_truncated_photograph_is_broken_not_half_read() -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_mangled_photograph_is_read_or_refused_but_never_a_fault(data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(["rocket", "text", "retina"]))
@@ -206,6 +209,22 @@ def test_the_pixel_limit_is_the_setting_s() -> None:
     assert read(data, max_megapixels=0.31).shape == (224, 224, 3)
     with pytest.raises(TooManyPixels, match=r"0\.3 million"):
         read(data, max_megapixels=0.3)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "I"])
+def test_a_picture_of_many_pixels_takes_the_memory_that_the_setting_tells(mode: str, tmp_path: Path) -> None:
+    megapixels, told_mb_per_megapixel = 16, 9
+    upload = tmp_path / "large.tiff"
+    Image.new(mode, (4000, 4000)).save(upload, compression="tiff_deflate")
+    # In a process of its own: its peak memory only ever rises.
+    script = (
+        "import resource, sys; from serve_app.images import read_picture; from serve_app.settings import ImageSettings\n"
+        "peak_kb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "data, before = open(sys.argv[1], 'rb').read(), peak_kb()\n"
+        "read_picture(data, ImageSettings(), 224); print(peak_kb() - before)"
+    )
+    taken = subprocess.run([sys.executable, "-c", script, upload], capture_output=True, check=True, text=True)
+    assert int(taken.stdout) / 1024 <= megapixels * told_mb_per_megapixel
 
 
 def test_draft_scaling_shifts_a_large_photograph_by_little() -> None:

@@ -10,6 +10,7 @@ import pytest
 from deployments.clip.labels import load_labels, parse_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import SettingsError
+from deployments.messages import CATEGORIES
 from serve_app.settings import ENVIRONMENT_OVERRIDES, load_settings
 
 
@@ -68,6 +69,7 @@ LABELS = load_labels(DEFAULT_LABELS_FILE).model_dump()
 
 def test_the_default_labels_are_the_contract_s() -> None:
     counts = {name: len(category["labels"]) for name, category in LABELS.items()}
+    assert tuple(counts) == CATEGORIES
     assert counts == {"style": 14, "mood": 14, "composition": 11, "color_palette": 12, "subjects": 18}
 
 

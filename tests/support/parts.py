@@ -64,10 +64,12 @@ class FakeWriter:
         self.requests: list[PromptRequest] = []
         self.hang = False
         self.cut_short = asyncio.Event()
+        self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "ollama")
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         self.requests.append(request)
+        self._came.set()
         try:
             for event in self.events:
                 yield event
@@ -78,6 +80,12 @@ class FakeWriter:
             raise
         if self.error is not None:
             raise self.error
+
+    async def busy_with(self, count: int) -> None:
+        """Wait until so many requests have come."""
+        while len(self.requests) < count:
+            self._came.clear()
+            await self._came.wait()
 
     async def status(self) -> ComponentStatus:
         return self.current_status

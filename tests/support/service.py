@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,12 @@ class Service:
         health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"
         deadline_s = time.monotonic() + START_LIMIT_S
         while time.monotonic() < deadline_s:
-            if self._serving.poll() is not None:
-                break
-            try:
+            with suppress(httpx.HTTPError):
                 if httpx.get(health, timeout=5).headers["content-type"] == "application/json":
                     return
-            except httpx.HTTPError:
-                pass
-            time.sleep(POLL_S)
+            with suppress(subprocess.TimeoutExpired):
+                self._serving.wait(POLL_S)
+                break
         raise AssertionError(f"{health} did not answer:\n{self.log()}")
 
     def log(self) -> str:

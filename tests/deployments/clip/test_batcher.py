@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from deployments.clip.batcher import Batcher
 from deployments.errors import QueueFull, ShuttingDown
@@ -188,6 +191,54 @@ async def test_a_new_batch_size_holds_from_the_next_batch_on() -> None:
         machine.gate.set()
         await asyncio.gather(first, *tasks)
     assert [len(batch) for batch in machine.batches] == [1, 2, 2, 2]
+
+
+async def test_arrays_may_be_withdrawn_though_they_cannot_be_compared() -> None:
+    gate, started = threading.Event(), threading.Event()
+
+    def run(batch: list[NDArray[np.uint8]]) -> list[int]:
+        started.set()
+        gate.wait()
+        return [int(item.sum()) for item in batch]
+
+    with ThreadPoolExecutor(1) as executor:
+        batcher = Batcher[NDArray[np.uint8], int](
+            run, executor=executor, max_batch_size=8, max_waiting=8, retry_after_s=1
+        )
+        tasks = [asyncio.create_task(batcher.submit(np.full((4, 4, 3), n, np.uint8))) for n in range(4)]
+        await asyncio.to_thread(started.wait)
+        late = [asyncio.create_task(batcher.submit(np.full((4, 4, 3), n, np.uint8))) for n in range(3)]
+        await passes()
+        late[1].cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late[1]
+        assert batcher.waiting == 2
+        gate.set()
+        assert [await task for task in [*tasks, late[0], late[2]]] == [0, 48, 96, 144, 0, 96]
+
+
+async def test_a_failed_batch_is_gone_before_its_halves_run() -> None:
+    """What the failed batch held on the device must be free for the smaller one."""
+    held: list[weakref.ref[Tensor]] = []
+    alive_at_start: list[int] = []
+
+    def run(batch: list[int]) -> list[int]:
+        alive_at_start.append(sum(reference() is not None for reference in held))
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        if len(batch) > 1:
+            raise MemoryError("does not fit")
+        return batch
+
+    with ThreadPoolExecutor(1) as executor:
+        batcher = Batcher[int, int](run, executor=executor, max_batch_size=8, max_waiting=8, retry_after_s=1)
+        assert await asyncio.gather(*(batcher.submit(n) for n in range(4))) == [0, 1, 2, 3]
+    assert len(alive_at_start) == 7
+    assert set(alive_at_start) == {0}
+
+
+class Tensor:
+    """Stands for memory on the device."""
 
 
 async def test_a_machine_that_answers_with_too_few_results_fails_its_items_instead_of_hanging() -> None:

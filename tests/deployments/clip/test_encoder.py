@@ -142,10 +142,12 @@ def test_out_of_memory_is_told_as_such(tiny_clip: Path, labels: LabelSet) -> Non
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
 def test_cuda_that_is_not_there_is_told_with_the_cure(tiny_clip: Path) -> None:
-    with pytest.raises(SettingsError, match=r"torch sees no CUDA GPU .* DEVICE=cpu"):
-        load_encoder(tiny_clip, settings=ClipSettings(device="cuda"), threads=1)
+    with pytest.raises(SettingsError, match=r"torch sees no CUDA GPU.*DEVICE=cpu"):
+        load_encoder(tiny_clip, settings=ClipSettings(device="cuda"), gpu_assigned=True)
 
 
 def test_the_loaded_encoder_tells_what_it_runs_on(tiny_clip: Path) -> None:
-    model = load_encoder(tiny_clip, settings=ClipSettings(model="a/b", device="cpu", precision="float32"), threads=2)
+    model = load_encoder(
+        tiny_clip, settings=ClipSettings(model="a/b", device="cpu", precision="float32"), gpu_assigned=False
+    )
     assert model.facts == {"model": "a/b", "device": "cpu", "precision": "float32"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import threading
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
+from deployments.clip.acquisition import Acquisition
 from deployments.clip.encoder import ClipEncoder, Preprocessing
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.pixels import PixelAnalyser
@@ -59,7 +61,7 @@ class FakeWeights:
         self.failure: WeightsUnavailable | None = None
         self.percent: int | None = None
         self.arrived = asyncio.Event()
-        self.broken: WeightsUnavailable | None = None
+        self.broken: Exception | None = None
 
     def find(self) -> Path | None:
         if self.broken is not None:
@@ -72,13 +74,17 @@ class FakeWeights:
 
 
 def reader(
-    weights: FakeWeights, model: VisionModel | None = None, *, fallback: bool = True, **settings: Any
+    weights: FakeWeights,
+    model: VisionModel | None = None,
+    *,
+    load: Callable[[Path], VisionModel] | None = None,
+    fallback: bool = True,
+    wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> PictureReader:
     return PictureReader(
-        ClipSettings(**settings),
+        ClipSettings(),
         LABELS,
-        weights=weights,
-        load=lambda folder: model or FakeModel(),
+        clip=Acquisition(weights, load or (lambda folder: model or FakeModel()), retry_s=30, wait=wait),
         fallback=PixelAnalyser() if fallback else None,
     )
 
@@ -149,13 +155,78 @@ async def test_weights_that_do_not_load_leave_the_pixel_analyser_and_the_reason(
     def load(folder: Path) -> VisionModel:
         raise OSError("header too large")
 
-    subject = PictureReader(
-        ClipSettings(), LABELS, weights=FakeWeights(Path("/weights")), load=load, fallback=PixelAnalyser()
-    )
+    subject = reader(FakeWeights(Path("/weights")), load=load)
     await subject.start()
     reading = await subject.read(BLANK)
     assert reading.analyzer == "pixels"
     assert "could not be loaded from /weights: header too large" in reading.warnings[0]
+    await subject.close()
+
+
+async def test_pictures_are_read_while_clip_loads() -> None:
+    weights = FakeWeights()
+    loading, loaded = threading.Event(), threading.Event()
+
+    def load(folder: Path) -> VisionModel:
+        loading.set()
+        loaded.wait()
+        return FakeModel()
+
+    subject = reader(weights, load=load)
+    await subject.start()
+    weights.arrived.set()
+    await asyncio.to_thread(loading.wait)
+    try:
+        assert (await subject.read(BLANK)).analyzer == "pixels"
+    finally:
+        loaded.set()
+    await clip_reading(subject)
+    await subject.close()
+
+
+async def test_a_card_that_is_full_at_the_start_is_tried_again_until_clip_fits() -> None:
+    waits_s: list[float] = []
+    model = FakeModel()
+
+    async def wait(seconds: float) -> None:
+        waits_s.append(seconds)
+        warnings.append((await subject.read(BLANK)).warnings[0])
+
+    def load(folder: Path) -> VisionModel:
+        if len(waits_s) < 2:
+            raise OutOfMemory("CUDA is out of memory.")
+        return model
+
+    warnings: list[str] = []
+    weights = FakeWeights(Path("/weights"))
+    weights.arrived.set()
+    subject = reader(weights, load=load, wait=wait)
+    await subject.start()
+    await clip_reading(subject)
+    assert waits_s == [30, 30]
+    assert set(warnings) == {"CUDA is out of memory. It is tried again every 30 s."}
+    await subject.close()
+
+
+async def test_a_folder_that_cannot_be_searched_leaves_the_stand_in_and_the_reason() -> None:
+    weights = FakeWeights()
+    weights.broken = PermissionError(13, "Permission denied")
+    subject = reader(weights)
+    await subject.start()
+    reading = await subject.read(BLANK)
+    assert reading.analyzer == "pixels"
+    assert "Permission denied" in reading.warnings[0]
+    await subject.close()
+
+
+async def test_a_folder_still_being_copied_is_tried_again() -> None:
+    weights = FakeWeights()
+    weights.broken = WeightsUnavailable("The folder lacks a file.", "Copy it.", permanent=False)
+    subject = reader(weights)
+    await subject.start()
+    assert (await subject.read(BLANK)).analyzer == "pixels"
+    weights.arrived.set()
+    await clip_reading(subject)
     await subject.close()
 
 
@@ -254,6 +325,9 @@ async def test_out_of_memory_fails_the_picture_and_not_the_replica() -> None:
     with pytest.raises(OutOfMemory):
         await subject.read(BLANK)
     await subject.check()
+    status = await subject.status()
+    assert (status.state, status.reason) == ("unavailable", "CUDA is out of memory.")
     model.error = None
     assert (await subject.read(BLANK)).analyzer == "clip"
+    assert (await subject.status()).state == "ready"
     await subject.close()

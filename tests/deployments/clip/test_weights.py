@@ -294,7 +294,7 @@ class TestFailures:
             (HTTPStatus.TOO_MANY_REQUESTS, "status 429", False),
             (HTTPStatus.NOT_FOUND, "No model named", True),
             (HTTPStatus.UNAUTHORIZED, "No model named", True),
-            (HTTPStatus.FORBIDDEN, "refuses the access token", True),
+            (HTTPStatus.FORBIDDEN, "forbids fetching", False),
             (HTTPStatus.OK, "is not a model hub", False),
         ],
     )

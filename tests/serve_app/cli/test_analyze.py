@@ -14,11 +14,11 @@ import pytest
 import uvicorn
 
 from deployments.errors import OllamaUnavailable
-from deployments.messages import PromptComplete, PromptDelta, PromptRestart
+from deployments.messages import PromptComplete, PromptDelta, PromptRestart, Wish
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.cli.analyze import TextView, analyze
-from serve_app.cli.client import ServiceClient, Wish
+from serve_app.cli.client import ServiceClient
 from serve_app.settings import load_settings
 from tests.serve_app.cli.conftest import free_port
 from tests.support.parts import FakeReader, FakeWriter
@@ -70,7 +70,7 @@ def service() -> Iterator[Service]:
 def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.reader.warnings = ("Pixels stood in.",)
 
-    assert analyze([PICTURE], service.url, Wish("at dusk", deep=True, language="fr"), as_json=False) == 0
+    assert analyze([PICTURE], service.url, Wish("at dusk", deep_thinking=True, language="fr"), as_json=False) == 0
 
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "rocket.jpg (read by clip)"
@@ -139,7 +139,7 @@ def test_a_writer_that_starts_over_is_seen_to(service: Service, capsys: pytest.C
 
 
 def test_a_wish_that_the_service_refuses_is_told(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE], service.url, Wish(language="xx"), as_json=True) == 1
+    assert analyze([PICTURE], service.url, Wish(language="xx"), as_json=True) == 1  # type: ignore[arg-type]
 
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_form"
 
