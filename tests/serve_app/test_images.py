@@ -218,7 +218,9 @@ def test_a_picture_of_many_pixels_takes_the_memory_that_the_setting_tells(mode: 
     Image.new(mode, (4000, 4000)).save(upload, compression="tiff_deflate")
     # In a process of its own: its peak memory only ever rises.
     script = (
-        "import resource, sys; from serve_app.images import read_picture; from serve_app.settings import ImageSettings\n"
+        "import resource, sys\n"
+        "from serve_app.images import read_picture\n"
+        "from serve_app.settings import ImageSettings\n"
         "peak_kb = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "data, before = open(sys.argv[1], 'rb').read(), peak_kb()\n"
         "read_picture(data, ImageSettings(), 224); print(peak_kb() - before)"

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTokenizer
 
 from deployments.clip.encoder import ClipEncoder, Preprocessing, load_encoder
 from deployments.clip.labels import LabelSet, load_labels
-from deployments.clip.scorer import score
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from deployments.clip.vision import Pixels
 from deployments.errors import OutOfMemory, SettingsError
-from serve_app.images import read_picture
-from serve_app.settings import ImageSettings
 from tests.support.pictures import photograph, photograph_path, pixels
-
-PHOTOGRAPHS = ["china", "flower", "coffee", "chelsea", "rocket", "astronaut", "hubble", "page"]
+from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
 
 DRAFT_SHIFT = 2e-2
 """What JPEG draft scaling may move a score by; docs/api.md tells it."""
@@ -37,43 +31,12 @@ def encoder(folder: Path, dtype: torch.dtype = torch.float32) -> ClipEncoder:
     return ClipEncoder.load(folder, name="tiny", device=torch.device("cpu"), dtype=dtype)
 
 
-def original_scores(folder: Path, image: Image.Image, labels: LabelSet) -> dict[str, np.ndarray]:
-    """The original algorithm: 512x512, CLIP's processor, `logits_per_image`, a softmax per category."""
-    model = CLIPModel.from_pretrained(folder)
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-    processor = CLIPImageProcessorPil.from_pretrained(folder)
-    picture = processor(images=image.convert("RGB").resize((512, 512)), return_tensors="pt")
-    scores = {}
-    for name, category, _ in labels.categories():
-        texts = tokenizer(category.texts(), padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            logits = model(**texts, **picture).logits_per_image
-        scores[name] = logits.softmax(dim=1)[0].numpy()
-    return scores
-
-
-def our_scores(model: ClipEncoder, upload: bytes, labels: LabelSet, *, draft: bool) -> dict[str, np.ndarray]:
-    """The service's own path, from the upload's bytes."""
-    picture = read_picture(upload, ImageSettings(jpeg_draft=draft), model.input_size_px)
-    row = model.logits([picture.pixels], model.prepare(labels))[0]
-    analysis = score(row, labels, top=1000)
-    scores = {}
-    for name, category, _ in labels.categories():
-        by_label: Mapping[str, float] = {label.value: label.score for label in analysis[name]}
-        scores[name] = np.array([by_label[label] for label in category.labels])
-    return scores
-
-
-def largest_difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
-    return max(float(np.abs(first[name] - second[name]).max()) for name in first)
-
-
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 2e-2)])
 def test_scores_equal_the_original_algorithm_s(
     name: str, dtype: torch.dtype, tolerance: float, tiny_clip: Path, labels: LabelSet
 ) -> None:
-    original = original_scores(tiny_clip, photograph(name), labels)
+    original = OriginalAlgorithm(tiny_clip, labels).scores(photograph(name))
     ours = our_scores(encoder(tiny_clip, dtype), photograph_path(name).read_bytes(), labels, draft=False)
     assert largest_difference(original, ours) <= tolerance
     assert max(values.max() - values.min() for values in original.values()) > 5 * tolerance, "flat scores prove nothing"
@@ -81,12 +44,9 @@ def test_scores_equal_the_original_algorithm_s(
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_draft_scaling_shifts_scores_by_less_than_the_docs_tell(name: str, tiny_clip: Path, labels: LabelSet) -> None:
-    large = photograph(name).resize((3000, 2000), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    large.save(buffer, "JPEG", quality=90)
-    model = encoder(tiny_clip)
-    exact = our_scores(model, buffer.getvalue(), labels, draft=False)
-    drafted = our_scores(model, buffer.getvalue(), labels, draft=True)
+    upload, model = camera_jpeg(photograph(name)), encoder(tiny_clip)
+    exact = our_scores(model, upload, labels, draft=False)
+    drafted = our_scores(model, upload, labels, draft=True)
     assert 0 < largest_difference(exact, drafted) <= DRAFT_SHIFT
 
 

@@ -1,0 +1,1 @@
+"""Each prints figures that the documents quote."""
