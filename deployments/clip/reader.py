@@ -80,12 +80,12 @@ class PictureReader:
 
     async def start(self) -> None:
         """Load CLIP if its weights are on disk; otherwise start fetching them and let the fallback answer."""
-        if self._fallback is not None:
-            await self._activate(self._fallback)
         model = await self._clip.at_once()
         if model is not None:
             await self._take_over(model)
-        elif not self._clip.hopeless:
+        if self._active is None and self._fallback is not None:
+            await self._activate(self._fallback)
+        if model is None and not self._clip.hopeless:
             self._taking_over = asyncio.create_task(self._take_over_eventually())
 
     @property
