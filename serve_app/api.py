@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, File, Form, Response, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from deployments.errors import InvalidForm
 from deployments.messages import Language, Wish
@@ -50,7 +51,9 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         analyzer: the use case that the routes call.
         settings: limits and CORS origins.
     """
-    api = FastAPI(
+    # FastAPI's own page at /docs loads its script from elsewhere; this one needs no network.
+    api = FastAPIOffline(
+        redoc_url=None,
         title="Image Analyzer",
         summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
         form_limits={"max_files": 1, "max_fields": 8},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -367,10 +368,19 @@ async def test_other_origins_may_call_only_when_the_settings_say_so() -> None:
         assert response.headers.get("access-control-allow-origin") == allowed
 
 
+async def test_the_page_at_docs_needs_no_other_server(service: Service) -> None:
+    async with service.client() as client:
+        page = (await client.get("/docs")).text
+        loaded = re.findall(r"""(?:src|href)=["']([^"']+)["']""", page)
+        assert len(loaded) >= 2
+        for address in loaded:
+            assert address.startswith("/")
+            assert (await client.get(address)).status_code == 200
+
+
 async def test_the_openapi_document_describes_what_is_sent(service: Service) -> None:
     async with service.client() as client:
         document = (await client.get("/openapi.json")).json()
-        assert (await client.get("/docs")).status_code == 200
     assert set(document["paths"]) == {ANALYZE, STREAM, HEALTH}
     form = document["components"]["schemas"]["Body_analyze_api_images_analyze_post"]
     assert set(form["properties"]) == {"image", "user_prompt", "deep_thinking", "language"}
