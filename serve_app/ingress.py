@@ -16,6 +16,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull
 from deployments.messages import ComponentStatus, PromptEvent, PromptRequest, Reading
+from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.settings import Settings
@@ -78,6 +79,7 @@ class Ingress:
     """Serves the API; every replica holds its own decoders, and handles to the other two deployments."""
 
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
+        join_serve_log()
         self._api = create_api(Analyzer(ReaderHandle(clip), WriterHandle(ollama), settings), settings)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
