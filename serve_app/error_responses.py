@@ -31,6 +31,9 @@ def add_error_handlers(app: FastAPI) -> None:
     async def on_invalid_form(_: Request, error: RequestValidationError) -> JSONResponse:
         problem = error.errors()[0]
         field = problem["loc"][-1]
+        if field == "image" and problem["type"] != "missing":
+            sentence = "Form field 'image' is not a file: send it as one, with curl as -F image=@FILE."
+            return error_response(InvalidForm(sentence))
         if problem["type"] == "missing":
             return error_response(InvalidForm(f"Form field '{field}' is missing: send it as multipart/form-data."))
         return error_response(InvalidForm(f"Form field '{field}' is wrong: {problem['msg']}."))
@@ -41,7 +44,8 @@ def add_error_handlers(app: FastAPI) -> None:
             return error_response(error.__cause__)
         status = HTTPStatus(error.status_code)
         if status == HTTPStatus.BAD_REQUEST:
-            return error_response(InvalidForm(f"The body is not a valid multipart form: {error.detail}."))
+            reason = str(error.detail).rstrip(".")
+            return error_response(InvalidForm(f"The body is not a valid multipart form: {reason}."))
         body = ErrorAnswer(error=f"{error.detail}: the routes are described at /docs.", code=status.name.lower())
         return JSONResponse(body.model_dump(), status, error.headers)
 

@@ -9,6 +9,7 @@ import pytest
 import ray.serve.schema
 import yaml
 
+import serve_app.cli.config
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.settings import parse_user_config
 from deployments.ollama.deployment import OllamaDeployment
@@ -48,6 +49,10 @@ def test_serve_s_own_timeout_leaves_room_for_ours(path: Path) -> None:
     settings = load_settings(config["applications"][0]["args"], {})
     ours_s = settings.limits.analysis_timeout_s + settings.ollama.total_timeout_s
     assert config["http_options"]["request_timeout_s"] >= ours_s + 30
+
+
+def test_the_command_knows_the_deployments_by_their_names() -> None:
+    assert set(serve_app.cli.config.DEPLOYMENTS) == DEPLOYMENTS
 
 
 def test_only_the_edge_imports_ray() -> None:

@@ -83,7 +83,7 @@ async def _warning(weights: FakeWeights, load: Callable[[Path], VisionModel]) ->
     clip = Acquisition(weights, load, retry_s=60)
     reader = PictureReader(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
     await reader.start()
-    (warning,) = (await reader.read(PICTURE)).warnings
+    warning = (await reader.read(PICTURE)).warnings[0]
     await reader.close()
     return warning
 

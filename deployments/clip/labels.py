@@ -97,7 +97,7 @@ def load_labels(path: Path) -> LabelSet:
     except OSError as error:
         raise SettingsError(f"Label file {path} cannot be read: {error.strerror}.") from error
     except yaml.YAMLError as error:
-        raise SettingsError(f"Label file {path} is not valid YAML: {error}.") from error
+        raise SettingsError(f"Label file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise SettingsError(f"Label file {path} must map each category to its labels.")
     return parse_labels(content, str(path))

@@ -80,7 +80,7 @@ class PixelAnalyser:
         """Lay out the prototypes of exactly these labels."""
         unknown = self.unknown_labels(labels)
         if unknown:
-            logger.warning("The pixel analyser has no measure for, and never chooses: %s.", "; ".join(unknown))
+            logger.warning("The pixel analyser has no measure for these labels: %s.", "; ".join(unknown))
         count = len(labels.texts())
         targets = np.zeros((count, len(MEASURE_NAMES)), np.float32)
         steps_per_unit = np.zeros_like(targets)

@@ -25,6 +25,8 @@ DEFAULT_INPUT_SIZE_PX = 224
 CLIP_RETRY_AFTER_S = 30
 """What a caller is told while CLIP is required and not there: loading takes seconds, a download minutes."""
 
+STAND_IN_CAVEAT = "The pixel analyser measures colour, light and layout; its styles and subjects are guesses."
+
 logger = logging.getLogger("image_analyzer.clip")
 
 
@@ -212,7 +214,7 @@ class PictureReader:
             raise ClipUnavailable("The vision model gave no number for this picture; restart the service if it recurs.")
         self._answered_since_check = True
         self._out_of_memory = ""
-        warnings = () if active.model.analyzer == "clip" else (" ".join(self._clip.shortfall),)
+        warnings = () if active.model.analyzer == "clip" else (" ".join(self._clip.shortfall), STAND_IN_CAVEAT)
         return [
             Reading(
                 analysis=score(row, active.labels, self._settings.top_labels),

@@ -14,6 +14,9 @@ from deployments.ollama.wish import plain
 RUNNER_UP_SHARE = 0.5
 """A second label is worth naming from this part of the first one's score; in deep mode all are."""
 
+SURE_SUBJECT_SHARE = 0.25
+"""A best subject with a smaller share of its category is a guess; an image model would paint it all the same."""
+
 STANDARD_COLOURS, DEEP_COLOURS = 3, 5
 """How many colours are named: more than a few and an image model blends them."""
 
@@ -39,15 +42,18 @@ def compose(request: PromptRequest) -> str:
 
 
 def shortcomings(request: PromptRequest) -> tuple[str, ...]:
-    """Say what this request asked for and `compose` does not do."""
-    if request.language == "en":
-        return ()
-    return (f"Composed prompts are in English only: {LANGUAGE_NAMES[request.language]} needs Ollama.",)
+    """Say what this request could expect and `compose` does not do."""
+    told = []
+    if not _subjects_are_sure(request):
+        told.append("What the picture shows is too uncertain to be named: say it in user_prompt.")
+    if request.language != "en":
+        told.append(f"Composed prompts are in English only: {LANGUAGE_NAMES[request.language]} needs Ollama.")
+    return tuple(told)
 
 
 def _scene(request: PromptRequest) -> str:
     # Labels are nouns and adjectives mixed ("food", "indoor"): a list in apposition stays grammatical with either.
-    subjects = _labels(request, "subjects")
+    subjects = _labels(request, "subjects") if _subjects_are_sure(request) else []
     style = _labels(request, "style")
     mood = _labels(request, "mood")
     parts = [_listed(subjects) if subjects else "a scene"]
@@ -57,6 +63,11 @@ def _scene(request: PromptRequest) -> str:
         parts.append(f"{_listed(mood)} in mood")
     scene = ", ".join(parts)
     return f"{scene[0].upper()}{scene[1:]}."
+
+
+def _subjects_are_sure(request: PromptRequest) -> bool:
+    subjects = request.analysis.get("subjects", ())
+    return bool(subjects) and subjects[0].score >= SURE_SUBJECT_SHARE
 
 
 def _colours(request: PromptRequest) -> list[str]:

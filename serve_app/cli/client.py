@@ -98,7 +98,8 @@ class ServiceClient:
                 yield response
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise AnalyzeFailure(
-                f"No service answers at {self._url}: start it with `image-analyzer serve`.", "no_service"
+                f"No service answers at {self._url}: start it with `make run` or `image-analyzer serve`.",
+                "no_service",
             ) from error
         except httpx.TimeoutException as error:
             raise AnalyzeFailure(

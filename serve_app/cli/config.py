@@ -15,6 +15,7 @@ from deployments.errors import SettingsError
 from serve_app.settings import Settings, load_settings
 
 BUILDER = "serve_app.app:build"
+DEPLOYMENTS = ("ClipDeployment", "OllamaDeployment", "Ingress")
 SERVE_HOST = "0.0.0.0"  # noqa: S104
 """Where Serve listens when the config does not say."""
 SERVE_PORT = 8000
@@ -66,7 +67,7 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
     checked = [load_settings(_mapping(application.get("args"), "args"), environment) for application in ours]
     labels = [load_labels(settings.clip.labels_file) for settings in checked]
     for deployment in (entry for application in ours for entry in application.get("deployments") or []):
-        parse_user_config(_mapping(_mapping(deployment, "deployments").get("user_config"), "user_config"))
+        _check_deployment(path, _mapping(deployment, "deployments"))
     http = _mapping(content.get("http_options"), "http_options")
     port = http.get("port", SERVE_PORT)
     if not isinstance(port, int) or not 1 <= port <= LAST_PORT:
@@ -79,6 +80,13 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
         port=port,
         route_prefix=str(ours[0].get("route_prefix", "/")),
     )
+
+
+def _check_deployment(path: Path, deployment: dict[str, Any]) -> None:
+    name = deployment.get("name")
+    if name not in DEPLOYMENTS:
+        raise SettingsError(f"{path} names a deployment {name!r}: there are {', '.join(DEPLOYMENTS)}.")
+    parse_user_config(_mapping(deployment.get("user_config"), "user_config"))
 
 
 def _read_yaml(path: Path) -> Any:

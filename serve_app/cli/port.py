@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 from deployments.errors import SettingsError
@@ -19,7 +20,7 @@ def require_free_port(config: ServiceConfig) -> None:
         with socket.create_server((config.host, config.port), family=_family(config.host)):
             pass
     except OSError as error:
-        reason = f"The service cannot listen on {config.host}, port {config.port} ({error})"
+        reason = f"The service cannot listen on {config.host}, port {config.port} ({os.strerror(error.errno or 0)})"
         raise SettingsError(f"{reason}: stop what uses that port, {change}.") from error
 
 

@@ -49,7 +49,7 @@ def serve(
         config_file: the Serve config.
         start_timeout_s: longest start.
         stop_timeout_s: longest stop, before what is left is killed.
-        log_file: receives what the service writes; a new temporary file when None.
+        log_file: receives what the service writes; when None a temporary file, deleted after a clean stop.
         verbose: show it on stdout too.
         command: what runs the service when the config's path is put behind it.
 
@@ -58,7 +58,7 @@ def serve(
     """
     try:
         config = read_config(config_file, os.environ)
-        require_free_port(config)
+        _require_free_port(config)
         log = ServiceLog(log_file)
     except SettingsError as error:
         print(f"image-analyzer: {error}", file=sys.stderr)
@@ -67,10 +67,31 @@ def serve(
         print(f"image-analyzer: The log file cannot be written ({error}): name another.", file=sys.stderr)
         return 2
     patience = Patience(start_s=start_timeout_s, stop_s=stop_timeout_s)
+    status = 1
     try:
-        return asyncio.run(_run([*command, str(config.path)], config, log, patience, verbose))
+        status = asyncio.run(_run([*command, str(config.path)], config, log, patience, verbose))
     finally:
         log.close()
+        if status == 0 and log_file is None:
+            log.path.unlink()
+    return status
+
+
+def _require_free_port(config: ServiceConfig) -> None:
+    try:
+        require_free_port(config)
+    except SettingsError:
+        if asyncio.run(_already_answers(config)):
+            raise SettingsError(
+                f"The service already runs at {config.url}: use that one, or stop it, or set http_options.port in "
+                f"{config.path} to another."
+            ) from None
+        raise
+
+
+async def _already_answers(config: ServiceConfig) -> bool:
+    async with health_client(config) as client:
+        return await ask_health(client, config.url) is not None
 
 
 async def _run(

@@ -12,6 +12,7 @@ MAX_BYTES = 20_000_000
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"(?:\([^)]*\) )?((?:[\w.]+\.)?\w*(?:Error|Exception|Unavailable): (?!Traceback).*)")
+_OUR_ERROR = re.compile(r"^deployments\.errors\.\w+: ")
 _DEPLOY_FAILED = re.compile(r"Deploying app '.*' failed|Failed to update the deployments|Received unexpected error")
 _REPLICA_TROUBLE = re.compile(r"\(ServeReplica:\S+ pid=\d+\) (?:WARNING|ERROR) ")
 
@@ -56,7 +57,7 @@ class ServiceLog:
 def error_in(line: str) -> str | None:
     """Give the error that a line of a traceback ends with, without Ray's prefix; None for any other line."""
     match = _ERROR.match(line)
-    return match.group(1) if match else None
+    return _OUR_ERROR.sub("", match.group(1)) if match else None
 
 
 def tells_deploy_failed(line: str) -> bool:

@@ -118,6 +118,7 @@ async def test_clip_takes_over_from_the_pixel_analyser_when_its_weights_arrive()
     assert reading.analyzer == "pixels"
     assert reading.warnings == (
         "The weights of 'owner/name' are being downloaded: 42 % so far. CLIP takes over by itself when they are there.",
+        "The pixel analyser measures colour, light and layout; its styles and subjects are guesses.",
     )
     status = await subject.status()
     assert (status.state, status.active) == ("fallback", "pixels")
@@ -134,7 +135,7 @@ async def test_a_failing_download_says_why_and_what_to_do() -> None:
     weights.failure = WeightsUnavailable("The hub cannot be reached.", "Check the network.", permanent=False)
     subject = reader(weights)
     await subject.start()
-    assert (await subject.read(BLANK)).warnings == ("The hub cannot be reached. Check the network.",)
+    assert (await subject.read(BLANK)).warnings[0] == "The hub cannot be reached. Check the network."
     await subject.close()
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,14 @@ def test_deep_prompt_names_everything() -> None:
 )
 def test_wish_comes_first_as_a_sentence_of_its_own(wish: str, start: str) -> None:
     assert compose(mountains(user_prompt=wish)).startswith(start)
+
+
+def test_a_subject_that_is_a_guess_is_not_named_and_the_caller_is_asked() -> None:
+    guess = dict(mountains().analysis) | {"subjects": (LabelScore("forest", 0.2), LabelScore("indoor", 0.19))}
+    request = replace(mountains(), analysis=guess)
+    assert compose(request).startswith("A scene, in photorealistic style")
+    assert "forest" not in compose(request)
+    assert "user_prompt" in shortcomings(request)[0]
 
 
 def test_other_languages_are_owned_up_to() -> None:

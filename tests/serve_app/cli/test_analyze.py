@@ -177,7 +177,7 @@ def raises(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
         (
             httpx.ConnectError("refused"),
             "no_service",
-            "No service answers at http://here: start it with `image-analyzer serve`.",
+            "No service answers at http://here: start it with `make run` or `image-analyzer serve`.",
         ),
         (httpx.ConnectTimeout("late"), "no_service", "No service answers at http://here"),
         (httpx.ReadTimeout("late"), "no_answer", "The service at http://here was silent for"),

@@ -58,6 +58,15 @@ def test_the_address_is_one_that_this_machine_reaches(
         ("applications: [{import_path: 'other:app'}]", "has no application whose import_path"),
         ("applications: [{import_path: 'serve_app.app:build', args: 3}]", "args must be names and values"),
         (
+            "applications: [{import_path: 'serve_app.app:build', deployments: [{name: ClipDeploymnt}]}]",
+            "names a deployment 'ClipDeploymnt': there are ClipDeployment, OllamaDeployment, Ingress.",
+        ),
+        (
+            "applications: [{import_path: 'serve_app.app:build', "
+            "deployments: [{name: ClipDeployment, user_config: {batch: 4}}]}]",
+            "user_config: batch: Extra inputs are not permitted.",
+        ),
+        (
             "applications: [{import_path: 'serve_app.app:build', args: {clip: {modle: x}}}]",
             "did you mean 'clip.model'?",
         ),

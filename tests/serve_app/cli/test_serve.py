@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,21 @@ def test_a_taken_port_is_told_with_the_way_to_change_it(tmp_path: Path, capsys: 
     told = capsys.readouterr().err
     assert f"port {port}" in told
     assert f"set http_options.port in {tmp_path}/serve_config.yaml to another" in told
+
+
+def test_a_second_start_says_that_the_service_already_runs(
+    config: ServiceConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (config.path.parent / "health.json").write_text(health_answer().model_dump_json())
+    with subprocess.Popen([sys.executable, "-I", "-S", STAND_IN, "obedient", config.path]) as running:
+        try:
+            while running.poll() is None:
+                with suppress(ConnectionError), socket.create_connection((config.host, config.port)):
+                    break
+            assert refused(config.path) == 2
+        finally:
+            running.terminate()
+    assert f"The service already runs at {config.url}" in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,7 +65,7 @@ def test_without_a_name_every_run_has_a_file_of_its_own() -> None:
         ("(ServeController pid=7) AttributeError: no attribute 'find'", "AttributeError: no attribute 'find'"),
         (
             "(ServeController pid=7) deployments.errors.SettingsError: Set it.",
-            "deployments.errors.SettingsError: Set it.",
+            "Set it.",
         ),
         ("ValueError: no such model", "ValueError: no such model"),
         ("(ServeController pid=7) RuntimeError: Traceback (most recent call last):", None),
