@@ -29,6 +29,9 @@ _WHITE = (255, 255, 255)
 _FULL_SCALES = (1.0, 255.0, 65535.0)
 """What white is written as: in floating point, in 8 bits, in 16."""
 
+_FLOAT_HEADROOM = 2
+"""Highlights of a float picture may pass white; by more than this it is of another scale."""
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -56,7 +59,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
                 image.draft(None, (settings.view_size_px, settings.view_size_px))
             image.load()
             view = _to_rgb(*_shrunk(image, settings.view_size_px))
-    except (FormatNotAccepted, TooManyPixels):
+    except (FormatNotAccepted, TooManyPixels, UnreadablePicture):
         raise
     except UnidentifiedImageError as error:
         raise _not_a_picture(data) from error
@@ -94,26 +97,49 @@ def _too_many_pixels(settings: ImageSettings) -> TooManyPixels:
 
 
 Range = tuple[float, float]
-"""The lowest and highest value of a picture whose values have no fixed meaning."""
+"""The values that stand for black and white."""
 
 
 def _shrunk(image: Image.Image, edge_px: int) -> tuple[Image.Image, Range | None]:
     """Shrink to a square, then turn upright: all later copies are of half a megapixel and not of a hundred.
 
-    Turning a square afterwards gives the same picture. A palette or 1-bit picture knows no colours in between and is
-    converted first; an integer or float picture's range is taken before.
+    Turning a square afterwards gives the same picture. What has no values in between is converted first: palettes,
+    single bits, and a colour that stands for transparency.
     """
     value_range: Range | None = None
     if image.mode == "1":
         image = image.convert("L")
-    elif image.mode in ("P", "PA"):
+    elif image.mode in ("P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
     elif image.mode == "I;16B":
-        image = image.convert("I")
-    if image.mode in ("I", "F"):
+        image, value_range = image.convert("I"), (0, _FULL_SCALES[-1])
+    elif image.mode == "I":
         low, high = image.getextrema()
-        value_range = (float(low), float(high))  # type: ignore[arg-type]
+        value_range = _meant_range(float(low), float(high), headroom=1)  # type: ignore[arg-type]
+    elif image.mode == "F":
+        image, low, high = _finite(image)
+        value_range = _meant_range(low, high, headroom=_FLOAT_HEADROOM)
     return _upright(image.resize((edge_px, edge_px), Image.Resampling.BICUBIC)), value_range
+
+
+def _finite(image: Image.Image) -> tuple[Image.Image, float, float]:
+    """Replace what is no number by the lowest or highest value there is, and give both."""
+    levels = np.asarray(image)
+    finite = np.isfinite(levels)
+    if not finite.any():
+        raise UnreadablePicture("The picture holds no numbers: save it anew and send it again.")
+    low = float(np.min(levels, where=finite, initial=np.inf))
+    high = float(np.max(levels, where=finite, initial=-np.inf))
+    if not finite.all():
+        image = Image.fromarray(np.nan_to_num(levels, nan=low, posinf=high, neginf=low))
+    return image, low, high
+
+
+def _meant_range(low: float, high: float, headroom: float) -> Range:
+    """Guess what black and white are written as: a full scale that the values fit, else their own extremes."""
+    if low < 0:
+        return low, high
+    return 0, next((full for full in _FULL_SCALES if high <= full * headroom), high)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -138,11 +164,6 @@ def _to_rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
     return image.convert("RGB")
 
 
-def _to_eight_bits(levels: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
-    """Scale by the range that the values show: that of floats, 8 or 16 bits where they fit one, else their own."""
-    if low >= 0:
-        low = 0.0
-        high = next((full for full in _FULL_SCALES if high <= full), high)
-    scaled = (np.nan_to_num(levels, posinf=high, neginf=low) - low) * (255 / (high - low or 1))
-    eight_bits: NDArray[np.uint8] = scaled.clip(0, 255).astype(np.uint8)
+def _to_eight_bits(levels: NDArray[np.float64], black: float, white: float) -> NDArray[np.uint8]:
+    eight_bits: NDArray[np.uint8] = ((levels - black) * (255 / (white - black or 1))).clip(0, 255).astype(np.uint8)
     return eight_bits

@@ -34,8 +34,8 @@ class ImageSettings(BaseModel):
         gt=0,
         le=178,
         description="Most pixels of a decoded picture, in millions, read from its header before decoding: a 100 MP "
-        "camera passes, a decompression bomb does not. Decoding that many takes up to 0.9 GB for a moment. Pillow "
-        "itself refuses above 178.",
+        "camera passes, a decompression bomb does not. Decoding that many takes 0.5 to 1 GB for a moment, a "
+        "transparent WebP 1.7 GB, in each of decode_threads. Pillow itself refuses above 178.",
     )
     view_size_px: int = Field(
         512, ge=64, le=2048, description="Edge of the square that every picture is taken at, aspect not kept."

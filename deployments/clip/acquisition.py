@@ -66,6 +66,7 @@ class Acquisition:
         self._retry_s = retry_s
         self._wait = wait
         self._failure: Shortfall | None = None
+        self._postponed = False
         self.hopeless = False
         """Nothing but a restart can help."""
 
@@ -95,6 +96,9 @@ class Acquisition:
     async def eventually(self) -> VisionModel | None:
         """Fetch and load the model, however long it takes; None once it is hopeless."""
         while not self.hopeless:
+            if self._postponed:
+                await self._wait(self._retry_s)
+                self._postponed = False
             try:
                 folder = await self._weights.run()
             except Exception as error:
@@ -104,8 +108,13 @@ class Acquisition:
             model = await self._loaded(folder)
             if model is not None:
                 return model
-            await self._wait(self._retry_s)
         return None
+
+    def postpone(self, error: OutOfMemory) -> None:
+        """Take note that the device was full, and that trying again later can help."""
+        logger.warning("%s", error)
+        self._failure = Shortfall(str(error), f"It is tried again every {self._retry_s:g} s.")
+        self._postponed = True
 
     def give_up(self, reason: str, remedy: str) -> None:
         """Take note that the model cannot be had until the service is restarted."""
@@ -113,11 +122,12 @@ class Acquisition:
         self.hopeless = True
 
     async def _loaded(self, folder: Path) -> VisionModel | None:
+        if self._failure is None:
+            self._failure = Shortfall("CLIP is being loaded.", "It takes over by itself.")
         try:
-            model = await asyncio.to_thread(self._load, folder)
+            return await asyncio.to_thread(self._load, folder)
         except OutOfMemory as error:
-            logger.warning("%s", error)
-            self._failure = Shortfall(str(error), f"It is tried again every {self._retry_s:g} s.")
+            self.postpone(error)
         except AnalyzerError as error:
             logger.exception("CLIP could not be loaded from %s.", folder)
             self.give_up(str(error), "Then restart the service.")
@@ -127,9 +137,6 @@ class Acquisition:
                 f"CLIP could not be loaded from {folder}: {error}.",
                 "Delete that folder so that it is fetched anew, or name another model in clip.model; then restart.",
             )
-        else:
-            self._failure = None
-            return model
         return None
 
     def _weights_failed(self, error: Exception) -> None:

@@ -134,7 +134,9 @@ class Batcher(Generic[Item, Result]):
                 if not entry.future.done():
                     entry.future.set_result(result)
             return
-        # Out here the error is gone, and with it the failed batch's tensors, which its traceback held on the device.
+        # Out here, and one step of the loop later, the error is gone, and with it the failed batch's tensors, which its
+        # traceback held on the device.
+        await asyncio.sleep(0)
         half = len(batch) // 2
         await self._run(batch[:half])
         await self._run(batch[half:])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,12 @@ from deployments.messages import AnalyzerName
 
 OUT_OF_MEMORY_RETRY_AFTER_S = 10
 """What a caller is told: Ollama's model leaves the card between two answers at the soonest."""
+
+
+DEVICE_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How a full card shows where torch's own allocator is not the one that asks: CUDA's context, cuBLAS' workspace."""
+
+Result = TypeVar("Result")
 
 
 class Preprocessing(NamedTuple):
@@ -111,7 +117,8 @@ class ClipEncoder:
         """Encode every label text, scaled by CLIP's temperature: float32, (embedding, labels)."""
         tokens = self._tokenizer(labels.texts(), padding=True, truncation=True, return_tensors="pt")
         embeddings = _unit(self._model.get_text_features(**tokens).pooler_output)
-        return (embeddings * self._model.logit_scale.exp()).T.contiguous().to(self._device)
+        matrix = (embeddings * self._model.logit_scale.exp()).T.contiguous()
+        return _telling_of_memory(lambda: matrix.to(self._device))
 
     @torch.inference_mode()
     def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
@@ -120,13 +127,7 @@ class ClipEncoder:
         Raises:
             OutOfMemory: CUDA has no room for this many pictures.
         """
-        try:
-            similarities: Logits = (self._encode_pictures(pictures) @ prepared).cpu().numpy()
-            return similarities
-        except torch.OutOfMemoryError:
-            pass
-        # Raised out here: inside, the first error's traceback would keep this batch's tensors on the device.
-        raise _out_of_memory()
+        return _telling_of_memory(lambda: (self._encode_pictures(pictures) @ prepared).cpu().numpy())
 
     def _encode_pictures(self, pictures: list[Pixels]) -> torch.Tensor:
         """Encode pictures as unit vectors: float32, (pictures, embedding)."""
@@ -153,10 +154,19 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool) ->
     """
     device = choose_device(settings.device, gpu_assigned=gpu_assigned)
     dtype = choose_precision(settings.precision, device)
+    return _telling_of_memory(lambda: ClipEncoder.load(folder, name=settings.model, device=device, dtype=dtype))
+
+
+def _telling_of_memory(work: Callable[[], Result]) -> Result:
+    """Run `work`; where it finds the device full, raise `OutOfMemory`.
+
+    Raised when the first error is gone: its traceback would keep the tensors of `work` on the device.
+    """
     try:
-        return ClipEncoder.load(folder, name=settings.model, device=device, dtype=dtype)
-    except torch.OutOfMemoryError:
-        pass
+        return work()
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and not any(mark in str(error) for mark in DEVICE_FULL):
+            raise
     raise _out_of_memory()
 
 

@@ -16,7 +16,7 @@ from deployments.clip.labels import LabelSet
 from deployments.clip.scorer import score
 from deployments.clip.settings import ClipSettings, ClipUserConfig, parse_user_config
 from deployments.clip.vision import Pixels, VisionModel
-from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
+from deployments.errors import ClipUnavailable, OutOfMemory
 from deployments.messages import ComponentStatus, Reading
 
 DEFAULT_INPUT_SIZE_PX = 224
@@ -83,11 +83,10 @@ class PictureReader:
     async def start(self) -> None:
         """Load CLIP if its weights are on disk; otherwise start fetching them and let the fallback answer."""
         model = await self._clip.at_once()
-        if model is not None:
-            await self._take_over(model)
-        if self._active is None and self._fallback is not None:
+        answers = model is not None and await self._take_over(model)
+        if not answers and self._fallback is not None:
             await self._activate(self._fallback)
-        if model is None and not self._clip.hopeless:
+        if not answers and not self._clip.hopeless:
             self._taking_over = asyncio.create_task(self._take_over_eventually())
 
     @property
@@ -119,23 +118,16 @@ class PictureReader:
         """
         try:
             config = parse_user_config(content)
-        except SettingsError as error:
+            await self._change_labels(config.labels or self._default_labels)
+        except Exception as error:
             if not self._configured:
                 raise
             self._refusal = str(error)
-            logger.error("Refused, and all stays as it was: %s", error)
+            logger.exception("A change was refused; all stays as it was.")
             return
+        self._batcher.max_batch_size = config.max_batch_size
         self._configured = True
         self._refusal = ""
-        labels = config.labels or self._default_labels
-        self._batcher.max_batch_size = config.max_batch_size
-        async with self._swap:
-            if labels.version == self._labels.version:
-                return
-            if self._active is not None:
-                self._active = await self._prepare(self._active.model, labels)
-            self._labels = labels
-        logger.info("Labels are now version %s.", labels.version)
 
     async def status(self) -> ComponentStatus:
         """Tell which analyser answers now and, if it is not CLIP, why."""
@@ -180,18 +172,31 @@ class PictureReader:
         self._model_thread.shutdown()
 
     async def _take_over_eventually(self) -> None:
-        model = await self._clip.eventually()
-        if model is not None:
-            await self._take_over(model)
+        while (model := await self._clip.eventually()) is not None:
+            if await self._take_over(model):
+                return
 
-    async def _take_over(self, model: VisionModel) -> None:
+    async def _take_over(self, model: VisionModel) -> bool:
         try:
             await self._activate(model)
+        except OutOfMemory as error:
+            self._clip.postpone(error)
         except Exception as error:
             logger.exception("The labels could not be encoded.")
             self._clip.give_up(f"CLIP could not encode the labels: {error}.", "Correct them, then restart.")
         else:
             logger.info("CLIP answers: %s.", dict(model.facts))
+            return True
+        return False
+
+    async def _change_labels(self, labels: LabelSet) -> None:
+        async with self._swap:
+            if labels.version == self._labels.version:
+                return
+            if self._active is not None:
+                self._active = await self._prepare(self._active.model, labels)
+            self._labels = labels
+        logger.info("Labels are now version %s.", labels.version)
 
     async def _activate(self, model: VisionModel) -> None:
         async with self._swap:

@@ -40,7 +40,11 @@ class VisionModel(Protocol):
         ...
 
     def prepare(self, labels: LabelSet) -> Any:
-        """Do everything that depends on the labels alone, once per label set; handed back to `logits`."""
+        """Do everything that depends on the labels alone, once per label set; handed back to `logits`.
+
+        Raises:
+            OutOfMemory: the device has no room for it.
+        """
         ...
 
     def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:

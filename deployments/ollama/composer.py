@@ -44,7 +44,7 @@ def compose(request: PromptRequest) -> str:
 def shortcomings(request: PromptRequest) -> tuple[str, ...]:
     """Say what this request could expect and `compose` does not do."""
     told = []
-    if not _subjects_are_sure(request):
+    if not plain(request.user_prompt) and not _subjects_are_sure(request):
         told.append("What the picture shows is too uncertain to be named: say it in user_prompt.")
     if request.language != "en":
         told.append(f"Composed prompts are in English only: {LANGUAGE_NAMES[request.language]} needs Ollama.")

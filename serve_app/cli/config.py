@@ -15,6 +15,8 @@ from deployments.errors import SettingsError
 from serve_app.settings import Settings, load_settings
 
 BUILDER = "serve_app.app:build"
+CONFIGURABLE = "ClipDeployment"
+"""The one deployment that takes a `user_config`."""
 DEPLOYMENTS = ("ClipDeployment", "OllamaDeployment", "Ingress")
 SERVE_HOST = "0.0.0.0"  # noqa: S104
 """Where Serve listens when the config does not say."""
@@ -86,7 +88,14 @@ def _check_deployment(path: Path, deployment: dict[str, Any]) -> None:
     name = deployment.get("name")
     if name not in DEPLOYMENTS:
         raise SettingsError(f"{path} names a deployment {name!r}: there are {', '.join(DEPLOYMENTS)}.")
-    parse_user_config(_mapping(deployment.get("user_config"), "user_config"))
+    user_config = _mapping(deployment.get("user_config"), "user_config")
+    if name == CONFIGURABLE:
+        try:
+            parse_user_config(user_config)
+        except SettingsError as error:
+            raise SettingsError(f"{path}: {name}: {error}") from error
+    elif user_config:
+        raise SettingsError(f"{path}: {name} takes no user_config: what it can be told stands under args.")
 
 
 def _read_yaml(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 
 from deployments.errors import SettingsError
@@ -20,8 +19,13 @@ def require_free_port(config: ServiceConfig) -> None:
         with socket.create_server((config.host, config.port), family=_family(config.host)):
             pass
     except OSError as error:
-        reason = f"The service cannot listen on {config.host}, port {config.port} ({os.strerror(error.errno or 0)})"
+        reason = f"The service cannot listen on {config.host}, port {config.port} ({reason_of(error)})"
         raise SettingsError(f"{reason}: stop what uses that port, {change}.") from error
+
+
+def reason_of(error: OSError) -> str:
+    """Give the system's words alone; asyncio and socket add the address, which is named already."""
+    return str(error.strerror or error).split(" (while", 1)[0]
 
 
 def _family(host: str) -> socket.AddressFamily:

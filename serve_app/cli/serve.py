@@ -73,7 +73,7 @@ def serve(
     finally:
         log.close()
         if status == 0 and log_file is None:
-            log.path.unlink()
+            log.path.unlink(missing_ok=True)
     return status
 
 

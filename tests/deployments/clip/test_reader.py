@@ -39,8 +39,13 @@ class FakeModel:
         self.error: Exception | None = None
         self.not_a_number = False
         self.calls = 0
+        self.full_for_labels = 0
+        """How many more times there is no room for the labels."""
 
     def prepare(self, labels: LabelSet) -> int:
+        if self.full_for_labels:
+            self.full_for_labels -= 1
+            raise OutOfMemory("CUDA is out of memory.")
         return len(labels.texts())
 
     def logits(self, pictures: list[Pixels], prepared: int) -> Logits:
@@ -206,6 +211,35 @@ async def test_a_card_that_is_full_at_the_start_is_tried_again_until_clip_fits()
     await clip_reading(subject)
     assert waits_s == [30, 30]
     assert set(warnings) == {"CUDA is out of memory. It is tried again every 30 s."}
+    await subject.close()
+
+
+async def test_a_card_too_full_for_the_labels_is_tried_again_too() -> None:
+    waits_s: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waits_s.append(seconds)
+
+    model = FakeModel()
+    model.full_for_labels = 2
+    weights = FakeWeights(Path("/weights"))
+    weights.arrived.set()
+    subject = reader(weights, model, wait=wait)
+    await subject.start()
+    await clip_reading(subject)
+    assert waits_s == [30, 30]
+    await subject.close()
+
+
+async def test_labels_that_find_no_room_are_refused_and_the_old_ones_stay() -> None:
+    model = FakeModel()
+    subject = reader(FakeWeights(Path("/weights")), model)
+    await subject.start()
+    await subject.reconfigure({})
+    model.full_for_labels = 1
+    await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": ["fresco"]}}, "max_batch_size": 4})
+    assert (await subject.status()).facts["refused_change"] == "CUDA is out of memory."
+    assert (await subject.read(BLANK)).analysis["style"][0].value == "abstract"
     await subject.close()
 
 

@@ -48,6 +48,7 @@ def test_a_subject_that_is_a_guess_is_not_named_and_the_caller_is_asked() -> Non
     assert compose(request).startswith("A scene, in photorealistic style")
     assert "forest" not in compose(request)
     assert "user_prompt" in shortcomings(request)[0]
+    assert shortcomings(replace(request, user_prompt="a lone wolf")) == ()
 
 
 def test_other_languages_are_owned_up_to() -> None:

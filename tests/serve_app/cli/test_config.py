@@ -64,7 +64,12 @@ def test_the_address_is_one_that_this_machine_reaches(
         (
             "applications: [{import_path: 'serve_app.app:build', "
             "deployments: [{name: ClipDeployment, user_config: {batch: 4}}]}]",
-            "user_config: batch: Extra inputs are not permitted.",
+            "ClipDeployment: user_config: batch: Extra inputs are not permitted.",
+        ),
+        (
+            "applications: [{import_path: 'serve_app.app:build', "
+            "deployments: [{name: Ingress, user_config: {max_batch_size: 4}}]}]",
+            "Ingress takes no user_config",
         ),
         (
             "applications: [{import_path: 'serve_app.app:build', args: {clip: {modle: x}}}]",
