@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.cli.processes import session_members
-from tests.support.service import free_port
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.serve
 

@@ -26,13 +26,12 @@ from serve_app.app import gpu_share
 from serve_app.cli.config import read_config
 from serve_app.cli.port import require_free_port
 from serve_app.settings import load_settings
-from tests.deployments.clip.test_reader import FakeWeights
-from tests.serve_app.test_api import ANALYZE, Service
-from tests.serve_app.test_images import header_of_png
 from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.in_process import ANALYZE, Service
 from tests.support.local_hub import LocalHub
-from tests.support.pictures import photograph, pixels
-from tests.support.service import free_port
+from tests.support.parts import FakeWeights
+from tests.support.pictures import header_of_png, photograph, pixels
+from tests.support.ports import free_port
 from tests.support.settings_table import DOCUMENT, filled
 
 ROOT = Path(__file__).parents[1]

@@ -18,16 +18,17 @@ import pytest
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.local_hub import LocalHub
 from tests.support.pictures import photograph_path
-from tests.support.service import Service, application, free_port
+from tests.support.ports import free_port
+from tests.support.service import Service, application
 
 pytestmark = pytest.mark.serve
 
 MAIN, HUB, STRICT = "", "/hub", "/strict"
 """Route prefixes of three applications: everything there; weights still on the hub; parts required and missing."""
 
-ANALYZE, STREAM, HEALTH = "/api/images/analyze", "/api/images/analyze-stream", "/api/images/health"
 PHOTOGRAPH = photograph_path("china").read_bytes()
 TOKENS = ["A ", "temple ", "by ", "the ", "lake."]
 PATIENCE_S = 30

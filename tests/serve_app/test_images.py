@@ -6,7 +6,6 @@ import io
 import struct
 import subprocess
 import sys
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from PIL import Image
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings
-from tests.support.pictures import photograph, photograph_path
+from tests.support.pictures import header_of_png, photograph, photograph_path
 
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
@@ -43,16 +42,6 @@ def quadrants() -> Image.Image:
     image.paste(GREEN, (320, 0, 640, 240))
     image.paste(BLUE, (0, 240, 320, 480))
     return image
-
-
-def header_of_png(width: int, height: int) -> bytes:
-    """A PNG of this size whose content is missing but for its beginning."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
 
 
 def corners(pixels: NDArray[np.uint8]) -> list[tuple[int, ...]]:

@@ -1,11 +1,13 @@
-"""Stand-ins for the two deployments, for tests of what lies in front of them."""
+"""Stand-ins for the two deployments and for where CLIP's weights come from, for tests of what lies in front of them."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
 
 from deployments.clip.vision import Pixels
+from deployments.clip.weights import WeightsUnavailable
 from deployments.messages import (
     CATEGORIES,
     AnalyzerName,
@@ -89,3 +91,25 @@ class FakeWriter:
 
     async def status(self) -> ComponentStatus:
         return self.current_status
+
+
+class FakeWeights:
+    """On disk from the start, or arriving when `arrived` is set."""
+
+    model = "owner/name"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.failure: WeightsUnavailable | None = None
+        self.percent: int | None = None
+        self.arrived = asyncio.Event()
+        self.broken: Exception | None = None
+
+    def find(self) -> Path | None:
+        if self.broken is not None:
+            raise self.broken
+        return self.folder
+
+    async def run(self) -> Path:
+        await self.arrived.wait()
+        return Path("/weights")

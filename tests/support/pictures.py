@@ -12,6 +12,8 @@ network. The drawings are made here, the same on every run.
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
@@ -77,6 +79,16 @@ def picture(name: str) -> Image.Image:
 def pixels(image: Image.Image, edge_px: int = 224) -> NDArray[np.uint8]:
     """Shrink to a square, aspect not kept, as the service does: uint8, (edge, edge, 3)."""
     return np.asarray(image.convert("RGB").resize((edge_px, edge_px), Image.Resampling.BICUBIC))
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG of this size whose content is missing but for its beginning."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
 
 
 def _blank(colour: Rgb) -> tuple[Image.Image, ImageDraw.ImageDraw]:

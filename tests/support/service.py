@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,18 +19,13 @@ from typing import Any
 import httpx
 import yaml
 
+from tests.support.ports import free_port
+
 RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("ray", "serve"))
 START_LIMIT_S = 120
 STOP_LIMIT_S = 60
 POLL_S = 0.1
 OBJECT_STORE_BYTES = 100_000_000
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def application(

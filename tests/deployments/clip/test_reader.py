@@ -23,6 +23,7 @@ from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
 from deployments.messages import AnalyzerName, Reading
+from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
 BLANK: Pixels = np.zeros((224, 224, 3), np.uint8)
@@ -54,28 +55,6 @@ class FakeModel:
             raise self.error
         rows = np.tile(np.arange(prepared, dtype=np.float32), (len(pictures), 1))
         return np.full_like(rows, np.nan) if self.not_a_number else rows
-
-
-class FakeWeights:
-    """On disk from the start, or arriving when `arrived` is set."""
-
-    model = "owner/name"
-
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
-        self.failure: WeightsUnavailable | None = None
-        self.percent: int | None = None
-        self.arrived = asyncio.Event()
-        self.broken: Exception | None = None
-
-    def find(self) -> Path | None:
-        if self.broken is not None:
-            raise self.broken
-        return self.folder
-
-    async def run(self) -> Path:
-        await self.arrived.wait()
-        return Path("/weights")
 
 
 def reader(

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from serve_app.cli.config import ServiceConfig, read_config
 from serve_app.schemas import ComponentHealth, HealthAnswer
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+from tests.support.ports import free_port
 
 
 def write_config(folder: Path, *, port: int, args: str = "{}", prefix: str = "/") -> Path:

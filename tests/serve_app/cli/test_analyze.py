@@ -20,9 +20,9 @@ from serve_app.api import create_api
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import ServiceClient
 from serve_app.settings import load_settings
-from tests.serve_app.cli.conftest import free_port
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path
+from tests.support.ports import free_port
 
 PICTURE = photograph_path("rocket")
 START_LIMIT_S = 10

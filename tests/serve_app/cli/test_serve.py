@@ -18,8 +18,9 @@ from serve_app.cli.config import ServiceConfig
 from serve_app.cli.port import require_free_port
 from serve_app.cli.processes import kill_session, session_members
 from serve_app.cli.serve import serve, with_flags
-from tests.serve_app.cli.conftest import free_port, health_answer, write_config
+from tests.serve_app.cli.conftest import health_answer, write_config
 from tests.serve_app.cli.test_supervisor import DEADLINE_S, STAND_IN
+from tests.support.ports import free_port
 
 MUST_NOT_START = ("/no/such/command",)
 

@@ -1,0 +1,45 @@
+"""The HTTP application in the test's own process, with stand-ins for the two deployments."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+
+from serve_app.analyzer import Analyzer
+from serve_app.api import create_api
+from serve_app.settings import Settings, load_settings
+from tests.support.parts import FakeReader, FakeWriter
+from tests.support.pictures import photograph_path
+
+ANALYZE, STREAM, HEALTH = "/api/images/analyze", "/api/images/analyze-stream", "/api/images/health"
+
+PHOTOGRAPH = photograph_path("rocket").read_bytes()
+
+
+class Service:
+    """The application with its stand-ins."""
+
+    def __init__(self, **overrides: Any) -> None:
+        self.reader, self.writer = FakeReader(), FakeWriter()
+        self.settings: Settings = load_settings(overrides, {})
+        self.api = create_api(Analyzer(self.reader, self.writer, self.settings), self.settings)
+
+    def client(self) -> httpx.AsyncClient:
+        transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+    async def post(self, route: str = ANALYZE, image: bytes = PHOTOGRAPH, **form: str) -> httpx.Response:
+        async with self.client() as client:
+            return await client.post(route, files={"image": ("picture.jpg", image)}, data=form)
+
+    async def events(self, **form: Any) -> list[dict[str, Any]]:
+        response = await self.post(STREAM, **form)
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-cache"
+        blocks = response.text.split("\n\n")
+        assert blocks.pop() == ""
+        assert all(block.startswith("data: ") for block in blocks)
+        return [json.loads(block.removeprefix("data: ")) for block in blocks]
