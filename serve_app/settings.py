@@ -42,8 +42,8 @@ class ImageSettings(BaseModel):
     )
     jpeg_draft: bool = Field(
         True,
-        description="Decode a JPEG at the smallest eighth of its size that still covers view_size_px: 3-5 times "
-        "faster on camera pictures; shifts scores by less than docs/api.md tells.",
+        description="Decode a JPEG at the smallest eighth of its size that still covers view_size_px: several "
+        "times faster on camera pictures; shifts scores by less than docs/api.md tells.",
     )
     palette_colours: int = Field(5, ge=1, le=16, description="Most colours in the measured palette.")
     decode_threads: int = Field(

@@ -18,7 +18,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 MAX_BATCH_SIZE = 256
-"""Far above where a bigger batch stops paying: 16 on a CPU, 64 on a GPU."""
+"""Keeps a slip of the finger from filling a device; what may run beside the waiting is counted with it."""
 
 
 class ClipSettings(BaseModel):
@@ -46,8 +46,8 @@ class ClipSettings(BaseModel):
     max_waiting: int = Field(
         64,
         ge=1,
-        description="Pictures that may wait for the model; one more is refused with 429. At 20 pictures a second "
-        "(two CPU cores) 64 is about three seconds of waiting.",
+        description="Pictures that may wait for the model; one more is refused with 429. 64 is four full "
+        "batches: whoever waits behind more is better served by trying again.",
     )
     retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
     load_retry_s: float = Field(
@@ -70,8 +70,7 @@ class ClipUserConfig(BaseModel):
         16,
         ge=1,
         le=MAX_BATCH_SIZE,
-        description="Most pictures in one forward pass. Beyond 16 a ViT-B/32 gains little on CPU, and 16 pictures "
-        "of float16 activations stay under 100 MB on a GPU.",
+        description="Most pictures in one forward pass: more use a GPU better and take more of its memory.",
     )
     labels: LabelSet | None = Field(
         None, description="A label set in the form of configs/labels.yaml; without it the label file's."
