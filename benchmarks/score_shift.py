@@ -7,15 +7,29 @@ FOLDER holds a model of the CLIP family; a full-size one with random weights com
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from deployments.clip.encoder import ClipEncoder
+from deployments.clip.engine import Engine
 from deployments.clip.labels import load_labels
+from deployments.clip.openvino_engine import OpenVinoEngine
 from deployments.clip.settings import DEFAULT_LABELS_FILE
+from deployments.clip.torch_engine import TorchEngine
+from deployments.clip.tower import VisionTower
 from tests.support.pictures import photograph, photograph_path
 from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
+
+CPU = torch.device("cpu")
+
+ENGINES: dict[str, Callable[[VisionTower], Engine]] = {
+    "torch float32": lambda tower: TorchEngine(tower, CPU, torch.float32, cores=1),
+    "torch bfloat16": lambda tower: TorchEngine(tower, CPU, torch.bfloat16, cores=1),
+    "openvino float32": lambda tower: OpenVinoEngine(tower, torch.float32, cores=1),
+    "openvino bfloat16": lambda tower: OpenVinoEngine(tower, torch.bfloat16, cores=1),
+}
 
 
 def main() -> None:
@@ -25,26 +39,26 @@ def main() -> None:
     folder = parser.parse_args().folder
     labels = load_labels(DEFAULT_LABELS_FILE)
     original = OriginalAlgorithm(folder, labels)
-    full, half = (
-        ClipEncoder.load(folder, name=folder.name, device=torch.device("cpu"), dtype=dtype)
-        for dtype in (torch.float32, torch.bfloat16)
-    )
+    models = {name: ClipEncoder.load(folder, name=folder.name, make_engine=engine) for name, engine in ENGINES.items()}
+    reference = models["torch float32"]
     rows = []
     for name in PHOTOGRAPHS:
         upload, expected = photograph_path(name).read_bytes(), original.scores(photograph(name))
         camera = camera_jpeg(photograph(name))
+        exact, fast = (our_scores(reference, camera, labels, exact=exact) for exact in (True, False))
         rows.append(
-            (
-                largest_difference(expected, our_scores(full, upload, labels, draft=False)),
-                largest_difference(expected, our_scores(half, upload, labels, draft=False)),
-                largest_difference(
-                    our_scores(full, camera, labels, draft=False), our_scores(full, camera, labels, draft=True)
+            [
+                *(
+                    largest_difference(expected, our_scores(model, upload, labels, exact=True))
+                    for model in models.values()
                 ),
-            )
+                largest_difference(exact, fast),
+            ]
         )
-    print(f"{'photograph':12}{'float32':>12}{'bfloat16':>12}{'draft':>12}")
-    for name, row in zip((*PHOTOGRAPHS, "largest"), (*rows, tuple(map(max, zip(*rows, strict=True)))), strict=True):
-        print(f"{name:12}" + "".join(f"{difference:12.6f}" for difference in row))
+    columns = [*ENGINES, "fast decoding"]
+    print(f"{'photograph':12}" + "".join(f"{column:>19}" for column in columns))
+    for name, row in zip((*PHOTOGRAPHS, "largest"), (*rows, [*map(max, zip(*rows, strict=True))]), strict=True):
+        print(f"{name:12}" + "".join(f"{difference:19.6f}" for difference in row))
 
 
 if __name__ == "__main__":

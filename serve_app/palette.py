@@ -3,45 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from deployments.messages import Swatch
 
-# Colours that median cut may tell apart before near ones are merged, and the edge the picture is counted at: the
-# shares change by under a percent above it, the time grows with its square.
-_QUANTIZED_COLOURS = 16
-_COUNTED_EDGE_PX = 96
+_COUNTED_EVERY_PX = 2
+"""Every second pixel of every second row is counted: the shares change by under a percent, the time by a factor."""
 
-# Squared distance in RGB below which two colours read as one: about 24 levels in each channel.
+_LEVELS = 8
+"""Per channel, in the histogram; a cell's colour is the mean of its pixels, so it is finer than the cell."""
+
 _SAME_COLOUR_DISTANCE = 3 * 24**2
+"""Squared distance in RGB below which two colours read as one: about 24 levels in each channel."""
 
 
-def measure_palette(picture: Image.Image, colours: int) -> tuple[Swatch, ...]:
-    """Find a picture's main colours, by median cut (Heckbert 1982) with near colours merged.
+def measure_palette(pixels: NDArray[np.uint8], colours: int) -> tuple[Swatch, ...]:
+    """Find a picture's main colours: the densest spots of its RGB histogram, each with all that reads as the same.
 
     Args:
-        picture: RGB.
+        pixels: uint8, (height, width, 3), RGB.
         colours: how many at most.
 
     Returns:
         Swatches by falling share; the shares add up to at most 1.
     """
-    small = picture.resize((_COUNTED_EDGE_PX, _COUNTED_EDGE_PX), Image.Resampling.BOX)
-    quantized = small.quantize(_QUANTIZED_COLOURS, Image.Quantize.MEDIANCUT, kmeans=1)
-    table = quantized.getpalette() or []
-    counts = np.bincount(np.asarray(quantized).ravel())
+    means, counts = _histogram(pixels[::_COUNTED_EVERY_PX, ::_COUNTED_EVERY_PX].reshape(-1, 3))
+    squares = (means**2).sum(axis=1)
+    alike = squares[:, None] + squares - 2 * means @ means.T < _SAME_COLOUR_DISTANCE
+    total = counts.sum()
+    left = counts.copy()
+    swatches: list[Swatch] = []
+    while len(swatches) < colours and left.any():
+        members = left * alike[np.argmax(alike @ left)]
+        share = members.sum()
+        red, green, blue = np.rint(members @ means / share).astype(int)
+        swatches.append(Swatch(f"#{red:02x}{green:02x}{blue:02x}", round(float(share / total), 4)))
+        left -= members
+    return tuple(swatches)
 
-    merged: list[tuple[tuple[int, int, int], int]] = []
-    for index in np.argsort(-counts, kind="stable"):
-        red, green, blue = table[3 * index : 3 * index + 3]
-        count = int(counts[index])
-        for place, (other, total) in enumerate(merged):
-            if (red - other[0]) ** 2 + (green - other[1]) ** 2 + (blue - other[2]) ** 2 < _SAME_COLOUR_DISTANCE:
-                merged[place] = (other, total + count)
-                break
-        else:
-            merged.append(((red, green, blue), count))
 
-    merged.sort(key=lambda entry: -entry[1])
-    pixels = _COUNTED_EDGE_PX**2
-    return tuple(Swatch("#{:02x}{:02x}{:02x}".format(*rgb), round(n / pixels, 4)) for rgb, n in merged[:colours] if n)
+def _histogram(colours: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Count colours in cells: the mean colour of each cell that holds any, (cells, 3), and how many it holds."""
+    red, green, blue = (colours // (256 // _LEVELS)).astype(np.intp).T
+    cells = (red * _LEVELS + green) * _LEVELS + blue
+    counts = np.bincount(cells)
+    sums = np.stack([np.bincount(cells, weights=channel) for channel in colours.T], axis=1)
+    held = counts > 0
+    return sums[held] / counts[held, None], counts[held].astype(np.float64)

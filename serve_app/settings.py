@@ -38,16 +38,40 @@ class ImageSettings(BaseModel):
         "transparent WebP 1.7 GB, in each of decode_threads. Pillow itself refuses above 178.",
     )
     view_size_px: int = Field(
-        512, ge=64, le=2048, description="Edge of the square that every picture is taken at, aspect not kept."
+        512,
+        ge=64,
+        le=2048,
+        description="Edge of the square, aspect not kept, that the original takes every picture at: a JPEG is decoded "
+        "at the smallest eighth of its size that covers it.",
     )
-    jpeg_draft: bool = Field(
-        True,
-        description="Decode a JPEG at the smallest eighth of its size that still covers view_size_px: several "
-        "times faster on camera pictures; shifts scores by less than docs/api.md tells.",
+    exact: bool = Field(
+        False,
+        description="Decode JPEGs whole, and shrink every picture to view_size_px before the model's own input size, "
+        "as the original does: several times slower on camera pictures; docs/api.md tells how little it changes.",
     )
     palette_colours: int = Field(5, ge=1, le=16, description="Most colours in the measured palette.")
     decode_threads: int = Field(
         4, ge=1, description="Pictures decoded at once per ingress replica; Pillow frees the interpreter meanwhile."
+    )
+
+
+class CacheSettings(BaseModel):
+    """How many analyses are remembered, and for how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_entries: int = Field(
+        1024,
+        ge=0,
+        description="Analyses that one ingress replica remembers, so that the same bytes are not decoded and read "
+        "again; the least recently used goes first. 1024 take less than 20 MB. 0 reads every upload anew, identical "
+        "ones at the same time too.",
+    )
+    max_age_s: float = Field(
+        3600,
+        gt=0,
+        description="How long an analysis is remembered, in seconds. Other labels or another model end it at once; "
+        "this is for what the service cannot see, such as weights exchanged in their folder.",
     )
 
 
@@ -66,6 +90,18 @@ class LimitSettings(BaseModel):
     max_user_prompt_chars: int = Field(
         2000, ge=0, description="Longest user_prompt, in characters: a page of text; the LLM's context is 4096 tokens."
     )
+    read_calls: int = Field(
+        4,
+        ge=1,
+        description="Calls to CLIP that one ingress replica has under way at a time: enough to keep its streams busy; "
+        "pictures that come meanwhile travel together in the next. Raise it with the number of CLIP replicas.",
+    )
+    read_call_mib: float = Field(
+        1.2,
+        gt=0,
+        le=3.5,
+        description="Most of pixels in one such call, in MiB: 8 pictures of 224 px. Serve's gRPC carries 4 MiB.",
+    )
     analysis_timeout_s: float = Field(30, gt=0, description="Longest wait for the analysis, queueing included, in s.")
     status_timeout_s: float = Field(3, gt=0, description="Longest wait for a part's status in the health route, in s.")
     heartbeat_s: float = Field(
@@ -81,6 +117,7 @@ class Settings(BaseModel):
     clip: ClipSettings = ClipSettings()
     ollama: OllamaSettings = OllamaSettings()
     image: ImageSettings = ImageSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     require_clip: bool = Field(False, description="Answer 503 rather than let the pixel analyser stand in for CLIP.")
     require_ollama: bool = Field(False, description="Answer 503 rather than let the composer stand in for Ollama.")

@@ -45,9 +45,9 @@ class OriginalAlgorithm:
             }
 
 
-def our_scores(model: ClipEncoder, upload: bytes, labels: LabelSet, *, draft: bool) -> Scores:
+def our_scores(model: ClipEncoder, upload: bytes, labels: LabelSet, *, exact: bool) -> Scores:
     """The service's own path, from the upload's bytes."""
-    picture = read_picture(upload, ImageSettings(jpeg_draft=draft), model.input_size_px)
+    picture = read_picture(upload, ImageSettings(exact=exact), model.input_size_px)
     row = model.logits([picture.pixels], model.prepare(labels))[0]
     analysis = score(row, labels, top=1000)
     scores = {}
