@@ -12,7 +12,7 @@ from typing import Literal
 CATEGORIES = ("style", "mood", "composition", "color_palette", "subjects")
 
 AnalyzerName = Literal["clip", "pixels"]
-PromptSource = Literal["ollama", "template"]
+PromptSource = Literal["ollama", "template", "none"]
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
 
 
@@ -37,15 +37,24 @@ class Swatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What the vision model saw in one picture.
+class Edition:
+    """Which vision model and which label set answer.
 
-    `input_size_px` is the edge that this model likes to be sent; the ingress shrinks the next picture to it.
+    `version` changes whenever either does: readings of one version can stand in for each other.
+    `input_size_px` is the edge that the model likes to be sent; the ingress shrinks pictures to it.
     """
+
+    version: str
+    input_size_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the vision model saw in one picture, and the edition that saw it."""
 
     analysis: Analysis
     analyzer: AnalyzerName
-    input_size_px: int
+    edition: Edition
     warnings: tuple[str, ...] = ()
 
 
@@ -56,6 +65,7 @@ class Wish:
     user_prompt: str = ""
     deep_thinking: bool = False
     language: Language = "en"
+    analysis_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from deployments.batcher import Batcher
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull
-from deployments.messages import ComponentStatus, PromptEvent, PromptRequest, Reading
+from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
 from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
-from serve_app.settings import Settings
+from serve_app.settings import MIB, LimitSettings, Settings
 
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
 
@@ -28,20 +29,37 @@ RETRY_AFTER_S = 2
 
 
 class ReaderHandle:
-    """The CLIP deployment over its handle; implements `serve_app.analyzer.Reader`."""
+    """The CLIP deployment over its handle; implements `serve_app.examiner.Reader`.
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    A call costs milliseconds of CPU on both sides, however little it carries, so pictures that come while others are
+    away travel together in the next one.
+    """
+
+    def __init__(self, handle: DeploymentHandle[Any], limits: LimitSettings) -> None:
         self._handle = handle
+        self._call_bytes = int(limits.read_call_mib * MIB)
+        self._calls = Batcher[Pixels, Reading](
+            self._read_many,
+            stoppable=True,
+            max_running=limits.read_calls,
+            max_batch_size=1,
+            max_waiting=limits.max_requests,
+            retry_after_s=limits.retry_after_s,
+        )
 
     async def read(self, picture: Pixels) -> Reading:
         """Analyse one picture."""
-        reading: Reading = await _answer(self._handle.read.remote(picture), ANALYSIS)
-        return reading
+        self._calls.max_batch_size = max(1, self._call_bytes // picture.nbytes)
+        return await self._calls.submit(picture)
 
-    async def input_size_px(self) -> int:
-        """Tell the edge that the active vision model wants pictures at."""
-        edge: int = await _answer(self._handle.input_size_px.remote(), ANALYSIS)
-        return edge
+    async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
+        results: list[Reading | AnalyzerError] = await _answer(self._handle.read_many.remote(pictures), ANALYSIS)
+        return results
+
+    async def edition(self) -> Edition:
+        """Tell which vision model and label set answer now."""
+        edition: Edition = await _answer(self._handle.edition.remote(), ANALYSIS)
+        return edition
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
@@ -80,7 +98,7 @@ class Ingress:
 
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
         join_serve_log()
-        self._api = create_api(Analyzer(ReaderHandle(clip), WriterHandle(ollama), settings), settings)
+        self._api = create_api(Analyzer(ReaderHandle(clip, settings.limits), WriterHandle(ollama), settings), settings)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

@@ -6,7 +6,6 @@ import functools
 from typing import Any
 
 import ray
-import torch
 
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.encoder import load_encoder
@@ -16,7 +15,8 @@ from deployments.clip.pixels import PixelAnalyser
 from deployments.clip.reader import PictureReader
 from deployments.clip.settings import ClipSettings
 from deployments.clip.vision import Pixels
-from deployments.messages import ComponentStatus, Reading
+from deployments.errors import AnalyzerError
+from deployments.messages import ComponentStatus, Edition, Reading
 from deployments.serve_log import join_serve_log
 
 
@@ -40,22 +40,20 @@ class ClipDeployment:
                     retry_first_s=settings.download_retry_first_s,
                     retry_max_s=settings.download_retry_max_s,
                 ),
-                functools.partial(load_encoder, settings=settings, gpu_assigned=_assigned("GPU") > 0),
+                functools.partial(load_encoder, settings=settings, gpu_assigned=_assigned("GPU") > 0, cores=_cores()),
                 retry_s=settings.load_retry_s,
             ),
             fallback=None if required else PixelAnalyser(),
-            # Torch's thread count holds only in the thread that sets it.
-            prepare_model_thread=functools.partial(torch.set_num_threads, _threads()),
         )
         await self._reader.start()
 
-    async def read(self, picture: Pixels) -> Reading:
-        """Analyse one picture, batched with whatever others wait."""
-        return await self._reader.read(picture)
+    async def read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
+        """Analyse pictures, batched with whatever others wait; an error belongs to its picture alone."""
+        return await self._reader.read_many(pictures)
 
-    async def input_size_px(self) -> int:
-        """Tell the edge that the active vision model wants pictures at."""
-        return self._reader.input_size_px
+    async def edition(self) -> Edition:
+        """Tell which vision model and label set answer now."""
+        return self._reader.edition
 
     async def status(self) -> ComponentStatus:
         """Tell which analyser answers now and, if it is not CLIP, why."""
@@ -79,7 +77,7 @@ def _assigned(resource: str) -> float:
     return assigned.get(resource, 0)
 
 
-def _threads() -> int:
+def _cores() -> int:
     """Give the cores that Ray reserved for this replica; where it reserved none, all that it counts on this machine."""
     reserved = _assigned("CPU")
     if reserved:

@@ -1,53 +1,43 @@
-"""CLIP in torch: pictures and label texts to unit vectors, and their similarity to logits."""
+"""CLIP: pictures and label texts to unit vectors, and their similarity to logits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from deployments.clip.engine import Engine
 from deployments.clip.labels import LabelSet
+from deployments.clip.openvino_engine import OpenVinoEngine
 from deployments.clip.precision import choose_device, choose_precision
 from deployments.clip.settings import ClipSettings
+from deployments.clip.torch_engine import TorchEngine
+from deployments.clip.tower import Preprocessing, VisionTower
 from deployments.clip.vision import Logits, Pixels
-from deployments.errors import OutOfMemory
+from deployments.errors import SettingsError
 from deployments.messages import AnalyzerName
-
-OUT_OF_MEMORY_RETRY_AFTER_S = 10
-"""What a caller is told: Ollama's model leaves the card between two answers at the soonest."""
-
-
-DEVICE_FULL = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-"""How a full card shows where torch's own allocator is not the one that asks: CUDA's context, cuBLAS' workspace."""
-
-Result = TypeVar("Result")
-
-
-class Preprocessing(NamedTuple):
-    """CLIP's own picture normalisation: input edge in pixels, then per-channel mean and deviation of 0..1 values."""
-
-    input_size_px: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
 
 
 class ClipEncoder:
     """A loaded model of the CLIP family; implements `VisionModel`.
 
-    Only the vision tower runs per request, so only it takes the device and the precision. The text tower stays on the
-    CPU in float32: it runs once per label set, its rounding would be in every answer, and it would take 125 MB of GPU.
+    Only the vision tower runs per request, so only it is given to an engine, in a low precision. The text tower stays
+    in torch on the CPU in float32: it runs once per label set, its rounding would be in every answer, and it would take
+    125 MB of GPU.
 
     Args:
-        model: in float32 on the CPU, in evaluation mode.
+        model: in float32 on the CPU, in evaluation mode; its vision part is the engine's afterwards.
         tokenizer: the model's own.
         preprocessing: the model's own.
         name: what the weights are called, for people.
+        make_engine: gets the vision tower.
     """
 
     analyzer: AnalyzerName = "clip"
@@ -59,25 +49,18 @@ class ClipEncoder:
         preprocessing: Preprocessing,
         *,
         name: str,
-        device: torch.device,
-        dtype: torch.dtype,
+        make_engine: Callable[[VisionTower], Engine],
     ) -> None:
-        self._model = model
-        self._vision = model.vision_model.to(device, dtype)
-        self._projection = model.visual_projection.to(device)
+        self._engine = make_engine(VisionTower(model, preprocessing))
+        self._text = model.text_model
+        self._projection = model.text_projection
+        self._temperature = model.logit_scale.exp()
         self._tokenizer = tokenizer
-        self._preprocessing = preprocessing
-        self._device = device
-        self._dtype = dtype
         self._name = name
-        # 0..255 → normalised in one multiply and one add per channel.
-        mean = torch.tensor(preprocessing.mean, device=self._device).view(3, 1, 1)
-        std = torch.tensor(preprocessing.std, device=self._device).view(3, 1, 1)
-        self._scale = 1 / (255 * std)
-        self._shift = -mean / std
+        self.input_size_px = preprocessing.input_size_px
 
     @classmethod
-    def load(cls, folder: Path, *, name: str, device: torch.device, dtype: torch.dtype) -> Self:
+    def load(cls, folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine]) -> Self:
         """Load weights, tokenizer and preprocessing from a folder in hub format.
 
         Raises:
@@ -92,49 +75,39 @@ class ClipEncoder:
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
         )
-        return cls(model, tokenizer, preprocessing, name=name, device=device, dtype=dtype)
+        return cls(model, tokenizer, preprocessing, name=name, make_engine=make_engine)
 
     @property
-    def input_size_px(self) -> int:
-        """The edge of the square picture the model was trained on."""
-        return self._preprocessing.input_size_px
+    def streams(self) -> int:
+        """How many calls of `logits` may run at once."""
+        return self._engine.streams
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures per call above which the rate gains little."""
+        return self._engine.batch_size
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:
-        """Model name, device and precision."""
-        facts: dict[str, str | int | float] = {
-            "model": self._name,
-            "device": str(self._device),
-            "precision": str(self._dtype).removeprefix("torch."),
-        }
-        if self._device.type == "cuda":
-            facts["gpu"] = torch.cuda.get_device_name(self._device)
-            facts["gpu_memory_mb"] = round(torch.cuda.memory_allocated(self._device) / 1e6)
-        return facts
+        """Model name, and the engine's facts."""
+        return {"model": self._name, **self._engine.facts}
 
     @torch.inference_mode()
-    def prepare(self, labels: LabelSet) -> torch.Tensor:
+    def prepare(self, labels: LabelSet) -> NDArray[np.float32]:
         """Encode every label text, scaled by CLIP's temperature: float32, (embedding, labels)."""
         tokens = self._tokenizer(labels.texts(), padding=True, truncation=True, return_tensors="pt")
-        embeddings = _unit(self._model.get_text_features(**tokens).pooler_output)
-        matrix = (embeddings * self._model.logit_scale.exp()).T.contiguous()
-        return _telling_of_memory(lambda: matrix.to(self._device))
+        embeddings = torch.nn.functional.normalize(self._projection(self._text(**tokens).pooler_output), dim=-1)
+        matrix: NDArray[np.float32] = (embeddings * self._temperature).T.contiguous().numpy()
+        return matrix
 
-    @torch.inference_mode()
     def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
         """Give `logits_per_image`: float32, (pictures, labels), as transformers' `CLIPModel` defines it.
 
         Raises:
-            OutOfMemory: CUDA has no room for this many pictures.
+            OutOfMemory: the device has no room for this many pictures.
         """
-        return _telling_of_memory(lambda: (self._encode_pictures(pictures) @ prepared).cpu().numpy())
-
-    def _encode_pictures(self, pictures: list[Pixels]) -> torch.Tensor:
-        """Encode pictures as unit vectors: float32, (pictures, embedding)."""
-        batch = torch.from_numpy(np.stack([self._fit(picture) for picture in pictures]))
-        channels_first = batch.to(self._device).permute(0, 3, 1, 2)
-        values = (channels_first * self._scale + self._shift).to(self._dtype)
-        return _unit(self._projection(self._vision(values).pooler_output.float()))
+        logits: Logits = self._engine.encode(np.stack([self._fit(picture) for picture in pictures])) @ prepared
+        return logits
 
     def _fit(self, picture: Pixels) -> Pixels:
         edge = self.input_size_px
@@ -144,40 +117,22 @@ class ClipEncoder:
         return np.asarray(resized)
 
 
-def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool) -> ClipEncoder:
-    """Load a model on the device and in the precision that the settings ask for; blocking, seconds.
+def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> ClipEncoder:
+    """Load a model on the device, in the engine and in the precision that the settings ask for; blocking, seconds.
 
     Raises:
-        SettingsError: CUDA is asked for and not there.
+        SettingsError: CUDA is asked for and not there, or for an engine that cannot use it.
         OutOfMemory: the weights do not fit the device.
         OSError: a file is missing or broken.
     """
     device = choose_device(settings.device, gpu_assigned=gpu_assigned)
     dtype = choose_precision(settings.precision, device)
-    return _telling_of_memory(lambda: ClipEncoder.load(folder, name=settings.model, device=device, dtype=dtype))
+    if settings.engine == "openvino" and device.type != "cpu":
+        raise SettingsError("clip.engine 'openvino' runs on CPUs: set DEVICE=cpu too, or leave clip.engine 'auto'.")
 
+    def make_engine(tower: VisionTower) -> Engine:
+        if device.type == "cpu" and settings.engine != "torch":
+            return OpenVinoEngine(tower, dtype, cores)
+        return TorchEngine(tower, device, dtype, cores)
 
-def _telling_of_memory(work: Callable[[], Result]) -> Result:
-    """Run `work`; where it finds the device full, raise `OutOfMemory`.
-
-    Raised when the first error is gone: its traceback would keep the tensors of `work` on the device.
-    """
-    try:
-        return work()
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and not any(mark in str(error) for mark in DEVICE_FULL):
-            raise
-    raise _out_of_memory()
-
-
-def _out_of_memory() -> OutOfMemory:
-    torch.cuda.empty_cache()
-    return OutOfMemory(
-        "CUDA is out of memory: stop what else uses the GPU (nvidia-smi lists it), let Ollama leave it sooner "
-        "(ollama.keep_alive: 0), or run CLIP on the CPU (DEVICE=cpu).",
-        retry_after_s=OUT_OF_MEMORY_RETRY_AFTER_S,
-    )
-
-
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    return torch.nn.functional.normalize(vectors, dim=-1)
+    return ClipEncoder.load(folder, name=settings.model, make_engine=make_engine)

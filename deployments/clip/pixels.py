@@ -55,6 +55,9 @@ class PixelAnalyser:
 
     analyzer: AnalyzerName = "pixels"
     input_size_px = INPUT_SIZE_PX
+    # One: its numpy holds the interpreter for most of the time.
+    streams = 1
+    batch_size = 16
 
     def __init__(self, prototypes: Prototypes | None = None) -> None:
         self._prototypes = load_prototypes() if prototypes is None else prototypes

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from deployments.batcher import Batcher
 from deployments.clip.acquisition import Acquisition
-from deployments.clip.batcher import Batcher
+from deployments.clip.halving import run_halving
 from deployments.clip.labels import LabelSet
 from deployments.clip.scorer import score
-from deployments.clip.settings import ClipSettings, ClipUserConfig, parse_user_config
+from deployments.clip.settings import ClipSettings, parse_user_config
 from deployments.clip.vision import Pixels, VisionModel
-from deployments.errors import ClipUnavailable, OutOfMemory
-from deployments.messages import ComponentStatus, Reading
+from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory
+from deployments.messages import ComponentStatus, Edition, Reading
 
-DEFAULT_INPUT_SIZE_PX = 224
-"""What most of the CLIP family looks at."""
+NO_EDITION = Edition("none", input_size_px=224)
+"""While nothing can answer; most of the CLIP family looks at 224 px."""
+
+MAX_STREAMS = 256
+"""More than the cores of any machine."""
 
 CLIP_RETRY_AFTER_S = 30
 """What a caller is told while CLIP is required and not there: loading takes seconds, a download minutes."""
@@ -36,6 +40,7 @@ class _Active(NamedTuple):
     model: VisionModel
     labels: LabelSet
     prepared: Any
+    edition: Edition
 
 
 class PictureReader:
@@ -46,7 +51,6 @@ class PictureReader:
         labels: the label file's content, used until `reconfigure` brings another set.
         clip: how CLIP comes to be there.
         fallback: answers while CLIP cannot; without one such requests raise `ClipUnavailable`.
-        prepare_model_thread: run once in the thread that all pictures are read in.
     """
 
     def __init__(
@@ -56,7 +60,6 @@ class PictureReader:
         *,
         clip: Acquisition,
         fallback: VisionModel | None,
-        prepare_model_thread: Callable[[], None] | None = None,
     ) -> None:
         self._settings = settings
         self._default_labels = labels
@@ -70,12 +73,14 @@ class PictureReader:
         self._configured = False
         self._refusal = ""
         self._answered_since_check = False
-        # One worker: the model sees one call at a time, and thread-local torch settings hold.
-        self._model_thread = ThreadPoolExecutor(1, thread_name_prefix="model", initializer=prepare_model_thread)
+        self._max_batch_size: int | None = None
+        # Threads are made as they are needed: as many as the model has streams.
+        self._model_threads = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="model")
         self._batcher = Batcher[Pixels, Reading](
-            self._read_batch,
-            executor=self._model_thread,
-            max_batch_size=ClipUserConfig().max_batch_size,
+            self._read_in_thread,
+            stoppable=False,
+            max_running=1,
+            max_batch_size=1,
             max_waiting=settings.max_waiting,
             retry_after_s=settings.retry_after_s,
         )
@@ -90,9 +95,9 @@ class PictureReader:
             self._taking_over = asyncio.create_task(self._take_over_eventually())
 
     @property
-    def input_size_px(self) -> int:
-        """The edge that the active model wants pictures at; the fallback's usual one while there is none."""
-        return DEFAULT_INPUT_SIZE_PX if self._active is None else self._active.model.input_size_px
+    def edition(self) -> Edition:
+        """The model and label set that the next picture is read with."""
+        return NO_EDITION if self._active is None else self._active.edition
 
     async def read(self, picture: Pixels) -> Reading:
         """Analyse one picture, together with whatever others wait.
@@ -106,6 +111,11 @@ class PictureReader:
         if self._active is None:
             raise ClipUnavailable(" ".join(self._clip.shortfall), retry_after_s=CLIP_RETRY_AFTER_S)
         return await self._batcher.submit(picture)
+
+    async def read_many(self, pictures: Sequence[Pixels]) -> list[Reading | AnalyzerError]:
+        """Analyse pictures that travelled together: per picture what `read` gives or raises."""
+        results = await asyncio.gather(*map(self.read, pictures), return_exceptions=True)
+        return [_sendable(result) for result in results]
 
     async def reconfigure(self, content: Mapping[str, Any]) -> None:
         """Take a new batch size and label set; what is being read goes on with the old ones.
@@ -125,7 +135,8 @@ class PictureReader:
             self._refusal = str(error)
             logger.exception("A change was refused; all stays as it was.")
             return
-        self._batcher.max_batch_size = config.max_batch_size
+        self._max_batch_size = config.max_batch_size
+        self._size_batches()
         self._configured = True
         self._refusal = ""
 
@@ -158,7 +169,7 @@ class PictureReader:
             edge = self._active.model.input_size_px
             blank = np.zeros((edge, edge, 3), np.uint8)
             try:
-                await asyncio.get_running_loop().run_in_executor(self._model_thread, self._read_batch, [blank])
+                await self._batcher.submit(blank)
             except OutOfMemory as error:
                 logger.warning("%s", error)
         self._answered_since_check = False
@@ -169,7 +180,7 @@ class PictureReader:
             self._taking_over.cancel()
             await asyncio.gather(self._taking_over, return_exceptions=True)
         await self._batcher.close()
-        self._model_thread.shutdown()
+        self._model_threads.shutdown()
 
     async def _take_over_eventually(self) -> None:
         while (model := await self._clip.eventually()) is not None:
@@ -201,10 +212,22 @@ class PictureReader:
     async def _activate(self, model: VisionModel) -> None:
         async with self._swap:
             self._active = await self._prepare(model, self._labels)
+            self._size_batches()
+
+    def _size_batches(self) -> None:
+        if self._active is not None:
+            model = self._active.model
+            self._batcher.max_running = min(MAX_STREAMS, model.streams)
+            self._batcher.max_batch_size = self._max_batch_size or model.batch_size
 
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:
         prepared = await asyncio.to_thread(model.prepare, labels)
-        return _Active(model, labels, prepared)
+        version = f"{model.analyzer} {self._settings.model} {labels.version}"
+        return _Active(model, labels, prepared, Edition(version, model.input_size_px))
+
+    async def _read_in_thread(self, pictures: list[Pixels]) -> Sequence[Reading | Exception]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._model_threads, run_halving, self._read_batch, pictures)
 
     def _read_batch(self, pictures: list[Pixels]) -> list[Reading]:
         active = self._active
@@ -224,8 +247,18 @@ class PictureReader:
             Reading(
                 analysis=score(row, active.labels, self._settings.top_labels),
                 analyzer=active.model.analyzer,
-                input_size_px=active.model.input_size_px,
+                edition=active.edition,
                 warnings=warnings,
             )
             for row in rows
         ]
+
+
+def _sendable(result: Reading | BaseException) -> Reading | AnalyzerError:
+    """Put our own sentence in place of what an error of another kind says."""
+    if isinstance(result, Reading | AnalyzerError):
+        return result
+    if not isinstance(result, Exception):
+        raise result
+    logger.error("A picture could not be read.", exc_info=result)
+    return AnalyzerError(FAULT)

@@ -15,6 +15,7 @@ DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
 
 
 Device = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 MAX_BATCH_SIZE = 256
@@ -37,6 +38,11 @@ class ClipSettings(BaseModel):
     precision: Precision = Field(
         "auto",
         description="`auto`: float16 on CUDA; on CPU bfloat16 where the processor computes it natively, else float32.",
+    )
+    engine: EngineName = Field(
+        "auto",
+        description="What runs CLIP's vision tower. `auto`: torch on a GPU, OpenVINO on CPU cores, where it is faster "
+        "(benchmarks/results.md).",
     )
     labels_file: Path = Field(
         DEFAULT_LABELS_FILE,
@@ -66,11 +72,12 @@ class ClipUserConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_batch_size: int = Field(
-        16,
+    max_batch_size: int | None = Field(
+        None,
         ge=1,
         le=MAX_BATCH_SIZE,
-        description="Most pictures in one forward pass: more use a GPU better and take more of its memory.",
+        description="Most pictures in one forward pass: more use a GPU better and take more of its memory. Without it, "
+        "what the engine is fast with.",
     )
     labels: LabelSet | None = Field(
         None, description="A label set in the form of configs/labels.yaml; without it the label file's."

@@ -21,7 +21,8 @@ Logits = NDArray[np.float32]
 class VisionModel(Protocol):
     """Gives each picture one logit per label.
 
-    `logits` is called from one thread; `prepare` may run in another meanwhile, so that new labels stall no picture.
+    `logits` is called from up to `streams` threads at once; `prepare` may run in another meanwhile, so that new labels
+    stall no picture.
     """
 
     @property
@@ -32,6 +33,16 @@ class VisionModel(Protocol):
     @property
     def input_size_px(self) -> int:
         """The edge of the square picture this model wants; others are resized to it."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """How many calls of `logits` may run at once."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures per call above which the rate gains little."""
         ...
 
     @property

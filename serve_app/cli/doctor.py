@@ -16,7 +16,7 @@ from serve_app.cli.finding import Finding
 
 DISTRIBUTION = "image-analyzer"
 OLDEST_PYTHON = (3, 11)
-SHOWN_PACKAGES = ("ray", "torch", "transformers")
+SHOWN_PACKAGES = ("ray", "torch", "transformers", "openvino")
 INSTALL = "make install (or: pip install -c constraints.txt -e .)"
 
 _REQUIREMENT_NAME = re.compile(r"[\w.-]+")

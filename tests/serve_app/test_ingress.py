@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError
 
@@ -16,6 +17,7 @@ from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory,
 from deployments.messages import PromptDelta, PromptRequest
 from serve_app.app import gpu_share
 from serve_app.ingress import ReaderHandle, WriterHandle
+from serve_app.settings import LimitSettings
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
 
@@ -47,9 +49,13 @@ class Response:
 
 def handle(response: Response) -> Any:
     method = SimpleNamespace(remote=lambda *_: response)
-    deployment = SimpleNamespace(read=method, status=method, write=method)
+    deployment = SimpleNamespace(read_many=method, status=method, write=method)
     deployment.options = lambda **_: deployment
     return deployment
+
+
+def reader(response: Response, **limits: float) -> ReaderHandle:
+    return ReaderHandle(handle(response), LimitSettings.model_validate(limits))
 
 
 def task_error(cause: Exception) -> RayTaskError:
@@ -68,7 +74,7 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
     raised: Callable[[], Exception], expected: type[AnalyzerError], sentence: str
 ) -> None:
     with pytest.raises(expected, match=sentence):
-        await ReaderHandle(handle(Response(raised()))).read(PICTURE)
+        await reader(Response(raised())).read(PICTURE)
     with pytest.raises(expected, match=sentence):
         async for _ in WriterHandle(handle(Response(raised()))).write(PromptRequest({})):
             pass
@@ -76,15 +82,60 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
 
 async def test_a_fault_over_there_stays_a_fault() -> None:
     with pytest.raises(RayTaskError, match="the remote traceback"):
-        await ReaderHandle(handle(Response(task_error(ZeroDivisionError())))).read(PICTURE)
+        await reader(Response(task_error(ZeroDivisionError()))).read(PICTURE)
 
 
 async def test_a_call_that_is_given_up_is_cancelled_over_there() -> None:
     response = Response()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await ReaderHandle(handle(response)).read(PICTURE)
+            await reader(response).read(PICTURE)
+    await asyncio.sleep(0.01)
     assert response.cancelled
+
+
+class Deployment:
+    """The CLIP deployment: answers each picture by its value, black ones by an error; when let."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.read_many = SimpleNamespace(remote=self._answer)
+
+    async def _answer(self, pictures: list[NDArray[np.uint8]]) -> list[int | AnalyzerError]:
+        values = [int(picture[0, 0, 0]) for picture in pictures]
+        self.calls.append(values)
+        await self.gate.wait()
+        return [value or OutOfMemory("The card is full.") for value in values]
+
+
+def coloured(value: int) -> NDArray[np.uint8]:
+    return np.full((224, 224, 3), value, np.uint8)
+
+
+async def test_pictures_that_come_while_others_are_away_travel_together() -> None:
+    deployment = Deployment()
+    subject = ReaderHandle(cast(Any, deployment), LimitSettings(read_calls=1, read_call_mib=1.2))
+    first = asyncio.create_task(subject.read(coloured(1)))
+    await asyncio.sleep(0.01)
+    others = [asyncio.create_task(subject.read(coloured(value))) for value in range(2, 13)]
+    await asyncio.sleep(0.01)
+    deployment.gate.set()
+    results: list[Any] = await asyncio.gather(first, *others)
+    assert results == list(range(1, 13))
+    assert deployment.calls == [[1], list(range(2, 10)), [10, 11, 12]], "8 pictures fit into a call of 1.2 MiB"
+
+
+async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
+    deployment = Deployment()
+    deployment.gate.set()
+    subject = ReaderHandle(cast(Any, deployment), LimitSettings(read_calls=1))
+    results: Any = await asyncio.gather(
+        subject.read(coloured(1)), subject.read(coloured(0)), subject.read(coloured(2)), return_exceptions=True
+    )
+    assert [results[0], results[2]] == [1, 2]
+    assert isinstance(results[1], OutOfMemory)
+    assert deployment.calls == [[1, 0, 2]]
 
 
 async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:

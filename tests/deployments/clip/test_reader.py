@@ -14,14 +14,16 @@ import torch
 from transformers import CLIPModel, CLIPTokenizer
 
 from deployments.clip.acquisition import Acquisition
-from deployments.clip.encoder import ClipEncoder, Preprocessing
+from deployments.clip.encoder import ClipEncoder
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.pixels import PixelAnalyser
 from deployments.clip.reader import PictureReader
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
+from deployments.clip.torch_engine import TorchEngine
+from deployments.clip.tower import Preprocessing
 from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
-from deployments.errors import ClipUnavailable, OutOfMemory, SettingsError
+from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory, SettingsError, ShuttingDown
 from deployments.messages import AnalyzerName, Reading
 from tests.support.parts import FakeWeights
 
@@ -34,12 +36,19 @@ class FakeModel:
 
     analyzer: AnalyzerName = "clip"
     input_size_px = 224
+    streams = 1
+    batch_size = 16
     facts: Mapping[str, str | int | float] = {"device": "fake"}
 
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.not_a_number = False
         self.calls = 0
+        self.running = 0
+        self.most_running = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[int] = []
         self.full_for_labels = 0
         """How many more times there is no room for the labels."""
 
@@ -51,6 +60,11 @@ class FakeModel:
 
     def logits(self, pictures: list[Pixels], prepared: int) -> Logits:
         self.calls += 1
+        self.batches.append(len(pictures))
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        self.gate.wait()
+        self.running -= 1
         if self.error is not None:
             raise self.error
         rows = np.tile(np.arange(prepared, dtype=np.float32), (len(pictures), 1))
@@ -301,8 +315,7 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
         Counting.from_pretrained(tiny_clip),
         Preprocessing(224, (0.5,) * 3, (0.5,) * 3),
         name="tiny",
-        device=torch.device("cpu"),
-        dtype=torch.float32,
+        make_engine=lambda tower: TorchEngine(tower, torch.device("cpu"), torch.float32, cores=1),
     )
     subject = reader(FakeWeights(Path("/weights")), model)
     await subject.start()
@@ -344,4 +357,85 @@ async def test_out_of_memory_fails_the_picture_and_not_the_replica() -> None:
     model.error = None
     assert (await subject.read(BLANK)).analyzer == "clip"
     assert (await subject.status()).state == "ready"
+    await subject.close()
+
+
+async def test_pictures_run_in_as_many_streams_and_batches_as_the_model_is_fast_with() -> None:
+    model = FakeModel()
+    model.streams, model.batch_size = 3, 5
+    model.gate.clear()
+    subject = reader(FakeWeights(Path("/weights")), model)
+    await subject.start()
+    await subject.reconfigure({})
+    crowd = [asyncio.create_task(subject.read(BLANK)) for _ in range(30)]
+    while model.running < 3:  # noqa: ASYNC110 - a thread tells nobody when it starts
+        await asyncio.sleep(0.001)
+    model.gate.set()
+    await asyncio.gather(*crowd)
+    assert (model.most_running, max(model.batches)) == (3, 5)
+    await subject.reconfigure({"max_batch_size": 2})
+    await asyncio.gather(*(subject.read(BLANK) for _ in range(30)))
+    assert max(model.batches[-15:]) == 2
+    await subject.close()
+
+
+async def test_pictures_that_travel_together_fail_each_for_itself() -> None:
+    subject = reader(FakeWeights(Path("/weights")))
+    await subject.start()
+    readings = await subject.read_many([BLANK, BLANK])
+    assert [isinstance(reading, Reading) for reading in readings] == [True, True]
+    await subject.close()
+    refused = await subject.read_many([BLANK, BLANK])
+    assert [type(error) for error in refused] == [ShuttingDown, ShuttingDown]
+
+
+async def test_a_fault_that_travels_tells_nothing_of_our_insides() -> None:
+    model = FakeModel()
+    model.error = RuntimeError("secret place")
+    subject = reader(FakeWeights(Path("/weights")), model)
+    await subject.start()
+    (error,) = await subject.read_many([BLANK])
+    assert isinstance(error, AnalyzerError)
+    assert str(error) == FAULT
+    await subject.close()
+
+
+async def test_each_reading_names_the_edition_that_was_told_and_a_change_of_labels_or_model_makes_another() -> None:
+    weights = FakeWeights()
+    subject = reader(weights)
+    await subject.start()
+    told = [subject.edition]
+    assert (await subject.read(BLANK)).edition == told[-1]
+    weights.arrived.set()
+    assert (await clip_reading(subject)).edition == subject.edition
+    told.append(subject.edition)
+    for labels in (["fresco"], ["mosaic"]):
+        await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": labels}}})
+        told.append(subject.edition)
+        assert (await subject.read(BLANK)).edition == told[-1]
+    assert len({edition.version for edition in told}) == 4
+    await subject.reconfigure({"max_batch_size": 4})
+    assert subject.edition == told[1], "the first labels again"
+    await subject.close()
+
+
+async def test_other_weights_are_another_edition_under_the_same_labels() -> None:
+    versions = set()
+    for name in ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16"):
+        clip = Acquisition(FakeWeights(Path("/weights")), lambda folder: FakeModel(), retry_s=30)
+        subject = PictureReader(ClipSettings(model=name), LABELS, clip=clip, fallback=None)
+        assert subject.edition.version == "none", "nothing answers yet, so nothing remembered may"
+        await subject.start()
+        versions.add(subject.edition.version)
+        await subject.close()
+    assert len(versions) == 2
+
+
+async def test_an_edition_tells_the_size_that_its_model_wants() -> None:
+    class Large(FakeModel):
+        input_size_px = 336
+
+    subject = reader(FakeWeights(Path("/weights")), Large())
+    await subject.start()
+    assert subject.edition.input_size_px == 336
     await subject.close()

@@ -1,6 +1,6 @@
-"""Greedy dynamic batching: when the model comes free, take everything that waits, up to the batch size.
+"""Greedy dynamic batching: when a runner comes free, take everything that waits, up to the batch size.
 
-No timer: a lone item starts at once, and under load the batch fills while the previous one runs, so its size follows
+No timer: a lone item starts at once, and under load a batch fills while the previous one runs, so its size follows
 the backlog. Serve's own `@serve.batch` closes a batch on a timer and then queues it behind the running one, and so
 runs batches of 5 where 20 were waiting (measured on Ray 2.60). Same semantics as Triton's default batcher.
 """
@@ -8,16 +8,14 @@ runs batches of 5 where 20 were waiting (measured on Ray 2.60). Same semantics a
 from __future__ import annotations
 
 import asyncio
-import logging
+import functools
+import math
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from deployments.errors import QueueFull, ShuttingDown
-
-logger = logging.getLogger("image_analyzer.batcher")
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,34 +30,38 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs `run_batch` on what waits, one batch at a time, in `executor`.
+    """Runs `run` on what waits, at most `max_running` batches at a time.
 
     Args:
-        run_batch: list in, list of the same length and order out; blocking. If it raises, the batch is halved and
-            each half run again, until the failure belongs to single items: a poisoned picture fails alone, and a
-            batch too large for the device's memory is served in smaller ones.
-        executor: where it runs; one worker, so that the model sees one call at a time.
-        max_batch_size: may be set anew at any time; holds from the next batch on.
+        run: list in, and per item, in order, its result or the exception that is its alone. What it raises, every item
+            of the batch gets.
+        stoppable: cancel `run` when nobody waits for its batch any more. Work in a thread is not: it would go on, and
+            another batch beside it.
+        max_running: batches at a time; may be set anew, and so may `max_batch_size`: both hold from the next batch on.
+            What waits is shared out among the free ones.
+        max_batch_size: items in a batch.
         max_waiting: items that may wait besides those running.
         retry_after_s: what a refused caller is told to wait.
     """
 
     def __init__(
         self,
-        run_batch: Callable[[list[Item]], Sequence[Result]],
+        run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
-        executor: Executor,
+        stoppable: bool,
+        max_running: int,
         max_batch_size: int,
         max_waiting: int,
         retry_after_s: int,
     ) -> None:
+        self.max_running = max_running
         self.max_batch_size = max_batch_size
-        self._run_batch = run_batch
-        self._executor = executor
+        self._run_batch = run
+        self._stoppable = stoppable
         self._max_waiting = max_waiting
         self._retry_after_s = retry_after_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
-        self._runner: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @property
@@ -75,7 +77,7 @@ class Batcher(Generic[Item, Result]):
         Raises:
             QueueFull: `max_waiting` items wait already.
             ShuttingDown: the batcher was closed before the item started.
-            Exception: whatever `run_batch` raised for this item alone.
+            Exception: whatever `run` gave for this item.
         """
         if self._closed:
             raise _shutting_down()
@@ -86,8 +88,8 @@ class Batcher(Generic[Item, Result]):
             )
         entry = _Waiting[Item, Result](item, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
-        if self._runner is None:
-            self._runner = asyncio.create_task(self._run_until_idle())
+        # Once whatever else arrives in this turn of the loop waits too, so that it is shared out among the runners.
+        asyncio.get_running_loop().call_soon(self._start)
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -96,50 +98,49 @@ class Batcher(Generic[Item, Result]):
             raise
 
     async def close(self) -> None:
-        """Refuse what waits with `ShuttingDown`, let the running batch end, and take nothing more."""
+        """Refuse what waits with `ShuttingDown`, let the running batches end, and take nothing more."""
         self._closed = True
         while self._waiting:
             future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(_shutting_down())
-        if self._runner is not None:
-            await self._runner
+        await asyncio.gather(*self._running, return_exceptions=True)
 
-    async def _run_until_idle(self) -> None:
-        try:
-            while self._waiting:
-                size = min(self.max_batch_size, len(self._waiting))
-                batch = [self._waiting.popleft() for _ in range(size)]
-                await self._run(batch)
-        finally:
-            self._runner = None
+    def _start(self) -> None:
+        while self._waiting and (free := self.max_running - len(self._running)) > 0:
+            size = min(self.max_batch_size, math.ceil(len(self._waiting) / free))
+            batch = [self._waiting.popleft() for _ in range(size)]
+            task = asyncio.create_task(self._run(batch))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+            if self._stoppable:
+                for entry in batch:
+                    entry.future.add_done_callback(functools.partial(_stop_if_abandoned, task, batch))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._start()
 
     async def _run(self, batch: list[_Waiting[Item, Result]]) -> None:
-        batch = [entry for entry in batch if not entry.future.done()]
-        if not batch:
-            return
-        loop = asyncio.get_running_loop()
         try:
-            results = await loop.run_in_executor(self._executor, self._run_batch, [entry.item for entry in batch])
+            results = await self._run_batch([entry.item for entry in batch])
             answers = list(zip(batch, results, strict=True))
         except Exception as error:
-            if len(batch) == 1:
-                if not batch[0].future.done():
-                    batch[0].future.set_exception(error)
-                return
-            # As text: a log record that holds the error would hold the batch too.
-            logger.warning("A batch of %d failed (%s); running it as two halves.", len(batch), str(error))
-        else:
-            for entry, result in answers:
-                if not entry.future.done():
-                    entry.future.set_result(result)
-            return
-        # Out here, and one step of the loop later, the error is gone, and with it the failed batch's tensors, which its
-        # traceback held on the device.
-        await asyncio.sleep(0)
-        half = len(batch) // 2
-        await self._run(batch[:half])
-        await self._run(batch[half:])
+            answers = [(entry, error) for entry in batch]
+        for entry, result in answers:
+            if entry.future.done():
+                continue
+            if isinstance(result, Exception):
+                entry.future.set_exception(result)
+            else:
+                entry.future.set_result(result)
+
+
+def _stop_if_abandoned(
+    task: asyncio.Task[None], batch: Sequence[_Waiting[Item, Result]], _: asyncio.Future[Result]
+) -> None:
+    if all(entry.future.cancelled() for entry in batch):
+        task.cancel()
 
 
 def _shutting_down() -> ShuttingDown:
