@@ -1,4 +1,4 @@
-"""The use case: decode, analyse, write the prompt; as one answer, as a stream of events, and its health."""
+"""The use case: view the picture, write the prompt; as one answer, as a stream of events, and its health."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol
 
-from deployments.clip.vision import Pixels
-from deployments.errors import FAULT, AnalyzerError, DeadlinePassed
+from deployments.errors import FAULT, AnalyzerError
 from deployments.messages import (
     ComponentStatus,
     PromptComplete,
@@ -20,50 +18,30 @@ from deployments.messages import (
     PromptEvent,
     PromptRequest,
     PromptRestart,
-    Reading,
     Wish,
 )
-from serve_app.images import Picture, read_picture
+from serve_app.examiner import Examiner, Reader
 from serve_app.schemas import (
-    AnalysisBody,
     AnalyzeAnswer,
     AnalyzedEvent,
     AnalyzingEvent,
-    Colour,
     CompleteEvent,
     ComponentHealth,
     DeltaEvent,
     ErrorEvent,
     GeneratingEvent,
     HealthAnswer,
-    ScoredLabel,
     StreamEvent,
     Timings,
 )
 from serve_app.settings import Settings
+from serve_app.view import View
+from serve_app.view_cache import Look, ViewCache
 
 logger = logging.getLogger("image_analyzer.requests")
 
-SCORE_DECIMALS = 4
-"""A tenth of the closest that two correct computations of a score agree to."""
-
-_Result = TypeVar("_Result")
-
-
-class Reader(Protocol):
-    """The picture-reading deployment, as the use case sees it."""
-
-    async def read(self, picture: Pixels) -> Reading:
-        """Analyse one picture."""
-        ...
-
-    async def input_size_px(self) -> int:
-        """Tell the edge that the active vision model wants pictures at."""
-        ...
-
-    async def status(self) -> ComponentStatus:
-        """Tell how the deployment stands now."""
-        ...
+NO_PROMPT = PromptComplete("", "none")
+"""What a caller gets who asks for the analysis alone."""
 
 
 class Writer(Protocol):
@@ -80,28 +58,26 @@ class Writer(Protocol):
 
 @dataclass(slots=True)
 class Job:
-    """A decoded picture on its way, and the clock it is timed by."""
+    """An accepted picture on its way, and what it is timed by; close it however it ends."""
 
-    picture: Picture
+    look: Look
     wish: Wish
     clock: Callable[[], float]
     started_s: float
-    stage_started_s: float
-    stages_ms: dict[str, float] = field(default_factory=dict)
-
-    def end_stage(self, name: str) -> None:
-        """Book the time since the last stage ended."""
-        now_s = self.clock()
-        self.stages_ms[name] = round((now_s - self.stage_started_s) * 1000, 2)
-        self.stage_started_s = now_s
+    prompt_ms: float | None = None
 
     def timings(self) -> Timings:
         """Give the milliseconds of the stages that have ended."""
-        return Timings(**self.stages_ms, total=round((self.clock() - self.started_s) * 1000, 2))
+        stages_ms = {**self.look.stages_ms, "prompt": self.prompt_ms, "total": (self.clock() - self.started_s) * 1000}
+        return Timings(**{name: round(ms, 2) for name, ms in stages_ms.items() if ms is not None})
+
+    def close(self) -> None:
+        """Give up what is not done yet, unless others wait for it too."""
+        self.look.leave()
 
 
 class Analyzer:
-    """Composes decoding, reading and writing.
+    """Composes viewing and writing.
 
     Args:
         reader: the CLIP deployment.
@@ -117,23 +93,21 @@ class Analyzer:
         self._writer = writer
         self._settings = settings
         self._clock = clock
-        self._decoders = ThreadPoolExecutor(settings.image.decode_threads, thread_name_prefix="decode")
-        self._input_size_px: int | None = None
+        self._views = ViewCache(Examiner(reader, settings, clock), settings.cache, clock)
 
     async def accept(self, upload: bytes, wish: Wish) -> Job:
-        """Decode an upload, in a thread.
+        """Return when an upload is known to be a picture: its analysis is remembered, or on its way.
 
         Raises:
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
+            AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
-        started_s = self._clock()
-        if self._input_size_px is None:
-            self._input_size_px = await self._within_deadline(self._reader.input_size_px())
-        picture = await asyncio.get_running_loop().run_in_executor(
-            self._decoders, read_picture, upload, self._settings.image, self._input_size_px
-        )
-        job = Job(picture, wish, self._clock, started_s, stage_started_s=started_s)
-        job.end_stage("decode")
+        job = Job(self._views.look(upload), wish, self._clock, started_s=self._clock())
+        try:
+            await job.look.begin()
+        except BaseException:
+            job.close()
+            raise
         return job
 
     async def answer(self, job: Job) -> AnalyzeAnswer:
@@ -142,54 +116,56 @@ class Analyzer:
         Raises:
             AnalyzerError: whatever kept the deployments from answering.
         """
-        reading = await self._read(job)
-        complete: PromptComplete | None = None
-        async with aclosing(self._write(job, reading)) as events:
-            async for event in events:
-                if isinstance(event, PromptComplete):
-                    complete = event
-        written = _ended(complete, job)
+        view = await job.look.view()
+        written = NO_PROMPT
+        if not job.wish.analysis_only:
+            async with aclosing(self._write(job, view)) as events:
+                async for event in events:
+                    if isinstance(event, PromptComplete):
+                        written = event
         return AnalyzeAnswer(
             generatedPrompt=written.prompt,
-            analysis=_analysis_body(reading),
+            analysis=view.analysis,
             userInput=job.wish.user_prompt,
-            palette=_colours(job.picture),
+            palette=view.colours,
             promptSource=written.source,
-            analyzer=reading.analyzer,
+            analyzer=view.reading.analyzer,
+            cached=job.look.cached,
             timings=job.timings(),
-            warnings=[*reading.warnings, *written.warnings],
+            warnings=[*view.reading.warnings, *written.warnings],
         )
 
     async def stream(self, job: Job) -> AsyncGenerator[StreamEvent, None]:
         """Give each stage as it happens; a failure becomes the last event."""
         try:
             yield AnalyzingEvent(message="Reading the picture.")
-            reading = await self._read(job)
+            view = await job.look.view()
             yield AnalyzedEvent(
-                analysis=_analysis_body(reading),
-                palette=_colours(job.picture),
-                analyzer=reading.analyzer,
+                analysis=view.analysis,
+                palette=view.colours,
+                analyzer=view.reading.analyzer,
+                cached=job.look.cached,
                 timings=job.timings(),
-                warnings=list(reading.warnings),
+                warnings=list(view.reading.warnings),
             )
-            yield GeneratingEvent(message="Writing the prompt.")
-            complete: PromptComplete | None = None
-            async with aclosing(self._write(job, reading)) as events:
-                async for event in events:
-                    match event:
-                        case PromptDelta(text):
-                            yield DeltaEvent(text=text)
-                        case PromptRestart(reason):
-                            yield GeneratingEvent(message=reason)
-                        case PromptComplete():
-                            complete = event
-            written = _ended(complete, job)
+            written = NO_PROMPT
+            if not job.wish.analysis_only:
+                yield GeneratingEvent(message="Writing the prompt.")
+                async with aclosing(self._write(job, view)) as events:
+                    async for event in events:
+                        match event:
+                            case PromptDelta(text):
+                                yield DeltaEvent(text=text)
+                            case PromptRestart(reason):
+                                yield GeneratingEvent(message=reason)
+                            case PromptComplete():
+                                written = event
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
                 userInput=job.wish.user_prompt,
                 promptSource=written.source,
                 timings=job.timings(),
-                warnings=[*reading.warnings, *written.warnings],
+                warnings=[*view.reading.warnings, *written.warnings],
             )
         except AnalyzerError as error:
             yield ErrorEvent(error=str(error), code=error.code)
@@ -211,31 +187,25 @@ class Analyzer:
             components={"analyzer": reader, "writer": writer},
         )
 
-    async def _read(self, job: Job) -> Reading:
-        reading = await self._within_deadline(self._reader.read(job.picture.pixels))
-        self._input_size_px = reading.input_size_px
-        job.end_stage("analysis")
-        return reading
-
-    def _write(self, job: Job, reading: Reading) -> AsyncGenerator[PromptEvent, None]:
+    async def _write(self, job: Job, view: View) -> AsyncGenerator[PromptEvent, None]:
+        """Give the writer's events; the last is `PromptComplete`."""
         request = PromptRequest(
-            analysis=reading.analysis,
-            palette=job.picture.palette,
+            analysis=view.reading.analysis,
+            palette=view.palette,
             user_prompt=job.wish.user_prompt,
             deep_thinking=job.wish.deep_thinking,
             language=job.wish.language,
         )
-        return self._writer.write(request)
-
-    async def _within_deadline(self, work: Awaitable[_Result]) -> _Result:
-        limit_s = self._settings.limits.analysis_timeout_s
-        try:
-            async with asyncio.timeout(limit_s):
-                return await work
-        except TimeoutError as error:
-            raise DeadlinePassed(
-                f"The analysis took longer than {limit_s:g} s: try again, or raise limits.analysis_timeout_s."
-            ) from error
+        started_s = self._clock()
+        complete = False
+        async with aclosing(self._writer.write(request)) as events:
+            async for event in events:
+                complete = isinstance(event, PromptComplete)
+                if complete:
+                    job.prompt_ms = (self._clock() - started_s) * 1000
+                yield event
+        if not complete:
+            raise AnalyzerError("The prompt ended before it was complete: send the request again.")
 
     async def _status_of(self, asked: Awaitable[ComponentStatus]) -> ComponentHealth:
         try:
@@ -257,23 +227,3 @@ class Analyzer:
             remedy=status.remedy,
             facts=dict(status.facts),
         )
-
-
-def _ended(complete: PromptComplete | None, job: Job) -> PromptComplete:
-    if complete is None:
-        raise AnalyzerError("The prompt ended before it was complete: send the request again.")
-    job.end_stage("prompt")
-    return complete
-
-
-def _analysis_body(reading: Reading) -> AnalysisBody:
-    return AnalysisBody(
-        **{
-            category: [ScoredLabel(value=label.value, score=round(label.score, SCORE_DECIMALS)) for label in labels]
-            for category, labels in reading.analysis.items()
-        }
-    )
-
-
-def _colours(picture: Picture) -> list[Colour]:
-    return [Colour(hex=swatch.hex, share=swatch.share) for swatch in picture.palette]

@@ -3,6 +3,8 @@
 No postponed annotations here: FastAPI could not resolve the ones that name what `create_api` makes.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, File, Form, Response, UploadFile
@@ -73,15 +75,23 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
         deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
         language: Annotated[Language, Form(description="The language of the prompt.")] = "en",
-    ) -> Job:
+        analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
+    ) -> AsyncIterator[Job]:
         longest = settings.limits.max_user_prompt_chars
         if len(user_prompt) > longest:
             raise InvalidForm(f"Form field 'user_prompt' has {len(user_prompt)} characters: send at most {longest}.")
-        return await analyzer.accept(await image.read(), Wish(user_prompt, deep_thinking, language))
+        wish = Wish(user_prompt, deep_thinking, language, analysis_only)
+        with closing(await analyzer.accept(await image.read(), wish)) as job:
+            yield job
 
     Accepted = Annotated[Job, Depends(accept)]  # noqa: N806 - a type
 
-    @api.post("/api/images/analyze", responses=_FAILURES, summary="Analyse a picture and write its prompt")
+    @api.post(
+        "/api/images/analyze",
+        responses=_FAILURES,
+        response_model_exclude_none=True,
+        summary="Analyse a picture and write its prompt",
+    )
     async def analyze(job: Accepted) -> AnalyzeAnswer:
         return await analyzer.answer(job)
 
@@ -95,8 +105,9 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
     async def analyze_stream(job: Accepted) -> EventStream:
         """Send `analyzing`, `analyzed`, `generating`, any number of `delta`, and `complete`.
 
-        A failure once the stream has begun is sent as an `error` event, which ends it. A second `generating` says that
-        the writer failed midway and another starts over. Ignore statuses you do not know.
+        With `analysis_only` there is neither `generating` nor `delta`. A failure once the stream has begun is sent as
+        an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
+        over. Ignore statuses you do not know.
         """
         return EventStream(analyzer.stream(job), settings.limits.heartbeat_s)
 

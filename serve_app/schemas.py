@@ -34,25 +34,32 @@ class Colour(BaseModel):
 
 
 class Timings(BaseModel):
-    """Milliseconds spent in each stage."""
+    """Milliseconds spent in each stage; a stage that did not run for this request is absent."""
 
-    decode: float = Field(description="Reading the upload's bytes as a picture, shrinking it, measuring its palette.")
-    analysis: float = Field(description="The vision model, waiting for it included.")
+    decode: float | None = Field(
+        None,
+        description="Reading the upload's bytes as a picture, shrinking it, measuring its palette; absent if cached.",
+    )
+    analysis: float | None = Field(
+        None, description="The vision model, waiting for it included; absent if the analysis is cached."
+    )
     prompt: float | None = Field(None, description="Writing the prompt; absent until it is written.")
-    total: float
+    total: float = Field(description="From the upload's arrival, looking in the cache included.")
 
 
 class AnalyzeAnswer(BaseModel):
     """The answer of the analyze route."""
 
     success: Literal[True] = True
-    generatedPrompt: str  # noqa: N815
+    generatedPrompt: str = Field(description="Empty if only the analysis was asked for.")  # noqa: N815
     analysis: AnalysisBody
     userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
     palette: list[Colour]
-    promptSource: PromptSource = Field(description="Who wrote the prompt.")  # noqa: N815
+    promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
     analyzer: AnalyzerName = Field(description="Who read the picture.")
-    cached: bool = Field(False, description="Whether the analysis was remembered from an earlier request.")
+    cached: bool = Field(
+        description="Whether the analysis was made for another request with the same bytes, before or meanwhile."
+    )
     timings: Timings
     warnings: list[str] = Field(description="What would have made this answer better, and what to do about it.")
 
@@ -79,7 +86,7 @@ class AnalyzedEvent(BaseModel):
     analysis: AnalysisBody
     palette: list[Colour]
     analyzer: AnalyzerName
-    cached: bool = False
+    cached: bool
     timings: Timings
     warnings: list[str]
 

@@ -66,7 +66,7 @@ async def no_such_model(folder: Path) -> str:
 
 async def broken_weights(folder: Path) -> str:
     def load(path: Path) -> VisionModel:
-        return load_encoder(path, settings=ClipSettings(), gpu_assigned=False)
+        return load_encoder(path, settings=ClipSettings(), gpu_assigned=False, cores=1)
 
     return await _warning(FakeWeights(folder), load)
 

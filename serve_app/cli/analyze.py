@@ -88,7 +88,7 @@ class TextView:
                 case "analyzing":
                     self._progress.show(f"{file.name}: analysing …")
                 case "analyzed":
-                    self._say(f"{file.name} (read by {event['analyzer']})")
+                    self._say(f"{file.name} (read by {event['analyzer']}{', cached' if event['cached'] else ''})")
                     self._show_analysis(event)
                     self._progress.show(f"{file.name}: writing the prompt …")
                 case "generating" if self._in_prompt:

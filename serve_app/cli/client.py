@@ -84,6 +84,7 @@ class ServiceClient:
             "user_prompt": wish.user_prompt,
             "deep_thinking": str(wish.deep_thinking).lower(),
             "language": wish.language,
+            "analysis_only": str(wish.analysis_only).lower(),
         }
         try:
             with (

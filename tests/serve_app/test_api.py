@@ -22,6 +22,9 @@ from deployments.messages import CATEGORIES, ComponentStatus, PromptComplete, Pr
 from tests.support.in_process import ANALYZE, HEALTH, PHOTOGRAPH, STREAM, Service
 from tests.support.parts import TOKENS
 
+TURNS = 10
+"""Of the event loop: enough for a cancellation to reach what it is meant for."""
+
 
 @pytest.fixture
 def service() -> Service:
@@ -74,7 +77,8 @@ async def test_only_the_picture_is_required(service: Service) -> None:
     assert (request.user_prompt, request.deep_thinking, request.language) == ("", False, "en")
 
 
-async def test_the_model_is_sent_pictures_of_the_size_it_wants(service: Service) -> None:
+async def test_the_model_is_sent_pictures_of_the_size_it_wants() -> None:
+    service = Service(cache={"max_entries": 0})
     service.reader.size_px = 336
     await service.post()
     service.reader.size_px = 224
@@ -120,6 +124,54 @@ async def test_warnings_of_both_parts_reach_the_caller(service: Service) -> None
     assert (body["analyzer"], body["promptSource"]) == ("pixels", "template")
 
 
+async def test_the_analysis_alone_leaves_the_writer_in_peace(service: Service) -> None:
+    service.writer.events = [PromptComplete("x", "template", ("Ollama is down.",))]
+    body = (await service.post(analysis_only="true", user_prompt="at dusk")).json()
+    assert (body["success"], body["generatedPrompt"], body["promptSource"]) == (True, "", "none")
+    assert (body["userInput"], body["warnings"]) == ("at dusk", [])
+    assert body["analysis"]["style"][0] == {"value": "style 0", "score": 0.5}
+    assert body["timings"].keys() == {"decode", "analysis", "total"}
+    events = await service.events(analysis_only="true", user_prompt="at dusk")
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "complete"]
+    complete = events[-1]
+    assert (complete["generatedPrompt"], complete["promptSource"], complete["userInput"]) == ("", "none", "at dusk")
+    assert complete["warnings"] == []
+    assert "prompt" not in complete["timings"]
+    assert service.writer.requests == []
+
+
+async def test_the_same_bytes_again_are_answered_from_memory(service: Service) -> None:
+    first = (await service.post()).json()
+    second = (await service.post(user_prompt="at dusk")).json()
+    assert (first["cached"], second["cached"]) == (False, True)
+    for field in ("analysis", "palette", "analyzer", "warnings"):
+        assert second[field] == first[field]
+    assert second["timings"].keys() == {"prompt", "total"}
+    assert second["timings"]["total"] >= second["timings"]["prompt"]
+    events = await service.events(analysis_only="true")
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "complete"]
+    assert (events[1]["cached"], events[1]["analysis"]) == (True, first["analysis"])
+    assert events[1]["timings"].keys() == events[2]["timings"].keys() == {"total"}
+    assert len(service.reader.pictures) == 1
+    assert [request.user_prompt for request in service.writer.requests] == ["", "at dusk"]
+
+
+async def test_callers_who_send_the_same_picture_meanwhile_are_answered_with_it(service: Service) -> None:
+    service.reader.hang = True
+    streaming = asyncio.create_task(service.events(analysis_only="true"))
+    await service.reader.busy_with(1)
+    posting = asyncio.create_task(service.post(analysis_only="true"))
+    refused = await service.post(image=PHOTOGRAPH[:5000])
+    assert_error(refused, 400, "unreadable_image", "broken")
+    service.reader.go_on.set()
+    events, body = await streaming, (await posting).json()
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "complete"]
+    assert (events[1]["cached"], body["cached"]) == (False, True)
+    assert body["analysis"] == events[1]["analysis"]
+    assert body["timings"].keys() == {"total"}
+    assert len(service.reader.pictures) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code", "retry_after"),
     [
@@ -161,6 +213,7 @@ async def test_bad_uploads_have_their_status_on_both_routes(service: Service, ro
     assert_error(await service.post(route, b"P6 1 1 255 abc"), 415, "format_not_accepted", "PPM")
     assert_error(await service.post(route, language="tlh"), 422, "invalid_form", "'language'")
     assert_error(await service.post(route, deep_thinking="perhaps"), 422, "invalid_form", "'deep_thinking'")
+    assert_error(await service.post(route, analysis_only="perhaps"), 422, "invalid_form", "'analysis_only'")
     assert_error(await service.post(route, user_prompt="x" * 2001), 422, "invalid_form", "at most 2000")
     assert service.reader.pictures == []
 
@@ -296,6 +349,20 @@ async def test_health_answers_though_a_part_does_not() -> None:
 
 async def test_a_caller_that_goes_away_stops_the_writing(service: Service) -> None:
     service.writer.hang = True
+    await stream_until(service, "delta")
+    await asyncio.wait_for(service.writer.cut_short.wait(), 2)
+
+
+async def test_a_caller_that_goes_away_stops_the_reading(service: Service) -> None:
+    service.reader.hang = True
+    await stream_until(service, "analyzing")
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert service.reader.cut_short.is_set()
+
+
+async def stream_until(service: Service, status: str) -> None:
+    """Send a picture, and go away when an event of this status has come."""
     arrived = asyncio.Event()
     gone = asyncio.Event()
     request = httpx.Request("POST", f"http://service{STREAM}", files={"image": PHOTOGRAPH})
@@ -308,7 +375,7 @@ async def test_a_caller_that_goes_away_stops_the_writing(service: Service) -> No
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:
-        if b'"delta"' in message.get("body", b""):
+        if f'"{status}"'.encode() in message.get("body", b""):
             arrived.set()
 
     scope = {
@@ -322,7 +389,6 @@ async def test_a_caller_that_goes_away_stops_the_writing(service: Service) -> No
     serving = asyncio.create_task(service.api(scope, receive, send))
     await arrived.wait()
     gone.set()
-    await asyncio.wait_for(service.writer.cut_short.wait(), 2)
     await serving
 
 
@@ -349,7 +415,7 @@ async def test_the_openapi_document_describes_what_is_sent(service: Service) -> 
         document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]) == {ANALYZE, STREAM, HEALTH}
     form = document["components"]["schemas"]["Body_analyze_api_images_analyze_post"]
-    assert set(form["properties"]) == {"image", "user_prompt", "deep_thinking", "language"}
+    assert set(form["properties"]) == {"image", "user_prompt", "deep_thinking", "language", "analysis_only"}
     assert form["required"] == ["image"]
     assert list(document["components"]["schemas"]["AnalysisBody"]["properties"]) == list(CATEGORIES)
     for route in (ANALYZE, STREAM):

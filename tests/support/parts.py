@@ -12,6 +12,7 @@ from deployments.messages import (
     CATEGORIES,
     AnalyzerName,
     ComponentStatus,
+    Edition,
     LabelScore,
     PromptComplete,
     PromptDelta,
@@ -26,27 +27,44 @@ TOKENS = ("A ", "quiet ", "harbour.")
 
 
 class FakeReader:
-    """Answers every picture alike, or raises `error`; keeps what it was sent."""
+    """Answers every picture alike, by the edition that held when it came, or raises `error`; keeps what it was sent."""
 
     def __init__(self, *, input_size_px: int = 224, analyzer: AnalyzerName = "clip", warnings: Sequence[str] = ()):
         self.size_px = input_size_px
+        self.version = "first"
         self.analyzer = analyzer
         self.warnings = tuple(warnings)
         self.error: Exception | None = None
         self.hang = False
+        self.go_on = asyncio.Event()
+        """Ends a hanging read."""
+        self.cut_short = asyncio.Event()
         self.pictures: list[Pixels] = []
+        self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "clip", facts={"device": "cpu"})
 
     async def read(self, picture: Pixels) -> Reading:
         self.pictures.append(picture)
-        if self.hang:
-            await asyncio.Event().wait()
+        self._came.set()
+        edition = await self.edition()
+        try:
+            if self.hang:
+                await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cut_short.set()
+            raise
         if self.error is not None:
             raise self.error
-        return Reading(ANALYSIS, self.analyzer, self.size_px, self.warnings)
+        return Reading(ANALYSIS, self.analyzer, edition, self.warnings)
 
-    async def input_size_px(self) -> int:
-        return self.size_px
+    async def busy_with(self, count: int) -> None:
+        """Wait until so many pictures have come."""
+        while len(self.pictures) < count:
+            self._came.clear()
+            await self._came.wait()
+
+    async def edition(self) -> Edition:
+        return Edition(self.version, self.size_px)
 
     async def status(self) -> ComponentStatus:
         if self.hang:

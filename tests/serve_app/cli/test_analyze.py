@@ -85,6 +85,24 @@ def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.Captur
     assert (request.user_prompt, request.deep_thinking, request.language) == ("at dusk", True, "fr")
 
 
+def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+    assert analyze([PICTURE, PICTURE], service.url, Wish(), as_json=False) == 0
+
+    shown = capsys.readouterr().out
+    assert "rocket.jpg (read by clip)\n" in shown
+    assert "rocket.jpg (read by clip, cached)\n" in shown
+    assert len(service.reader.pictures) == 1
+
+
+def test_a_wish_for_the_analysis_alone_reaches_the_service(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert analyze([PICTURE], service.url, Wish(analysis_only=True), as_json=True) == 0
+
+    assert json.loads(capsys.readouterr().out)["promptSource"] == "none"
+    assert service.writer.requests == []
+
+
 def test_json_is_the_plain_routes_answer_a_line_per_picture(
     service: Service, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -100,6 +118,7 @@ def test_json_is_the_plain_routes_answer_a_line_per_picture(
     assert (second["file"], second["success"]) == (str(text), False)
     assert second["code"] in {"unreadable_image", "format_not_accepted"}
     assert third["success"]
+    assert (first["cached"], third["cached"]) == (False, True)
 
 
 def test_a_refused_picture_is_told_and_the_next_one_sent(
