@@ -37,9 +37,10 @@ class Batcher(Generic[Item, Result]):
             of the batch gets.
         stoppable: cancel `run` when nobody waits for its batch any more. Work in a thread is not: it would go on, and
             another batch beside it.
-        max_running: batches at a time; may be set anew, and so may `max_batch_size`: both hold from the next batch on.
-            What waits is shared out among the free ones.
+        max_running: batches at a time.
         max_batch_size: items in a batch.
+        min_beside: items that must wait for a batch to be started beside a running one: fewer are better off, and cost
+            less, in the larger batch that comes when it ends. All three may be set anew and hold from the next.
         max_waiting: items that may wait besides those running.
         retry_after_s: what a refused caller is told to wait.
     """
@@ -51,11 +52,13 @@ class Batcher(Generic[Item, Result]):
         stoppable: bool,
         max_running: int,
         max_batch_size: int,
+        min_beside: int = 1,
         max_waiting: int,
         retry_after_s: int,
     ) -> None:
         self.max_running = max_running
         self.max_batch_size = max_batch_size
+        self.min_beside = min_beside
         self._run_batch = run
         self._stoppable = stoppable
         self._max_waiting = max_waiting
@@ -88,7 +91,7 @@ class Batcher(Generic[Item, Result]):
             )
         entry = _Waiting[Item, Result](item, asyncio.get_running_loop().create_future())
         self._waiting.append(entry)
-        # Once whatever else arrives in this turn of the loop waits too, so that it is shared out among the runners.
+        # Once whatever else arrives in this turn of the loop waits too, so that it travels together.
         asyncio.get_running_loop().call_soon(self._start)
         try:
             return await entry.future
@@ -108,7 +111,10 @@ class Batcher(Generic[Item, Result]):
 
     def _start(self) -> None:
         while self._waiting and (free := self.max_running - len(self._running)) > 0:
-            size = min(self.max_batch_size, math.ceil(len(self._waiting) / free))
+            if self._running and len(self._waiting) < self.min_beside:
+                return
+            shares = min(free, max(1, len(self._waiting) // self.min_beside))
+            size = min(self.max_batch_size, math.ceil(len(self._waiting) / shares))
             batch = [self._waiting.popleft() for _ in range(size)]
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)

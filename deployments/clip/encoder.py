@@ -21,7 +21,7 @@ from deployments.clip.settings import ClipSettings
 from deployments.clip.torch_engine import TorchEngine
 from deployments.clip.tower import Preprocessing, VisionTower
 from deployments.clip.vision import Logits, Pixels
-from deployments.errors import SettingsError
+from deployments.errors import OutOfMemory, SettingsError
 from deployments.messages import AnalyzerName
 
 
@@ -83,6 +83,11 @@ class ClipEncoder:
         return self._engine.streams
 
     @property
+    def min_beside(self) -> int:
+        """Pictures from which a call beside a running one is worth it."""
+        return self._engine.min_beside
+
+    @property
     def batch_size(self) -> int:
         """Pictures per call above which the rate gains little."""
         return self._engine.batch_size
@@ -135,4 +140,26 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
             return OpenVinoEngine(tower, dtype, cores)
         return TorchEngine(tower, device, dtype, cores)
 
-    return ClipEncoder.load(folder, name=settings.model, make_engine=make_engine)
+    def make_warm_engine(tower: VisionTower) -> Engine:
+        engine = make_engine(tower)
+        warm_up(engine, tower.preprocessing.input_size_px)
+        return engine
+
+    return ClipEncoder.load(folder, name=settings.model, make_engine=make_warm_engine)
+
+
+def warm_up(engine: Engine, input_size_px: int) -> None:
+    """Run batches of each power of two up to the engine's size, so that kernels are chosen before a caller waits.
+
+    Raises:
+        OutOfMemory: the device has no room for a single picture; for larger batches there need be none.
+    """
+    size = 1
+    while size <= engine.batch_size:
+        try:
+            engine.encode(np.zeros((size, input_size_px, input_size_px, 3), np.uint8))
+        except OutOfMemory:
+            if size == 1:
+                raise
+            return
+        size *= 2

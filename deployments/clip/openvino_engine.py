@@ -20,6 +20,9 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from deployments.clip.engine import Pictures, Vectors
 from deployments.clip.tower import VisionTower
 
+MIN_BESIDE = 8
+"""Pictures from which a stream of one thread is worth it: smaller batches run one at a time, on all cores."""
+
 BATCH_SIZE = 16
 """ViT-B/32 in bfloat16: batches of 32 are no faster, of 8 a tenth slower (`python -m benchmarks.engines`)."""
 
@@ -27,10 +30,11 @@ PRECISION_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: 
 
 
 class OpenVinoEngine:
-    """One stream of one thread per core for what comes in crowds, and all cores together for a lone picture.
+    """One stream of one thread per core for what comes in crowds, and all cores together for a few pictures.
 
-    Several streams of one thread beat one stream of several by a tenth to a fifth; but a lone picture would then take
-    twice as long, so the tower is compiled twice. The second copy of ViT-B/32 takes 190 MB in bfloat16.
+    On batches of 8 and more, several streams of one thread beat one stream of several; fewer pictures would so take
+    twice as long, and the smaller batches cost more each. So the tower is compiled twice; the second copy of ViT-B/32
+    takes 190 MB in bfloat16.
 
     Args:
         tower: in float32 on the CPU; not needed afterwards.
@@ -38,13 +42,14 @@ class OpenVinoEngine:
         cores: how many to use.
     """
 
+    min_beside = MIN_BESIDE
     batch_size = BATCH_SIZE
 
     def __init__(self, tower: VisionTower, dtype: torch.dtype, cores: int) -> None:
         self.streams = cores
         model = _converted(tower)
         self._crowd = _Compiled(model, dtype, streams=cores, threads=cores)
-        self._lone = _Compiled(model, dtype, streams=1, threads=cores) if cores > 1 else self._crowd
+        self._few = _Compiled(model, dtype, streams=1, threads=cores) if cores > 1 else self._crowd
         self._lock = threading.Lock()
         self._running = 0
 
@@ -54,12 +59,12 @@ class OpenVinoEngine:
         return {"device": "cpu", "precision": self._crowd.precision, "engine": "openvino", "streams": self.streams}
 
     def encode(self, pictures: Pictures) -> Vectors:
-        """Encode pictures, on all cores where they are fewer than the streams and nothing else runs."""
+        """Encode pictures, on all cores where they are few and nothing else runs."""
         with self._lock:
             self._running += 1
             alone = self._running == 1
         try:
-            return (self._lone if alone and len(pictures) < self.streams else self._crowd).encode(pictures)
+            return (self._few if alone and len(pictures) < 2 * MIN_BESIDE else self._crowd).encode(pictures)
         finally:
             with self._lock:
                 self._running -= 1

@@ -57,6 +57,7 @@ class PixelAnalyser:
     input_size_px = INPUT_SIZE_PX
     # One: its numpy holds the interpreter for most of the time.
     streams = 1
+    min_beside = 1
     batch_size = 16
 
     def __init__(self, prototypes: Prototypes | None = None) -> None:

@@ -218,6 +218,7 @@ class PictureReader:
         if self._active is not None:
             model = self._active.model
             self._batcher.max_running = min(MAX_STREAMS, model.streams)
+            self._batcher.min_beside = model.min_beside
             self._batcher.max_batch_size = self._max_batch_size or model.batch_size
 
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:

@@ -34,6 +34,7 @@ class TorchEngine:
     """
 
     streams = 1
+    min_beside = 1
     batch_size = 16
 
     def __init__(self, tower: VisionTower, device: torch.device, dtype: torch.dtype, cores: int) -> None:

@@ -41,6 +41,11 @@ class VisionModel(Protocol):
         ...
 
     @property
+    def min_beside(self) -> int:
+        """Pictures from which a call beside a running one is worth it."""
+        ...
+
+    @property
     def batch_size(self) -> int:
         """Pictures per call above which the rate gains little."""
         ...

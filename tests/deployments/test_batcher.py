@@ -54,13 +54,20 @@ class Machine:
 
 
 def batching(
-    machine: Machine, *, size: int = 8, waiting: int = 1000, running: int = 1, stoppable: bool = False
+    machine: Machine,
+    *,
+    size: int = 8,
+    waiting: int = 1000,
+    running: int = 1,
+    beside: int = 1,
+    stoppable: bool = False,
 ) -> Batcher[int, int]:
     return Batcher[int, int](
         machine.run,
         stoppable=stoppable,
         max_running=running,
         max_batch_size=size,
+        min_beside=beside,
         max_waiting=waiting,
         retry_after_s=3,
     )
@@ -121,6 +128,28 @@ async def test_what_arrives_together_is_shared_out_among_the_free_runners() -> N
     batcher = batching(machine, size=16, running=2)
     await asyncio.gather(*(batcher.submit(item) for item in range(7)))
     assert [len(batch) for batch in machine.batches] == [4, 3]
+
+
+async def test_a_few_wait_for_the_running_batch_and_a_crowd_does_not() -> None:
+    machine = Machine()
+    batcher = batching(machine, size=16, running=2, beside=4)
+    first = await machine.hold_first(submitting(batcher))
+    few = [submitting(batcher)(item) for item in range(3)]
+    await passes()
+    assert machine.batches == [[-1]]
+    one_more = submitting(batcher)(3)
+    await passes()
+    assert machine.batches == [[-1], [0, 1, 2, 3]]
+    machine.gate.set()
+    assert await asyncio.gather(first, *few, one_more) == [-2, 0, 2, 4, 6]
+
+
+async def test_what_arrives_together_is_shared_out_only_where_each_share_is_worth_a_batch() -> None:
+    machine = Machine()
+    batcher = batching(machine, size=16, running=4, beside=4)
+    await asyncio.gather(*(batcher.submit(item) for item in range(7)))
+    await asyncio.gather(*(batcher.submit(item) for item in range(9)))
+    assert [len(batch) for batch in machine.batches] == [7, 5, 4]
 
 
 @given(count=st.integers(1, 24), poison=st.sets(st.integers(0, 23)))

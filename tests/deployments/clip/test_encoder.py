@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
-from deployments.clip.encoder import ClipEncoder, load_encoder
-from deployments.clip.engine import Engine
+from deployments.clip.encoder import ClipEncoder, load_encoder, warm_up
+from deployments.clip.engine import Engine, Pictures, Vectors
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.openvino_engine import OpenVinoEngine
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, EngineName
@@ -168,3 +168,29 @@ def test_the_cpu_s_engine_takes_calls_from_as_many_threads_as_it_has_streams(tin
         for _ in range(20):
             together = threads.map(lambda picture: model.logits([picture], prepared), pictures)
             np.testing.assert_allclose(np.stack(list(together)), np.stack(alone), atol=1e-3)
+
+
+class SmallDevice:
+    """An engine with room for `room` pictures; keeps the sizes of the batches that it was given."""
+
+    streams, min_beside, batch_size = 1, 1, 16
+    facts: Mapping[str, str | int | float] = {}
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.sizes: list[int] = []
+
+    def encode(self, pictures: Pictures) -> Vectors:
+        self.sizes.append(len(pictures))
+        if len(pictures) > self.room:
+            raise OutOfMemory("CUDA is out of memory.")
+        return np.zeros((len(pictures), 8), np.float32)
+
+
+def test_the_warm_up_runs_every_size_that_fits_and_fails_only_where_none_does() -> None:
+    for room, sizes in ((16, [1, 2, 4, 8, 16]), (5, [1, 2, 4, 8])):
+        device = SmallDevice(room)
+        warm_up(device, input_size_px=32)
+        assert device.sizes == sizes
+    with pytest.raises(OutOfMemory):
+        warm_up(SmallDevice(0), input_size_px=32)

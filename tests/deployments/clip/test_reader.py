@@ -37,6 +37,7 @@ class FakeModel:
     analyzer: AnalyzerName = "clip"
     input_size_px = 224
     streams = 1
+    min_beside = 1
     batch_size = 16
     facts: Mapping[str, str | int | float] = {"device": "fake"}
 
