@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ import pytest
 
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
+from deployments.ollama.settings import OllamaSettings
+from serve_app.cli.fast_mode import SWITCH
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.local_hub import LocalHub
@@ -34,14 +37,21 @@ TOKENS = ["A ", "temple ", "by ", "the ", "lake."]
 PATIENCE_S = 30
 
 
+@pytest.fixture(scope="module", params=["fast", "plain"])
+def mode(request: pytest.FixtureRequest) -> str:
+    """Serve's mode: `image-analyzer serve` takes the fast one, a bare `serve run` the plain one."""
+    chosen: str = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
-def ollama() -> Iterator[FakeOllama]:
+def ollama(mode: str) -> Iterator[FakeOllama]:
     with FakeOllama(tokens=TOKENS) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def hub(tiny_clip: Path) -> Iterator[LocalHub]:
+def hub(mode: str, tiny_clip: Path) -> Iterator[LocalHub]:
     """A model hub that is down until a test starts it."""
     hub = LocalHub({"openai/tiny": tiny_clip}, port=free_port())
     yield hub
@@ -50,7 +60,7 @@ def hub(tiny_clip: Path) -> Iterator[LocalHub]:
 
 @pytest.fixture(scope="module")
 def service(
-    tiny_clip: Path, ollama: FakeOllama, hub: LocalHub, tmp_path_factory: pytest.TempPathFactory
+    mode: str, tiny_clip: Path, ollama: FakeOllama, hub: LocalHub, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     eager = {"download_retry_first_s": 0.2, "download_retry_max_s": 0.2}
     applications = [
@@ -68,8 +78,12 @@ def service(
             {},
         ),
     ]
-    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("hf"))}
-    with Service(applications, environment) as service:
+    switch = "1" if mode == "fast" else "0"
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), SWITCH: switch}
+    service = Service(applications, environment)
+    if mode == "fast" and service.mode.plain_because:
+        pytest.skip(service.mode.plain_because)
+    with service:
         yield service
 
 
@@ -90,6 +104,11 @@ def events(response: httpx.Response) -> Iterator[dict[str, Any]]:
     for line in response.iter_lines():
         if line.startswith("data: "):
             yield json.loads(line.removeprefix("data: "))
+
+
+def unlike_any_other(image: bytes) -> bytes:
+    """Add what decoders pass over, so that it is not answered from memory."""
+    return image + secrets.token_bytes(8)
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
@@ -166,7 +185,7 @@ def test_labels_change_under_load_and_no_request_fails(service: Service) -> None
     def send_until_stopped() -> list[tuple[int, str]]:
         outcomes = []
         while not stop.is_set():
-            response = analyze(service)
+            response = analyze(service, image=unlike_any_other(PHOTOGRAPH))
             best = response.json()["analysis"]["style"][0]["value"] if response.status_code == 200 else response.text
             outcomes.append((response.status_code, best))
         return outcomes
@@ -247,12 +266,37 @@ def test_pictures_arriving_together_are_all_answered(service: Service) -> None:
     uploads = [photograph_path(name).read_bytes() for name in names]
     alone = [analyze(service, image=upload).json()["analysis"] for upload in uploads]
     with ThreadPoolExecutor(8) as callers:
-        together = list(callers.map(lambda upload: analyze(service, image=upload).json()["analysis"], uploads))
+        others = map(unlike_any_other, uploads)
+        together = list(callers.map(lambda upload: analyze(service, image=upload).json()["analysis"], others))
     for expected, found in zip(alone, together, strict=True):
         for category, labels in expected.items():
             assert [label["score"] for label in found[category]] == pytest.approx(
                 [label["score"] for label in labels], abs=2e-2
             )
+
+
+def test_of_a_crowd_those_refused_are_told_by_us_when_to_come_back(service: Service, ollama: FakeOllama) -> None:
+    callers, writing_or_in_line = 128, OllamaSettings().max_parallel + OllamaSettings().max_waiting
+    ollama.answer = Answer(tokens=TOKENS, hold_at=0)
+
+    async def crowd() -> tuple[list[httpx.Response], list[httpx.Response]]:
+        limits = httpx.Limits(max_connections=callers)
+        async with httpx.AsyncClient(timeout=PATIENCE_S, limits=limits) as client:
+            posting = {
+                asyncio.create_task(client.post(f"{service.url}{ANALYZE}", files={"image": PHOTOGRAPH}))
+                for _ in range(callers)
+            }
+            refused: list[httpx.Response] = []
+            while len(refused) < callers - writing_or_in_line:
+                done, posting = await asyncio.wait(posting, return_when=asyncio.FIRST_COMPLETED)
+                refused += [task.result() for task in done]
+            ollama.release()
+            return refused, await asyncio.gather(*posting)
+
+    refused, answered = asyncio.run(crowd())
+    assert {(response.status_code, response.json()["code"]) for response in refused} == {(429, "queue_full")}
+    assert all(int(response.headers["retry-after"]) > 0 for response in refused)
+    assert [response.status_code for response in answered] == [200] * writing_or_in_line
 
 
 def test_parts_that_are_required_and_missing_are_503_with_the_reason(service: Service) -> None:
@@ -284,3 +328,46 @@ def test_clip_takes_over_without_a_restart_once_the_hub_is_back(service: Service
     assert (body["analyzer"], body["warnings"]) == ("clip", [])
     assert eventually(lambda: "The weights of 'openai/tiny' are in" in service.log())
     assert re.search(r"The weights of 'openai/tiny': \d+ %", service.log())
+
+
+def test_the_same_bytes_again_are_answered_from_memory(service: Service) -> None:
+    image = unlike_any_other(PHOTOGRAPH)
+    first, second = (analyze(service, image=image, analysis_only="true").json() for _ in range(2))
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert (second["analysis"], second["palette"]) == (first["analysis"], first["palette"])
+    assert second["timings"].keys() == {"total"}
+    assert (second["generatedPrompt"], second["promptSource"]) == ("", "none")
+    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": image}, timeout=PATIENCE_S) as response:
+        analyzed = [event for event in events(response) if event["status"] == "analyzed"]
+    assert [(event["cached"], event["analysis"]) for event in analyzed] == [(True, first["analysis"])]
+
+
+def test_no_old_label_is_remembered_once_new_ones_were_seen(service: Service) -> None:
+    labels = load_labels(DEFAULT_LABELS_FILE).model_dump()
+    changed = {**labels, "style": {"labels": ["fresco", "mosaic"]}}
+    stop = threading.Event()
+
+    def send_until_stopped(image: bytes) -> list[tuple[float, float, bool, bool]]:
+        """Give, for each answer, when it was asked for and came, whether its labels are new, and whether remembered."""
+        answers = []
+        while not stop.is_set():
+            sent_s = time.monotonic()
+            body = analyze(service, image=image, analysis_only="true").json()
+            new = body["analysis"]["style"][0]["value"] in {"fresco", "mosaic"}
+            answers.append((sent_s, time.monotonic(), new, body["cached"]))
+        return answers
+
+    with ThreadPoolExecutor(4) as callers:
+        running = [callers.submit(send_until_stopped, PHOTOGRAPH + bytes([i % 2])) for i in range(4)]
+        try:
+            service.deploy({"labels": changed}, application_name="main")
+            assert eventually(lambda: analyze(service).json()["analysis"]["style"][0]["value"] in {"fresco", "mosaic"})
+            assert eventually(lambda: analyze(service).json()["cached"])
+        finally:
+            stop.set()
+        answers = [answer for future in running for answer in future.result()]
+    first_seen_s = min(came_s for _, came_s, new, _ in answers if new)
+    assert [answer for answer in answers if answer[0] > first_seen_s and not answer[2]] == []
+    assert {(new, cached) for _, _, new, cached in answers} >= {(False, True), (True, True)}
+    service.deploy({}, application_name="main")
+    assert eventually(lambda: analyze(service).json()["analysis"]["style"][0]["value"] not in {"fresco", "mosaic"})

@@ -21,6 +21,7 @@ from deployments.ollama.client import OllamaClient
 from deployments.ollama.failures import ModelMissing, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
 from serve_app.cli.config import ServiceConfig, read_config
+from serve_app.cli.fast_mode import NotHere, find_haproxy
 from serve_app.cli.finding import Finding
 from serve_app.cli.health import ask_health, health_client
 from serve_app.cli.port import require_free_port
@@ -46,6 +47,7 @@ def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterat
     yield check_hub(config.settings.clip, needed=not weights.ok)
     yield from check_ollama(config.settings.ollama)
     yield check_port(config)
+    yield check_mode(config.host, environment)
 
 
 def check_device(
@@ -162,6 +164,14 @@ def check_port(config: ServiceConfig) -> Finding:
             return Finding(name, True, f"the service answers at {config.url}, health {health.status}")
         return Finding(name, False, str(error), f"find what uses it: lsof -i :{config.port}")
     return Finding(name, True, "free")
+
+
+def check_mode(host: str, environment: Mapping[str, str]) -> Finding:
+    """Tell the mode that the service runs in; plain mode is no fault, it is slower."""
+    try:
+        return Finding("Mode", True, f"fast, with {find_haproxy(host, environment)}")
+    except NotHere as reason:
+        return Finding("Mode", True, f"plain: {reason}")
 
 
 async def _health(config: ServiceConfig) -> HealthAnswer | None:

@@ -1,8 +1,9 @@
-"""Whether the service may listen where its config says."""
+"""Whether the service may listen where its config says, and where else it may."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 
 from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig
@@ -21,6 +22,21 @@ def require_free_port(config: ServiceConfig) -> None:
     except OSError as error:
         reason = f"The service cannot listen on {config.host}, port {config.port} ({reason_of(error)})"
         raise SettingsError(f"{reason}: stop what uses that port, {change}.") from error
+
+
+def first_free_port(host: str, candidates: Iterable[int]) -> int | None:
+    """Choose the first port that a program can listen on, Ray's own among them.
+
+    Those do not set SO_REUSEADDR, so a port whose last connections have not died away yet is taken for them.
+    """
+    for port in candidates:
+        with socket.socket(_family(host)) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    return None
 
 
 def reason_of(error: OSError) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, read_config
+from serve_app.cli.fast_mode import Mode, chosen_mode
 from serve_app.cli.health import ask_health, describe, health_client
 from serve_app.cli.port import require_free_port
 from serve_app.cli.service_log import ServiceLog
@@ -69,7 +70,8 @@ def serve(
     patience = Patience(start_s=start_timeout_s, stop_s=stop_timeout_s)
     status = 1
     try:
-        status = asyncio.run(_run([*command, str(config.path)], config, log, patience, verbose))
+        with chosen_mode(config.host, config.port, with_flags(os.environ)) as mode:
+            status = asyncio.run(_run([*command, str(config.path)], config, mode, log, patience, verbose))
     finally:
         log.close()
         if status == 0 and log_file is None:
@@ -95,17 +97,22 @@ async def _already_answers(config: ServiceConfig) -> bool:
 
 
 async def _run(
-    command: Sequence[str], config: ServiceConfig, log: ServiceLog, patience: Patience, verbose: bool
+    command: Sequence[str],
+    config: ServiceConfig,
+    mode: Mode,
+    log: ServiceLog,
+    patience: Patience,
+    verbose: bool,
 ) -> int:
     print(f"Starting the service from {config.path} …  (log: {log.path})", flush=True)
     stop = StopRequests()
     async with health_client(config) as client:
         supervisor = Supervisor(
             command,
-            environment=with_flags(os.environ),
+            environment=mode.environment,
             log=log,
             ask=lambda: ask_health(client, config.url),
-            announce=lambda health, start_s: banner(config, health, start_s),
+            announce=lambda health, start_s: banner(config, mode, health, start_s),
             say=lambda line: print(line, flush=True),
             stop=stop,
             patience=patience,
@@ -120,13 +127,14 @@ def with_flags(environment: Mapping[str, str]) -> dict[str, str]:
     return {**ENVIRONMENT_FLAGS, **environment}
 
 
-def banner(config: ServiceConfig, health: HealthAnswer, start_s: float) -> str:
-    """Say where the service listens, what answers now, and what would improve it."""
+def banner(config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: float) -> str:
+    """Say where the service listens, in which mode, what answers now, and what would improve it."""
     reach = " (from other machines too)" if config.open_to_others else ""
     return "\n".join(
         (
             f"Image Analyzer listens at {config.url}{reach}, after {start_s:.0f} s",
             *(f"  {line}" for line in describe(health)),
+            f"  Mode:     {f'plain: {mode.plain_because}' if mode.plain_because else 'fast'}",
             f"  API:      {config.url}/docs",
             f"  Try it:   curl -F image=@PICTURE {config.url}/api/images/analyze",
             "  Stop it:  Ctrl-C",

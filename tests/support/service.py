@@ -1,4 +1,8 @@
-"""The whole service on a real Ray Serve: a cluster of its own, and `serve run CONFIG` as a user types it."""
+"""The whole service on a real Ray Serve: a cluster of its own, and `serve run CONFIG` as a user types it.
+
+It runs in fast mode where that can be had, as with `image-analyzer serve`; `RAY_SERVE_ENABLE_HA_PROXY: "0"` in its
+environment makes it plain mode, in which a bare `serve run` starts.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +16,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
+from serve_app.cli.fast_mode import SWITCH, chosen_mode
 from tests.support.ports import free_port
 
 RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("ray", "serve"))
+HOST = "127.0.0.1"
 START_LIMIT_S = 120
 STOP_LIMIT_S = 60
 POLL_S = 0.1
@@ -46,11 +52,11 @@ class Service:
 
     def __init__(self, applications: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{HOST}:{self.port}"
         self._applications = applications
         # Short, because Ray puts sockets into it and their paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
-        self._environment = {
+        environment = {
             **os.environ,
             "HOME": str(self._folder),
             "RAY_AUTH_MODE": "token",
@@ -58,18 +64,22 @@ class Service:
             "RAY_USAGE_STATS_ENABLED": "0",
             **environment,
         }
+        self._for_as_long_as_it_runs = ExitStack()
+        self.mode = self._for_as_long_as_it_runs.enter_context(chosen_mode(HOST, self.port, environment))
+        self._another_terminals = {name: value for name, value in environment.items() if name != SWITCH}
 
     def __enter__(self) -> Service:
         self._log = (self._folder / "serve.log").open("wb")
-        self._address = f"127.0.0.1:{free_port()}"
+        self._address = f"{HOST}:{free_port()}"
         self._cluster = self._start(
             [
                 *(RAY, "start", "--head", "--block", "--include-dashboard=false", "--num-cpus=2", "--num-gpus=0"),
-                *(f"--port={self._address.split(':')[1]}", "--node-ip-address=127.0.0.1"),
+                *(f"--port={self._address.split(':')[1]}", f"--node-ip-address={HOST}"),
                 *(f"--temp-dir={self._folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
-            ]
+            ],
+            self.mode.environment,
         )
-        self._serving = self._start([SERVE, "run", "--address", self._address, self._config()])
+        self._serving = self._start([SERVE, "run", "--address", self._address, self._config()], self.mode.environment)
         try:
             for entry in self._applications:
                 self.wait_until_answering(entry["route_prefix"])
@@ -86,7 +96,9 @@ class Service:
         self._applications = copy.deepcopy(self._applications)
         (entry,) = (entry for entry in self._applications if entry["name"] == application_name)
         entry["deployments"][0]["user_config"] = dict(change)
-        redeploying = self._start([SERVE, "run", "--non-blocking", "--address", self._address, self._config()])
+        redeploying = self._start(
+            [SERVE, "run", "--non-blocking", "--address", self._address, self._config()], self._another_terminals
+        )
         assert redeploying.wait(START_LIMIT_S) == 0, self.log()
 
     def wait_until_answering(self, route_prefix: str = "/") -> None:
@@ -112,16 +124,16 @@ class Service:
             yaml.safe_dump(
                 {
                     "proxy_location": "HeadOnly",
-                    "http_options": {"host": "127.0.0.1", "port": self.port},
+                    "http_options": {"host": HOST, "port": self.port},
                     "applications": self._applications,
                 }
             )
         )
         return config
 
-    def _start(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str | Path], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
         )
 
     def _stop(self) -> None:
@@ -133,4 +145,5 @@ class Service:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
         self._log.close()
+        self._for_as_long_as_it_runs.close()
         shutil.rmtree(self._folder, ignore_errors=True)

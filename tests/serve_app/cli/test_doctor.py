@@ -21,6 +21,7 @@ from deployments.ollama.settings import OllamaSettings
 from serve_app.cli import checks
 from serve_app.cli.config import ServiceConfig
 from serve_app.cli.doctor import check_packages, check_python, examine, report, runtime_requirements
+from serve_app.cli.fast_mode import BINARY, SWITCH
 from serve_app.cli.finding import Finding
 from tests.serve_app.cli.conftest import health_answer, write_config
 
@@ -221,3 +222,11 @@ def test_a_port_that_the_service_has(config: ServiceConfig) -> None:
         finding = checks.check_port(config)
 
     assert (finding.ok, finding.detail) == (True, f"the service answers at {config.url}, health degraded")
+
+
+def test_both_modes_are_well_and_told() -> None:
+    environment = {BINARY: sys.executable}
+
+    assert checks.check_mode("127.0.0.1", {SWITCH: "0"}) == Finding("Mode", True, f"plain: {SWITCH} is '0'")
+    if sys.platform == "linux":
+        assert checks.check_mode("127.0.0.1", environment) == Finding("Mode", True, f"fast, with {sys.executable}")

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from serve_app.cli.config import ServiceConfig
+from serve_app.cli.fast_mode import Mode
 from serve_app.cli.health import HealthNews, ask_health, describe, has_started
 from serve_app.cli.serve import banner
 from serve_app.schemas import ComponentHealth
@@ -61,11 +62,19 @@ def test_each_part_is_described_with_what_it_lacks() -> None:
 
 
 def test_the_banner_names_the_address_and_the_docs(config: ServiceConfig) -> None:
-    shown = banner(config, health_answer(), 14.2)
+    shown = banner(config, Mode({}), health_answer(), 14.2)
 
     assert f"listens at {config.url}, after 14 s" in shown
     assert f"{config.url}/docs" in shown
     assert "→ Start it: ollama serve" in shown
+
+
+def test_the_banner_tells_the_mode_and_why_it_is_the_plain_one(config: ServiceConfig) -> None:
+    fast = banner(config, Mode({}), health_answer(), 14.2)
+    plain = banner(config, Mode({}, plain_because="there is no HAProxy"), health_answer(), 14.2)
+
+    assert "  Mode:     fast\n" in fast
+    assert "  Mode:     plain: there is no HAProxy\n" in plain
 
 
 class TestNews:

