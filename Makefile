@@ -6,9 +6,10 @@ PICTURE ?= examples/coffee.jpg
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo doctor test lint check format clean
+.PHONY: help install run demo doctor test lint bench check format clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -39,6 +40,13 @@ lint: install ## check style and types
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+bench: $(BENCH_INSTALLED) ## measure us, the limit and the peers; QUICK=1: under 5 minutes
+	@$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@touch $@
+
 check: lint test ## lint, then test: what CI runs
 
 format: install ## put the code into its one form
@@ -46,5 +54,5 @@ format: install ## put the code into its one form
 	@$(BIN)/ruff format
 
 clean: ## remove .venv and all caches
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf .venv .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,122 @@
+"""One system as a running process: started in a session of its own, ready when it answers rightly, gone at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+from benchmarks.processes import cpu_seconds, end, sessions_below, sessions_started_with
+
+ROOT = Path(__file__).parents[1]
+START_LIMIT_S = 120
+ASK_LIMIT_S = 20
+POLL_S = 0.25
+TAIL_LINES = 5
+
+DROPPED = ("OMP_", "MKL_", "KMP_", "RAY_", "OPENVINO_", "DEVICE", "CLIP_MODEL_NAME", "OLLAMA_", "PYTHONPATH")
+"""What would tune a system, or point it elsewhere, is taken out of the environment: everyone starts from the same."""
+ADDED = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+"""Everybody computes on the CPU, and nobody asks anything of a network."""
+
+RUN_VARIABLE = "BENCHMARK_RUN"
+"""Marks every process that this one starts."""
+
+
+class Unavailable(Exception):
+    """A system cannot be measured; the text says why."""
+
+
+def environment(extra: Mapping[str, str], outside: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Give what a system is started with, made from the environment `outside`."""
+    kept = {name: value for name, value in outside.items() if not name.startswith(DROPPED)}
+    return {**kept, **ADDED, RUN_VARIABLE: str(os.getpid()), **extra}
+
+
+def end_all() -> None:
+    """End whatever this process has started and not ended, such as what an interruption caught half started."""
+    end(sessions_started_with(f"{RUN_VARIABLE}={os.getpid()}"))
+
+
+class Service:
+    """A started system; `with Service(...) as service`.
+
+    Args:
+        command: stays in the foreground; SIGINT stops it.
+        variables: of its environment, besides what all have.
+        log: receives what it writes.
+        stop_s: how long it may take to stop when asked to; at 0 it is not asked.
+    """
+
+    def __init__(
+        self, command: Sequence[str | Path], variables: Mapping[str, str], log: Path, *, stop_s: float
+    ) -> None:
+        self._command = command
+        self._stop_s = stop_s
+        self._environment = environment(variables)
+        self._log = log
+        self._sessions: set[int] = set()
+
+    def __enter__(self) -> Self:
+        with self._log.open("wb") as sink:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command,
+                cwd=ROOT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ask it to stop if it deserves that; end what is left."""
+        try:
+            self._sessions |= sessions_below(self._process.pid)
+            if self._stop_s:
+                self._process.send_signal(signal.SIGINT)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(self._stop_s)
+        finally:
+            end(self._sessions | {self._process.pid})
+            self._process.wait()
+
+    def cpu_seconds(self) -> dict[int, tuple[str, float]]:
+        """Give role and CPU time so far, in s, of each of its processes."""
+        self._sessions |= sessions_below(self._process.pid)
+        return cpu_seconds(self._sessions)
+
+    def wait_until_right(
+        self, url: str, body: bytes, content_type: str, objection: Callable[[Mapping[str, Any]], str]
+    ) -> None:
+        """Send a request again and again until its answer is the right one.
+
+        Raises:
+            Unavailable: it ended, or did not give the right answer in time.
+        """
+        deadline_s, trouble = time.monotonic() + START_LIMIT_S, "no answer"
+        while time.monotonic() < deadline_s:
+            if self._process.poll() is not None:
+                raise Unavailable(f"ended by itself: {self._last_words()}")
+            self._sessions |= sessions_below(self._process.pid)
+            with suppress(httpx.HTTPError):
+                answer = httpx.post(
+                    url, content=body, headers={"Content-Type": content_type}, timeout=ASK_LIMIT_S, trust_env=False
+                )
+                trouble = objection(answer.json()) if answer.is_success else f"{answer.status_code}: {answer.text}"
+                if not trouble:
+                    return
+            time.sleep(POLL_S)
+        raise Unavailable(f"gave no right answer within {START_LIMIT_S} s ({trouble}); {self._last_words()}")
+
+    def _last_words(self) -> str:
+        lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
+        return " / ".join(lines[-TAIL_LINES:])

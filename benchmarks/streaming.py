@@ -1,0 +1,244 @@
+"""How much later than Ollama sent it a token arrives through the service: `python -m benchmarks.streaming`.
+
+In front of a fake Ollama server that writes into every token when it sends it runs `image-analyzer serve`, with the
+settings of `make run` but for a tiny model and `ollama.max_parallel`: by default one prompt is written at a time, as
+Ollama does. 1, 32 and 64 callers stream, in turn from the fake server itself and from the service.
+
+The answers begin when every caller's request has come to the server, so that the analyses are over; one after another
+within the time of one token, as prompts of their own to read keep a server's answers apart, or all at one moment. Who
+sends and who receives reads the same clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import httpx
+import yaml
+
+from benchmarks.figures import percentile
+from benchmarks.processes import spent_by_role
+from benchmarks.report import table
+from benchmarks.service import Service
+from benchmarks.stamping_ollama import StampingOllama, stamping_ollama
+from benchmarks.stream_caller import Stream, calling
+from benchmarks.systems import OUR_STOP_S, PYTHON, SERVE_CONFIG, our_config
+from benchmarks.upload import VariedPicture, body_maker, content_type
+from tests.support.in_process import ANALYZE, STREAM
+from tests.support.pictures import photograph_path
+from tests.support.ports import free_port
+from tests.support.tiny_clip import make_tiny_clip
+
+TOKENS_PER_S = 50
+TOKENS = 150
+"""Of one answer: as many as the service asks for in standard mode."""
+CALLERS = (1, 32, 64)
+ROUNDS, QUICK_ROUNDS = 5, 1
+SETTLE_S = 2.0
+"""After the first answer: Ray goes on starting workers for a while."""
+
+DIRECT, SERVED, BURST = "server alone", "service", "service, all begin at once"
+SPREAD_S = {DIRECT: 1 / TOKENS_PER_S, SERVED: 1 / TOKENS_PER_S, BURST: 0.0}
+"""Path → the time over which the answers begin."""
+
+FIRST_TOKEN_MS = 10
+BEYOND_SERVER = 0.02
+NOTHING = "–"
+
+
+@dataclass
+class Passage:
+    """So many callers at a time on one path.
+
+    Args:
+        rounds: the streams of each.
+        cpu_s: of the service's processes while tokens came, by role, of all rounds.
+    """
+
+    rounds: list[list[Stream]] = field(default_factory=list)
+    cpu_s: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def first_ms(self) -> list[float]:
+        """The delays of first tokens, in ascending order."""
+        return sorted(stream.delays_ms[0] for streams in self.rounds for stream in streams)
+
+    @property
+    def later_ms(self) -> list[float]:
+        """The delays of all other tokens, in ascending order."""
+        return sorted(ms for streams in self.rounds for stream in streams for ms in stream.delays_ms[1:])
+
+    @property
+    def usual_s(self) -> float:
+        """The median duration of a stream, from the first token's sending to the end's arrival."""
+        return median(stream.took_s for streams in self.rounds for stream in streams)
+
+    @property
+    def slowest_s(self) -> float:
+        """The duration of a round's slowest stream, the median of the rounds."""
+        return median(max(stream.took_s for stream in streams) for streams in self.rounds)
+
+    @property
+    def cpu_ms(self) -> dict[str, float]:
+        """CPU-ms per token by role."""
+        tokens = sum(len(stream.sent_ns) for streams in self.rounds for stream in streams)
+        return {role: 1000 * spent_s / tokens for role, spent_s in self.cpu_s.items()}
+
+
+Passages = Mapping[tuple[int, str], Passage]
+"""By callers and path."""
+
+
+def streaming_section(quick: bool) -> str:
+    """Measure, and give a section of the results in Markdown."""
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    return "\n\n".join(
+        (
+            "## Streaming",
+            f"{rounds} round{'s' if rounds > 1 else ''}; {TOKENS} tokens in each answer, {TOKENS_PER_S} a second. "
+            "Delays are from a token's sending by the (fake) Ollama server to its arrival at the caller, in ms: median "
+            "/ nine in ten / worst. A duration is from the first token's sending to the end's arrival.",
+            streaming_tables(measure_streaming(rounds)),
+        )
+    )
+
+
+def streaming_tables(passages: Passages) -> str:
+    """Give the figures of each path, and whether the targets are met."""
+    targets = table(("streaming target", "bound", "measured", ""), verdicts(passages))
+    return f"{table(HEAD, _rows(passages))}\n\n{targets}"
+
+
+def measure_streaming(rounds: int) -> Passages:
+    """Start server and service, and stream on each path in alternating rounds.
+
+    Raises:
+        Unavailable: the service did not start.
+        ValueError: a stream failed; it says what came instead.
+        TimeoutError: the answers did not end.
+    """
+    passages = {(callers, path): Passage() for callers in CALLERS for path in SPREAD_S}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        stamping_ollama(TOKENS, TOKENS_PER_S, max(CALLERS)) as ollama,
+        _streaming_service(Path(folder), ollama.url) as streaming_service,
+    ):
+        streaming_service.stream(ollama, max(CALLERS), SERVED)
+        for _ in range(rounds):
+            for (callers, path), passage in passages.items():
+                streams, cpu_s = streaming_service.stream(ollama, callers, path)
+                passage.rounds.append(streams)
+                passage.cpu_s.update(cpu_s)
+    return passages
+
+
+def verdicts(passages: Passages) -> Iterator[tuple[str, str, str, str]]:
+    """Give each target: what it is, its bound, the measured value, and whether it is met."""
+    for callers in (1, 32):
+        delay_ms = percentile(passages[callers, SERVED].first_ms, 0.5)
+        met = "met" if delay_ms <= FIRST_TOKEN_MS else "not met"
+        yield f"first token's delay at {callers}, median", f"{FIRST_TOKEN_MS} ms", f"{delay_ms:.1f} ms", met
+    beyond = _beyond(passages, 64, SERVED)
+    met = "met" if beyond <= BEYOND_SERVER else "not met"
+    yield "slowest of 64, beyond the server alone", f"{BEYOND_SERVER:.0%}", f"{beyond:.1%}", met
+
+
+HEAD = (
+    *("callers", "path", "first token's delay", "later tokens' delay", "duration s: median / slowest"),
+    *("slowest beyond the server alone", "service's CPU-ms per token"),
+)
+
+
+def _rows(passages: Passages) -> Iterator[Sequence[str]]:
+    for (callers, path), passage in passages.items():
+        told = ", ".join(f"{role} {ms:.2f}" for role, ms in sorted(passage.cpu_ms.items(), key=lambda item: -item[1]))
+        yield (
+            *(f"{callers}", path, _spread(passage.first_ms), _spread(passage.later_ms)),
+            f"{passage.usual_s:.3f} / {passage.slowest_s:.3f}",
+            *((NOTHING, NOTHING) if path == DIRECT else (f"{_beyond(passages, callers, path):+.1%}", told)),
+        )
+
+
+def _beyond(passages: Passages, callers: int, path: str) -> float:
+    return passages[callers, path].slowest_s / passages[callers, DIRECT].usual_s - 1
+
+
+def _spread(ascending: Sequence[float]) -> str:
+    return " / ".join(f"{percentile(ascending, share):.1f}" for share in (0.5, 0.9, 1.0))
+
+
+class StreamingService:
+    """The service while it runs at `url`."""
+
+    def __init__(self, service: Service, url: str) -> None:
+        self._service = service
+        self._url = url
+        picture = VariedPicture(photograph_path("china").read_bytes(), "streaming")
+        self._body = body_maker("multipart", picture, {})
+        self._sent = 0
+
+    def request(self, route: str = STREAM) -> httpx.Request:
+        """Make a request with a picture that no other request has."""
+        self._sent += 1
+        headers = {"Content-Type": content_type("multipart"), "Connection": "close"}
+        return httpx.Request("POST", self._url + route, content=self._body(self._sent), headers=headers)
+
+    def stream(self, ollama: StampingOllama, callers: int, path: str) -> tuple[list[Stream], dict[str, float]]:
+        """Stream to so many callers at a time; the streams, and the CPU time in s by role while tokens came."""
+        requests = [ollama.request() if path == DIRECT else self.request() for _ in range(callers)]
+        ollama.hold()
+        with calling(requests) as answers:
+            ollama.wait_for(callers)
+            before = self._service.cpu_seconds()
+            ollama.release(SPREAD_S[path])
+            streams = answers()
+            return streams, spent_by_role(before, self._service.cpu_seconds())
+
+    def wait_until_ready(self) -> None:
+        """Return when CLIP reads and Ollama writes.
+
+        Raises:
+            Unavailable: they do not in time.
+        """
+        request = self.request(ANALYZE)
+        kind = request.headers["Content-Type"]
+        self._service.wait_until_right(str(request.url), request.read(), kind, _objection)
+        time.sleep(SETTLE_S)
+
+
+@contextmanager
+def _streaming_service(folder: Path, ollama_url: str) -> Iterator[StreamingService]:
+    model, config, port = make_tiny_clip(folder / "clip"), folder / "serve_config.yaml", free_port()
+    content = yaml.safe_load(our_config(SERVE_CONFIG, model=model, port=port))
+    content["applications"][0]["args"]["ollama"] |= {"host": ollama_url, "max_parallel": max(CALLERS)}
+    config.write_text(yaml.safe_dump(content))
+    command = (Path(PYTHON).with_name("image-analyzer"), "serve", config)
+    with Service(command, {}, folder / "log", stop_s=OUR_STOP_S) as service:
+        streaming_service = StreamingService(service, f"http://127.0.0.1:{port}")
+        streaming_service.wait_until_ready()
+        yield streaming_service
+
+
+def _objection(answer: Mapping[str, Any]) -> str:
+    ready = answer.get("analyzer") == "clip" and answer.get("promptSource") == "ollama"
+    return "" if ready else str(answer.get("warnings", answer))
+
+
+def main() -> None:
+    """Print the section."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round in place of {ROUNDS}")
+    print(streaming_section(parser.parse_args().quick))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""How the systems are started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from benchmarks.systems import SERVE_CONFIG, our_config
+
+
+def test_our_service_runs_as_shipped_but_for_model_port_and_ollama() -> None:
+    shipped = yaml.safe_load(SERVE_CONFIG.read_text())
+    ours = yaml.safe_load(our_config(SERVE_CONFIG, model=Path("/model"), port=18150))
+
+    assert ours["http_options"].pop("port") == 18150
+    assert ours["applications"][0]["args"]["clip"].pop("model") == "/model"
+    del ours["applications"][0]["args"]["ollama"]["host"]
+    del shipped["http_options"]["port"]
+    del shipped["applications"][0]["args"]["clip"]["model"]
+    del shipped["applications"][0]["args"]["ollama"]["host"]
+    assert ours == shipped
