@@ -7,19 +7,22 @@ way (BrokenResourceError, FastAPI 0.165), and the prompt would go on being writt
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import math
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Message, Send
 
 HEARTBEAT = b": still working\n\n"
 
 
 class EventStream(StreamingResponse):
     """A response of Server-Sent Events that no proxy buffers; closes `events` as soon as the client is gone.
+
+    An event is sent by the task that waited for it: a task of its own for each, to wait with a time limit, would
+    double what a piece of a prompt costs here, and let those of many streams that come together wait for one another.
 
     Args:
         events: what to send; absent fields are left out.
@@ -29,37 +32,39 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncGenerator[BaseModel, None], heartbeat_s: float) -> None:
-        self._chunks = _encode(events, heartbeat_s)
+        self._chunks = _encode(events)
+        self._heartbeat_s = heartbeat_s
         super().__init__(self._chunks, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def stream_response(self, send: Send) -> None:
         """Send the events, then close them however this ended."""
-        async with aclosing(self._chunks):
-            await super().stream_response(send)
+        clock = asyncio.get_running_loop().time
+        quiet_since_s = math.inf
 
+        async def send_and_note(message: Message) -> None:
+            nonlocal quiet_since_s
+            quiet_since_s = math.inf
+            await send(message)
+            quiet_since_s = clock()
 
-async def _encode(events: AsyncGenerator[BaseModel, None], heartbeat_s: float) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        upcoming = _next(events)
-        try:
+        async def fill_silence() -> None:
             while True:
-                arrived, _ = await asyncio.wait({upcoming}, timeout=heartbeat_s)
-                if not arrived:
-                    yield HEARTBEAT
-                    continue
-                try:
-                    event = upcoming.result()
-                except StopAsyncIteration:
-                    return
-                upcoming = _next(events)
-                yield b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
+                left_s = quiet_since_s + self._heartbeat_s - clock()
+                if left_s > 0:
+                    await asyncio.sleep(min(left_s, self._heartbeat_s))
+                else:
+                    await send_and_note({"type": "http.response.body", "body": HEARTBEAT, "more_body": True})
+
+        heart = asyncio.create_task(fill_silence())
+        try:
+            async with aclosing(self._chunks):
+                await super().stream_response(send_and_note)
         finally:
-            upcoming.cancel()
-            await asyncio.wait({upcoming})
+            heart.cancel()
+            await asyncio.gather(heart, return_exceptions=True)
 
 
-def _next(events: AsyncIterator[BaseModel]) -> asyncio.Task[Any]:
-    async def step() -> BaseModel:
-        return await anext(events)
-
-    return asyncio.create_task(step())
+async def _encode(events: AsyncGenerator[BaseModel, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        async for event in events:
+            yield b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"

@@ -8,8 +8,10 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import cast
 
+import aiohttp
 import httpx
 import ollama
+from httpx_aiohttp import AiohttpTransport
 
 from deployments.ollama.failures import ModelMissing, ServerDown, ServerFailed, TookTooLong
 from deployments.ollama.settings import OllamaSettings
@@ -34,7 +36,8 @@ class OllamaClient:
     Goes straight to the server: an HTTP_PROXY meant for the internet must not see a local call, and giving
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
     connection for every call: it costs under a millisecond, and a server that was restarted can never be
-    met through a connection that died with it.
+    met through a connection that died with it. aiohttp reads the answers, because its parser, in C, takes half
+    the CPU time per token that httpx's own takes.
 
     Args:
         settings: address, model and limits.
@@ -46,8 +49,7 @@ class OllamaClient:
         self._ollama = ollama.AsyncClient(
             host=settings.host,
             timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
-            transport=transport
-            or httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)),
+            transport=transport or _straight_to_the_server(),
         )
 
     async def close(self) -> None:
@@ -156,8 +158,9 @@ class OllamaClient:
             raise TookTooLong(f"Ollama at {host} {too_slow}.", "Try again, or choose a smaller model.") from error
         except httpx.HTTPError as error:
             raise self._broken_off() from error
-        except (ValueError, TypeError, AttributeError) as error:
-            # The ollama package takes each line's shape for granted, and fails in these ways when it is another.
+        except (ValueError, TypeError, AttributeError, aiohttp.ClientResponseError) as error:
+            # The ollama package takes each line's shape for granted, and fails in these ways when it is another. What
+            # is no HTTP is an aiohttp.ClientResponseError, which the transport does not translate.
             raise ServerFailed(
                 f"What answers at {host} does not speak Ollama's protocol.", "Check the address (OLLAMA_HOST)."
             ) from error
@@ -178,3 +181,11 @@ class OllamaClient:
             f"Ollama at {self._settings.host} broke off in the middle of its answer.",
             "Try again; its own log says why.",
         )
+
+
+def _straight_to_the_server() -> AiohttpTransport:
+    tls = httpx.create_ssl_context()
+    return AiohttpTransport(
+        verify=tls,
+        client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls)),
+    )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 
-async def coalesce(tokens: AsyncIterator[str], flush_interval_s: float) -> AsyncGenerator[str, None]:
-    """Pass the first token on at once, later ones at most every `flush_interval_s`, joined.
+async def coalesce(tokens: AsyncIterator[str], flush_interval_s: Callable[[], float]) -> AsyncGenerator[str, None]:
+    """Pass the first token on at once, later ones joined; `flush_interval_s` says how long after each piece at least.
 
     The source is read ahead in a task of its own, so a slow consumer gets longer pieces and not a longer delay,
     and the source ends when it has no more and not when the consumer has taken all. How far ahead is the
@@ -39,7 +39,7 @@ async def coalesce(tokens: AsyncIterator[str], flush_interval_s: float) -> Async
             held.clear()
             news.clear()
             if piece:
-                flush_at_s = loop.time() + flush_interval_s
+                flush_at_s = loop.time() + flush_interval_s()
                 yield piece
         await reader
     finally:

@@ -67,6 +67,12 @@ class OllamaSettings(BaseModel):
     flush_interval_s: float = Field(
         0.02, ge=0, description="Seconds that tokens gather before they travel: a hop costs per item."
     )
+    max_pieces_per_s: float = Field(
+        1280,
+        gt=0,
+        description="Most pieces per second over all answers being written: with many at a time, tokens gather longer. "
+        "64 answers get 20 pieces a second each, which still reads as a flow.",
+    )
     max_prompt_chars: int = Field(
         8000, ge=1, description="Longest prompt in characters: stops a server that ignores num_predict."
     )

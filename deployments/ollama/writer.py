@@ -71,7 +71,7 @@ class PromptWriter:
         """
         text = ""
         try:
-            async with aclosing(coalesce(self._tokens(request), self._settings.flush_interval_s)) as pieces:
+            async with aclosing(coalesce(self._tokens(request), self._flush_interval_s)) as pieces:
                 async for piece in pieces:
                     text += piece
                     yield PromptDelta(piece)
@@ -126,6 +126,9 @@ class PromptWriter:
         ):
             async for token in tokens:
                 yield token
+
+    def _flush_interval_s(self) -> float:
+        return max(self._settings.flush_interval_s, self._turnstile.inside / self._settings.max_pieces_per_s)
 
     def _answered_by_pull(self, failure: OllamaFailure) -> OllamaFailure:
         if not (self._settings.auto_pull and isinstance(failure, ModelMissing)):

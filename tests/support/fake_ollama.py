@@ -45,15 +45,19 @@ class Answer:
     """What `/api/chat` and `/api/generate` send.
 
     `tokens`: None makes a sentence from the request; `bytes` go out as they are, in place of valid UTF-8.
-    `interval_s`: before every token. `hold_at`: the index of the token that waits for `release()`.
-    `status`: an HTTP status other than 200 answers with `error` alone. `ending`, once the tokens are out:
-    `done` the last line, `error` an error line, `broken_line` half a JSON line, `cut` the connection torn down,
-    `quiet` a proper end without `done: true`, `stall` nothing at all, `endless` the tokens again for ever.
+    `interval_s`: before every token, on a schedule that a late token does not move.
+    `hold_at`: the index of the token that waits for `release()`.
+    `stamped`: each token is followed by the `time.monotonic_ns()` at which it is handed to the socket, and a blank.
+    `status`: an HTTP status other than 200 answers with `error` alone.
+    `ending`, once the tokens are out: `done` the last line, `error` an error line, `broken_line` half a JSON line,
+    `cut` the connection torn down, `quiet` a proper end without `done: true`, `stall` nothing at all, `endless` the
+    tokens again for ever.
     """
 
     tokens: Sequence[str | bytes] | None = None
     interval_s: float = 0.0
     hold_at: int | None = None
+    stamped: bool = False
     status: int = 200
     error: str = "an error was encountered while running the model"
     ending: Ending = "done"
@@ -94,6 +98,37 @@ class Exchange:
         figures = {"load_duration": 0, "prompt_eval_count": 1, "prompt_eval_duration": 0}
         more = {"done_reason": reason, "total_duration": lasted_ns, "eval_count": tokens, "eval_duration": lasted_ns}
         return self.line(content, done=True, more=more | figures)
+
+
+class Gate:
+    """Where what is held waits, in the order of its coming; closed at first."""
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._waiting: list[asyncio.Future[None]] = []
+
+    async def passage(self) -> None:
+        """Wait until the gate opens."""
+        if not self._is_open:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    def open(self, spread_s: float) -> None:
+        """Let those who wait pass one after another, evenly over `spread_s`, and those who come later at once."""
+        self._is_open = True
+        waiting, self._waiting = self._waiting, []
+        for position, waiter in enumerate(waiting):
+            asyncio.get_running_loop().call_later(spread_s * position / len(waiting), _let_pass, waiter)
+
+    def close(self) -> None:
+        """Hold who comes from now on."""
+        self._is_open = False
+
+
+def _let_pass(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class FakeOllama:
@@ -162,9 +197,13 @@ class FakeOllama:
         self._thread.join()
         self._loop.close()
 
-    def release(self) -> None:
-        """Let what is held go on, now and later."""
-        self._loop.call_soon_threadsafe(self._gate.set)
+    def release(self, spread_s: float = 0.0) -> None:
+        """Let what is held go on, now and later; what waits now, one after another, evenly over `spread_s`."""
+        self._loop.call_soon_threadsafe(self._gate.open, spread_s)
+
+    def hold(self) -> None:
+        """Hold again what comes from now on."""
+        self._loop.call_soon_threadsafe(self._gate.close)
 
     def wait_until(self, condition: Callable[[FakeOllama], bool], timeout_s: float = 5.0) -> bool:
         """Block until something the server did makes `condition(self)` true."""
@@ -185,7 +224,7 @@ class FakeOllama:
             self._changed.notify_all()
 
     async def _listen(self) -> None:
-        self._gate = asyncio.Event()
+        self._gate = Gate()
         self._places = asyncio.Semaphore(self._parallel)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
@@ -302,19 +341,23 @@ class FakeOllama:
         tokens: list[str | bytes],
         reason: str,
     ) -> None:
-        index = 0
+        index, due_s = 0, self._loop.time()
         while index < len(tokens) or (answer.ending == "endless" and tokens):
             if index == answer.hold_at:
-                await self._gate.wait()
-            await asyncio.sleep(answer.interval_s)
+                await self._gate.passage()
+                due_s = self._loop.time()
+            due_s += answer.interval_s
+            await asyncio.sleep(due_s - self._loop.time())
             token = tokens[index % len(tokens)]
             content = token if isinstance(token, bytes) else escaped(token)
+            if answer.stamped:
+                content += b"%d " % time.monotonic_ns()
             await reply.piece(exchange.line(content, done=False))
             exchange.sent_at_s.append(time.monotonic())
             self._note()
             index += 1
         if answer.hold_at == len(tokens):
-            await self._gate.wait()
+            await self._gate.passage()
         match answer.ending:
             case "error":
                 await reply.piece(json.dumps({"error": answer.error}).encode() + b"\n")
@@ -341,7 +384,7 @@ class FakeOllama:
         await reply.lines([*lines, layer], end=False)
         for step in range(self._pulled_steps.get(name, 0), plan.steps):
             if step == plan.hold_at:
-                await self._gate.wait()
+                await self._gate.passage()
             await asyncio.sleep(plan.interval_s)
             self._pulled_steps[name] = step + 1
             await reply.lines([layer | {"completed": MODEL_BYTES * (step + 1) // plan.steps}], end=False)

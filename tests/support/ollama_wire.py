@@ -24,9 +24,7 @@ class Reply:
 
     async def whole(self, status: int, content: bytes, kind: str = "application/json; charset=utf-8") -> None:
         """Send everything at once."""
-        self._head(status, kind, f"Content-Length: {len(content)}")
-        self._writer.write(content)
-        await self._writer.drain()
+        await self._send(_head(status, kind, f"Content-Length: {len(content)}") + content)
 
     async def json(self, status: int, content: Json) -> None:
         """Send one object."""
@@ -40,24 +38,24 @@ class Reply:
             await self.end()
 
     async def piece(self, content: bytes) -> None:
-        """Send one chunk of a stream."""
-        if not self._streaming:
-            self._head(200, "application/x-ndjson", "Transfer-Encoding: chunked")
-            self._streaming = True
-        self._writer.write(b"%x\r\n%b\r\n" % (len(content), content))
-        await self._writer.drain()
+        """Send one chunk of a stream; the first goes out together with the head, as Go's server does it."""
+        await self._send(self._head_once() + b"%x\r\n%b\r\n" % (len(content), content))
 
     async def end(self) -> None:
         """End a stream properly, an empty one too."""
-        if not self._streaming:
-            self._head(200, "application/x-ndjson", "Transfer-Encoding: chunked")
-        self._writer.write(b"0\r\n\r\n")
+        await self._send(self._head_once() + b"0\r\n\r\n")
+
+    def _head_once(self) -> bytes:
+        begun, self._streaming = self._streaming, True
+        return b"" if begun else _head(200, "application/x-ndjson", "Transfer-Encoding: chunked")
+
+    async def _send(self, content: bytes) -> None:
+        self._writer.write(content)
         await self._writer.drain()
 
-    def _head(self, status: int, kind: str, length: str) -> None:
-        self._writer.write(
-            f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\n{length}\r\nConnection: close\r\n\r\n".encode()
-        )
+
+def _head(status: int, kind: str, length: str) -> bytes:
+    return f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\n{length}\r\nConnection: close\r\n\r\n".encode()
 
 
 def tagged(name: str) -> str:

@@ -137,6 +137,22 @@ async def test_a_server_that_is_not_ollama_is_a_failure_and_not_a_crash(answered
     await client.close()
 
 
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno length\r\n{}"]
+)
+async def test_what_is_not_even_http_is_a_failure_and_not_a_crash(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(ServerFailed, match="does not speak"):
+            await tokens_of(OllamaSettings(host=f"http://127.0.0.1:{port}"))
+
+
 async def test_a_host_that_swallows_connections_is_a_server_that_is_down() -> None:
     def swallow(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectTimeout("", request=request)

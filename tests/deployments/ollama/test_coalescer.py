@@ -43,7 +43,7 @@ class Source:
 async def timed(source: Source, consumer_pause_s: float = 0.0) -> list[tuple[float, str]]:
     loop = asyncio.get_running_loop()
     pieces = []
-    async with aclosing(coalesce(source.tokens(), INTERVAL_S)) as stream:
+    async with aclosing(coalesce(source.tokens(), lambda: INTERVAL_S)) as stream:
         async for piece in stream:
             pieces.append((loop.time(), piece))
             await asyncio.sleep(consumer_pause_s)
@@ -95,7 +95,7 @@ def test_first_token_passes_at_once_and_a_burst_as_one_piece() -> None:
 def test_what_was_gathered_is_passed_on_when_the_source_stalls() -> None:
     async def scenario() -> None:
         source = Source([(0, "A"), (SOON_S, " red"), (SOON_S, " fox")], endless=True)
-        async with aclosing(coalesce(source.tokens(), INTERVAL_S)) as stream:
+        async with aclosing(coalesce(source.tokens(), lambda: INTERVAL_S)) as stream:
             assert await anext(stream) == "A"
             async with asyncio.timeout(INTERVAL_S + SOON_S):
                 assert await anext(stream) == " red fox"
@@ -106,7 +106,7 @@ def test_what_was_gathered_is_passed_on_when_the_source_stalls() -> None:
 def test_an_error_comes_after_everything_given_before_it() -> None:
     async def scenario() -> None:
         source = Source([(0, "A"), (SOON_S, " red"), (SOON_S, " fox")], failure=LookupError("lost"))
-        stream = coalesce(source.tokens(), INTERVAL_S)
+        stream = coalesce(source.tokens(), lambda: INTERVAL_S)
         assert [await anext(stream), await anext(stream)] == ["A", " red fox"]
         with pytest.raises(LookupError, match="lost"):
             await anext(stream)
@@ -124,7 +124,7 @@ def test_a_slow_consumer_gets_longer_pieces() -> None:
 def test_closing_closes_the_source_and_leaves_no_task(read_first: int) -> None:
     async def scenario() -> None:
         source = Source([(0, "A")], endless=True)
-        stream = coalesce(source.tokens(), INTERVAL_S)
+        stream = coalesce(source.tokens(), lambda: INTERVAL_S)
         for _ in range(read_first):
             await anext(stream)
         await stream.aclose()

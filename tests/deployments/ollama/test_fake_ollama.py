@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -73,13 +75,48 @@ def test_it_can_go_away_and_come_back_on_its_port() -> None:
     assert len(ports) == 1
 
 
-def test_times_of_sending_are_kept() -> None:
+def test_times_of_sending_are_kept_and_no_token_is_early() -> None:
     with FakeOllama(Answer(["A", " fox"], interval_s=0.01)) as server:
         with ollama.Client(server.url, trust_env=False) as client:
             client.chat("mistral", [], stream=False)
             list(client.chat("mistral", [], stream=True))
-        first_s, second_s = server.chats[1].sent_at_s
-    assert second_s - first_s >= 0.009
+        chat = server.chats[1]
+    for number, sent_at_s in enumerate(chat.sent_at_s, 1):
+        assert sent_at_s - chat.came_at_s >= 0.009 * number
+
+
+def test_a_token_can_bring_the_time_at_which_it_is_sent() -> None:
+    asked_ns = time.monotonic_ns()
+    with FakeOllama(Answer(["A ", "fox "], interval_s=0.01, stamped=True)) as server:
+        with ollama.Client(server.url, trust_env=False) as client:
+            tokens = [line.message.content or "" for line in client.chat("mistral", [], stream=True)]
+        kept_s = server.chats[0].sent_at_s
+    words, stamps = zip(*(token.split() for token in tokens[:-1]), strict=True)
+    assert words == ("A", "fox")
+    assert asked_ns < int(stamps[0]) < int(stamps[1]) < time.monotonic_ns()
+    assert all(int(stamp) / 1e9 <= sent_at_s for stamp, sent_at_s in zip(stamps, kept_s, strict=True))
+
+
+def test_held_answers_can_begin_one_after_another_and_others_be_held_again() -> None:
+    def read_one() -> None:
+        with ollama.Client(server.url, trust_env=False) as client:
+            list(client.chat("mistral", [], stream=True))
+
+    with FakeOllama(Answer(["A"], hold_at=0), parallel=4) as server, ThreadPoolExecutor(5) as pool:
+        reading = [pool.submit(read_one) for _ in range(4)]
+        assert server.wait_until(lambda server: len(server.chats) == 4)
+        server.release(spread_s=0.08)
+        for one in reading:
+            one.result()
+        begun_s = [chat.sent_at_s[0] for chat in server.chats]
+        assert begun_s == sorted(begun_s)
+        assert begun_s[-1] - begun_s[0] >= 0.03
+        server.hold()
+        held = pool.submit(read_one)
+        assert server.wait_until(lambda server: len(server.chats) == 5)
+        assert not server.wait_until(lambda server: bool(server.chats[4].sent_at_s), timeout_s=0.1)
+        server.release()
+        held.result()
 
 
 def test_as_a_process_it_answers_with_a_sentence_made_from_the_question() -> None:

@@ -77,6 +77,40 @@ async def test_later_tokens_travel_together() -> None:
     assert len(events) < 20
 
 
+class SteadyOllama(httpx.AsyncBaseTransport):
+    """Writes `tokens` tokens at `tokens_per_s` in every answer, however many there are."""
+
+    def __init__(self, tokens: int, tokens_per_s: float) -> None:
+        self._tokens = tokens
+        self._interval_s = 1 / tokens_per_s
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        async def lines() -> AsyncIterator[bytes]:
+            for number in range(self._tokens + 1):
+                await asyncio.sleep(self._interval_s)
+                done = number == self._tokens
+                message = {"role": "assistant", "content": "" if done else "word "}
+                yield json.dumps({"message": message, "done": done}).encode() + b"\n"
+
+        return httpx.Response(200, content=lines())
+
+
+@pytest.mark.parametrize(("answers", "pieces_each_per_s"), [(1, 50), (8, 50), (64, 20), (128, 10)])
+def test_with_many_answers_at_a_time_the_pieces_get_longer_and_no_more(answers: int, pieces_each_per_s: float) -> None:
+    async def scenario() -> None:
+        settings = OllamaSettings(max_parallel=answers, max_pieces_per_s=1280)
+        writer = PromptWriter(settings, required=True, transport=SteadyOllama(tokens=150, tokens_per_s=50))
+        written = await asyncio.gather(*(collected(writer.write(MOUNTAINS)) for _ in range(answers)))
+        took_s = asyncio.get_running_loop().time()
+        assert took_s == pytest.approx(151 / 50)
+        for events in written:
+            assert text_of(events) == "word " * 150
+            assert len(events) == pytest.approx(pieces_each_per_s * took_s, rel=0.1)
+        await writer.close()
+
+    run_virtually(scenario())
+
+
 async def test_an_answer_cut_by_num_predict_is_an_answer() -> None:
     with FakeOllama(tokens=WORDS) as server:
         async with open_writer(server, num_predict_standard=3) as writer:
