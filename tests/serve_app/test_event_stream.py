@@ -51,6 +51,21 @@ async def test_silence_is_filled_with_comments_and_loses_no_event() -> None:
     assert b"after" in kinds[-1]
 
 
+async def test_no_comment_comes_into_an_event_on_its_way_or_after_the_end() -> None:
+    async def events() -> AsyncGenerator[DeltaEvent, None]:
+        yield DeltaEvent(text="slowly read")
+
+    async def send(message: Any) -> None:
+        begun.append(message.get("body"))
+        await asyncio.sleep(5 * heartbeat_s)
+
+    heartbeat_s = 0.01
+    begun: list[bytes | None] = []
+    await EventStream(events(), heartbeat_s).stream_response(send)
+    await asyncio.sleep(5 * heartbeat_s)
+    assert begun == [None, b'data: {"status":"delta","text":"slowly read"}\n\n', b""]
+
+
 async def test_a_reader_that_stops_while_an_event_is_on_its_way_closes_the_source_at_once() -> None:
     closed = asyncio.Event()
 
