@@ -100,14 +100,14 @@ Passages = Mapping[tuple[int, str], Passage]
 
 def streaming_section(quick: bool) -> str:
     """Measure, and give a section of the results in Markdown."""
-    rounds = QUICK_ROUNDS if quick else ROUNDS
+    rounds, paths = (QUICK_ROUNDS, (DIRECT, SERVED)) if quick else (ROUNDS, tuple(SPREAD_S))
     return "\n\n".join(
         (
             "## Streaming",
             f"{rounds} round{'s' if rounds > 1 else ''}; {TOKENS} tokens in each answer, {TOKENS_PER_S} a second. "
             "Delays are from a token's sending by the (fake) Ollama server to its arrival at the caller, in ms: median "
             "/ nine in ten / worst. A duration is from the first token's sending to the end's arrival.",
-            streaming_tables(measure_streaming(rounds)),
+            streaming_tables(measure_streaming(rounds, paths)),
         )
     )
 
@@ -118,15 +118,15 @@ def streaming_tables(passages: Passages) -> str:
     return f"{table(HEAD, _rows(passages))}\n\n{targets}"
 
 
-def measure_streaming(rounds: int) -> Passages:
-    """Start server and service, and stream on each path in alternating rounds.
+def measure_streaming(rounds: int, paths: Sequence[str]) -> Passages:
+    """Start server and service, and stream on the paths in alternating rounds.
 
     Raises:
         Unavailable: the service did not start.
         ValueError: a stream failed; it says what came instead.
         TimeoutError: the answers did not end.
     """
-    passages = {(callers, path): Passage() for callers in CALLERS for path in SPREAD_S}
+    passages = {(callers, path): Passage() for callers in CALLERS for path in paths}
     with (
         tempfile.TemporaryDirectory() as folder,
         stamping_ollama(TOKENS, TOKENS_PER_S, max(CALLERS)) as ollama,
@@ -236,7 +236,7 @@ def _objection(answer: Mapping[str, Any]) -> str:
 def main() -> None:
     """Print the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round in place of {ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round in place of {ROUNDS}, without the bursts")
     print(streaming_section(parser.parse_args().quick))
 
 

@@ -30,8 +30,8 @@ _FULL_SCALES = (1.0, 255.0, 65535.0)
 """What white is written as: in floating point, in 8 bits, in 16."""
 
 _REDUCING_GAP = 1.5
-"""Pillow first averages whole pixels down to this many times the wanted size: a third less time, and no more shift of
-scores than the rest of the fast path (`python -m benchmarks.score_shift`)."""
+"""Pillow first averages whole pixels down to this many times the wanted size; `python -m benchmarks.score_shift` tells
+what that and the rest of the fast path shift."""
 
 _FLOAT_HEADROOM = 2
 """Highlights of a float picture may pass white; by more than this it is of another scale."""
@@ -119,7 +119,8 @@ def _shrunk(image: Image.Image, edge_px: int, reducing_gap: float | None = None)
         image = image.convert("L")
     elif image.mode in ("P", "PA") or (image.mode in ("L", "RGB") and "transparency" in image.info):
         image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    elif image.mode == "I;16B":
+    elif image.mode.startswith("I;16"):
+        # Pillow cannot average these.
         image, value_range = image.convert("I"), (0, _FULL_SCALES[-1])
     elif image.mode == "I":
         low, high = image.getextrema()
@@ -163,8 +164,6 @@ def _to_rgb(image: Image.Image, value_range: Range | None) -> Image.Image:
     """Bring a shrunk picture to RGB: transparency onto white, 16-bit and float levels to 8 bits by their meaning."""
     if value_range is not None:
         return Image.fromarray(_to_eight_bits(np.asarray(image, np.float64), *value_range)).convert("RGB")
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         transparent = image.convert("RGBA")
         opaque = Image.new("RGB", transparent.size, _WHITE)

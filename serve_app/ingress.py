@@ -114,6 +114,12 @@ async def _answer(response: Any, part: str) -> Any:
             return await response
         except asyncio.CancelledError:
             response.cancel()
+            task = asyncio.current_task()
+            if task is not None and not task.cancelling():
+                # Ray raises the same for a call that was cancelled over there, and nobody here has left.
+                raise ComponentUnavailable(
+                    f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S
+                ) from None
             raise
 
 

@@ -38,7 +38,7 @@ def test_a_config_is_understood_by_serve_and_by_us(path: Path) -> None:
     (application,) = config["applications"]
     assert application["import_path"] == "serve_app.app:build"
     load_settings(application["args"], {})
-    for deployment in application["deployments"]:
+    for deployment in application.get("deployments", ()):
         assert deployment["name"] in DEPLOYMENTS
         parse_user_config(deployment.get("user_config", {}))
 

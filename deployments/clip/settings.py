@@ -42,7 +42,7 @@ class ClipSettings(BaseModel):
     engine: EngineName = Field(
         "auto",
         description="What runs CLIP's vision tower. `auto`: torch on a GPU, OpenVINO on CPU cores, where it is faster "
-        "(benchmarks/results.md).",
+        "(`python -m benchmarks.engines`).",
     )
     labels_file: Path = Field(
         DEFAULT_LABELS_FILE,

@@ -71,7 +71,7 @@ class TorchEngine:
     def _moved(self, pictures: torch.Tensor) -> torch.Tensor:
         if self._device.type != "cuda":
             return pictures
-        # From pinned memory the copy runs beside what the GPU still computes.
+        # The GPU fetches from pinned memory by itself.
         return pictures.pin_memory().to(self._device, non_blocking=True)
 
 

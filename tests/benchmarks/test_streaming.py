@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
 
-from benchmarks.stream_caller import Stream, read_stream
+from benchmarks.stamping_ollama import stamping_ollama
+from benchmarks.stream_caller import Stream, calling, read_stream
 from benchmarks.streaming import BURST, DIRECT, SERVED, Passage, streaming_tables, verdicts
 
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -64,6 +66,19 @@ def test_an_event_that_arrives_in_two_pieces_has_arrived_with_the_second() -> No
 def test_what_is_no_stream_of_ollamas_tokens_is_told(answer: bytes) -> None:
     with pytest.raises(ValueError, match=r"no stream of stamped tokens.*(429|100|wall)"):
         read_stream([(1, answer)])
+
+
+def test_held_answers_begin_together_and_every_token_arrives_after_it_was_sent() -> None:
+    with stamping_ollama(tokens=5, tokens_per_s=100, parallel=3) as ollama:
+        ollama.hold()
+        with calling([ollama.request() for _ in range(3)]) as answers:
+            ollama.wait_for(3)
+            released_ns = time.monotonic_ns()
+            ollama.release(spread_s=0)
+            streams = answers()
+    assert [len(stream.delays_ms) for stream in streams] == [5, 5, 5]
+    assert all(delay_ms > 0 for stream in streams for delay_ms in stream.delays_ms)
+    assert all(released_ns < stream.sent_ns[0] and stream.took_s >= 0.039 for stream in streams)
 
 
 def stream(delays_ms: Sequence[float], took_s: float) -> Stream:

@@ -74,9 +74,10 @@ def test_every_accepted_format_gives_the_same_picture(format_name: str, options:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I", "I;16", "F"])
-def test_every_mode_becomes_rgb_with_its_lightness_kept(mode: str) -> None:
-    grey = np.zeros((64, 64), np.uint8)
-    grey[:, 32:] = 255
+@pytest.mark.parametrize("edge_px", [64, 1000])
+def test_every_mode_becomes_rgb_with_its_lightness_kept(mode: str, edge_px: int) -> None:
+    grey = np.zeros((edge_px, edge_px), np.uint8)
+    grey[:, edge_px // 2 :] = 255
     if mode == "I;16":
         image = Image.fromarray(grey.astype(np.uint16) * 257)
     elif mode == "I":

@@ -25,7 +25,7 @@ PICTURE = np.zeros((2, 2, 3), np.uint8)
 class Response:
     """A `DeploymentResponse`, and a generator of them: waits for ever, or raises."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: BaseException | None = None) -> None:
         self.error = error
         self.cancelled = False
         self.asked = asyncio.Event()
@@ -136,6 +136,12 @@ async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
     assert [results[0], results[2]] == [1, 2]
     assert isinstance(results[1], OutOfMemory)
     assert deployment.calls == [[1, 0, 2]]
+
+
+async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hanging() -> None:
+    async with asyncio.timeout(5):
+        with pytest.raises(ComponentUnavailable, match="was interrupted: send the request again"):
+            await reader(Response(asyncio.CancelledError())).read(PICTURE)
 
 
 async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
