@@ -236,7 +236,8 @@ def _objection(answer: Mapping[str, Any]) -> str:
 def main() -> None:
     """Print the section."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} round in place of {ROUNDS}, without the bursts")
+    told = f"{QUICK_ROUNDS} round in place of {ROUNDS}, and no bursts"
+    parser.add_argument("--quick", action="store_true", help=told)
     print(streaming_section(parser.parse_args().quick))
 
 
