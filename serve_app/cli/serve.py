@@ -22,6 +22,8 @@ from serve_app.schemas import HealthAnswer
 ENVIRONMENT_FLAGS = {
     # Torch threads that spin between two batches take the cores from decoding and from Serve's proxy.
     "OMP_WAIT_POLICY": "passive",
+    # Ray runs replicas at 15: Ollama, on the same cores at 0, would starve what hands its tokens on.
+    "RAY_worker_niceness": "0",
     # Nothing phones home.
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
