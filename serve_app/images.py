@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +30,12 @@ _WHITE = (255, 255, 255)
 _FULL_SCALES = (1.0, 255.0, 65535.0)
 """What white is written as: in floating point, in 8 bits, in 16."""
 
+_DRAFT_GAP = 1.25
+"""A JPEG is decoded at the smallest eighth of its size that is at least this many times the wanted one;
+`python -m benchmarks.score_shift` tells what that and the rest of the fast path shift."""
+
 _REDUCING_GAP = 1.5
-"""Pillow first averages whole pixels down to this many times the wanted size; `python -m benchmarks.score_shift` tells
-what that and the rest of the fast path shift."""
+"""Pillow first averages whole pixels down to this many times the wanted size."""
 
 _FLOAT_HEADROOM = 2
 """Highlights of a float picture may pass white; by more than this it is of another scale."""
@@ -46,7 +50,7 @@ class Picture:
 
 
 def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Picture:
-    """Decode an upload, first frame only, and shrink it for the vision model; blocking, 5 to 50 ms.
+    """Decode an upload, first frame only, and shrink it for the vision model; blocking.
 
     A JPEG is decoded at a fraction of its size, and every picture resized once, bicubic, aspect not kept; `exact` does
     both in full, by way of a square of `view_size_px`, as the original does. What the client declared the type to be is
@@ -61,10 +65,11 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         with Image.open(io.BytesIO(data)) as image:
             _check(image, settings)
             if not settings.exact:
-                image.draft(None, (settings.view_size_px, settings.view_size_px))
+                image.draft(None, 2 * (math.ceil(_DRAFT_GAP * input_size_px),))
             image.load()
             if settings.exact:
-                view = _to_rgb(*_shrunk(image, settings.view_size_px))
+                square = _to_rgb(*_shrunk(image, settings.view_size_px))
+                view = square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
             else:
                 view = _to_rgb(*_shrunk(image, input_size_px, _REDUCING_GAP))
     except (FormatNotAccepted, TooManyPixels, UnreadablePicture):
@@ -77,7 +82,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         raise UnreadablePicture(
             f"The picture is broken and cannot be decoded ({error}): save it anew and send it again."
         ) from error
-    pixels = np.asarray(view.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC))
+    pixels = np.asarray(view)
     return Picture(pixels=pixels, palette=measure_palette(pixels, settings.palette_colours))
 
 

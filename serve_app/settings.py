@@ -41,8 +41,7 @@ class ImageSettings(BaseModel):
         512,
         ge=64,
         le=2048,
-        description="Edge of the square, aspect not kept, that the original takes every picture at: a JPEG is decoded "
-        "at the smallest eighth of its size that covers it.",
+        description="Edge of the square, aspect not kept, that the original takes every picture at, and `exact` too.",
     )
     exact: bool = Field(
         False,
