@@ -31,7 +31,7 @@ from benchmarks import machine, report
 from benchmarks.figures import Figures, Window
 from benchmarks.outcome import Outcome
 from benchmarks.processes import RoleSeconds, cpu_seconds, end, machine_busy_s, spent_by_role
-from benchmarks.service import ROOT, Service, Unavailable, end_all, environment
+from benchmarks.service import ROOT, SETTLE_S, Service, Unavailable, end_all, environment
 from benchmarks.streaming import streaming_section
 from benchmarks.systems import CALLERS, LIMIT, OURS, System, all_systems
 from benchmarks.targets import CACHED, COMPARED_CALLERS, FRONT_PAGE, FRONT_PAGE_LIMIT, Key
@@ -42,15 +42,10 @@ from tests.support.ports import free_port
 FOLDER = ROOT / ".bench"
 MEASURING_LOG = FOLDER / "measuring.log"
 RESULTS = Path(__file__).with_name("results.md")
-SETTLE_S = 2.0
-"""After a system's first right answer: Ray goes on starting workers for a while."""
 THINK_S = 0.1
 """Pause before each picture of the front page and of its limit: long enough for all threads to go to sleep."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STREAM_PATH = "/api/images/analyze-stream"
-
-EXTRA_SECTIONS: tuple[Callable[[bool], str], ...] = (streaming_section,)
-"""Further measurements: each is told whether the run is quick, and gives a section of the results in Markdown."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +229,7 @@ def _measuring(module: str, *arguments: str | Path, **options: object) -> Iterat
 def main() -> None:
     """Measure, print, write; exit with 1 if ours did not start or answered an error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of short windows")
+    parser.add_argument("--quick", action="store_true", help="one round of short windows, without the streams")
     parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="measure these alone, and write no results file")
     arguments = parser.parse_args()
     for number in ENDING_SIGNALS:
@@ -249,7 +244,7 @@ def main() -> None:
         bench.run()
     finally:
         end_all()
-    extra = [section(arguments.quick) for section in EXTRA_SECTIONS]
+    extra = [] if arguments.quick else [streaming_section()]
     text = report.results(machine.describe(), plan.method(), systems, bench.figures(), bench.unavailable, extra)
     (FOLDER / "windows.json").write_text(
         json.dumps([[*key, [asdict(window) for window in windows]] for key, windows in bench.windows.items()])

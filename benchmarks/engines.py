@@ -83,7 +83,7 @@ def rate(engine: Engine, threads: ThreadPoolExecutor, batch: Pictures) -> float:
             done += len(batch)
         return done
 
-    done = sum(threads.map(run, range(engine.streams)))
+    done = sum(threads.map(run, range(engine.batching.streams)))
     return done / (time.perf_counter() - started_s)
 
 

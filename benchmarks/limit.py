@@ -104,8 +104,8 @@ def main() -> None:
 
     measure_full(
         work,
-        workers=encoder.streams,
-        batch_size=encoder.batch_size,
+        workers=encoder.batching.streams,
+        batch_size=encoder.batching.batch_size,
         warm_up_s=arguments.warm_up_s,
         window_s=arguments.window_s,
     )

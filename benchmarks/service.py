@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 START_LIMIT_S = 120
 ASK_LIMIT_S = 20
 POLL_S = 0.25
+SETTLE_S = 2.0
+"""After a system's first right answer: Ray goes on starting workers for a while."""
 TAIL_LINES = 5
 
 DROPPED = ("OMP_", "MKL_", "KMP_", "RAY_", "OPENVINO_", "DEVICE", "CLIP_MODEL_NAME", "OLLAMA_", "PYTHONPATH")

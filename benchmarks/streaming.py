@@ -28,7 +28,7 @@ import yaml
 from benchmarks.figures import percentile
 from benchmarks.processes import spent_by_role
 from benchmarks.report import table
-from benchmarks.service import Service
+from benchmarks.service import SETTLE_S, Service
 from benchmarks.stamping_ollama import StampingOllama, stamping_ollama
 from benchmarks.stream_caller import Stream, calling
 from benchmarks.systems import OUR_STOP_S, PYTHON, SERVE_CONFIG, our_config
@@ -42,9 +42,7 @@ TOKENS_PER_S = 50
 TOKENS = 150
 """Of one answer: as many as the service asks for in standard mode."""
 CALLERS = (1, 32, 64)
-ROUNDS, QUICK_ROUNDS = 5, 1
-SETTLE_S = 2.0
-"""After the first answer: Ray goes on starting workers for a while."""
+ROUNDS = 5
 
 DIRECT, SERVED, BURST = "server alone", "service", "service, all begin at once"
 SPREAD_S = {DIRECT: 1 / TOKENS_PER_S, SERVED: 1 / TOKENS_PER_S, BURST: 0.0}
@@ -98,16 +96,15 @@ Passages = Mapping[tuple[int, str], Passage]
 """By callers and path."""
 
 
-def streaming_section(quick: bool) -> str:
+def streaming_section() -> str:
     """Measure, and give a section of the results in Markdown."""
-    rounds, paths = (QUICK_ROUNDS, (DIRECT, SERVED)) if quick else (ROUNDS, tuple(SPREAD_S))
     return "\n\n".join(
         (
             "## Streaming",
-            f"{rounds} round{'s' if rounds > 1 else ''}; {TOKENS} tokens in each answer, {TOKENS_PER_S} a second. "
+            f"{ROUNDS} rounds; {TOKENS} tokens in each answer, {TOKENS_PER_S} a second. "
             "Delays are from a token's sending by the (fake) Ollama server to its arrival at the caller, in ms: median "
             "/ nine in ten / worst. A duration is from the first token's sending to the end's arrival.",
-            streaming_tables(measure_streaming(rounds, paths)),
+            streaming_tables(measure_streaming(ROUNDS, tuple(SPREAD_S))),
         )
     )
 
@@ -235,10 +232,8 @@ def _objection(answer: Mapping[str, Any]) -> str:
 
 def main() -> None:
     """Print the section."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told = f"{QUICK_ROUNDS} round in place of {ROUNDS}, and no bursts"
-    parser.add_argument("--quick", action="store_true", help=told)
-    print(streaming_section(parser.parse_args().quick))
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+    print(streaming_section())
 
 
 if __name__ == "__main__":

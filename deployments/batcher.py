@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from deployments.errors import QueueFull, ShuttingDown
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class Batching(NamedTuple):
+    """How many batches may run at a time, and of how many items.
+
+    `min_beside` must wait for a batch to be started beside a running one: fewer are better off, and cost less, in the
+    larger batch that comes when it ends.
+    """
+
+    streams: int
+    batch_size: int
+    min_beside: int = 1
 
 
 @dataclass(eq=False, slots=True)
@@ -30,17 +41,14 @@ class _Waiting(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Runs `run` on what waits, at most `max_running` batches at a time.
+    """Runs `run` on what waits.
 
     Args:
         run: list in, and per item, in order, its result or the exception that is its alone. What it raises, every item
             of the batch gets.
         stoppable: cancel `run` when nobody waits for its batch any more. Work in a thread is not: it would go on, and
             another batch beside it.
-        max_running: batches at a time.
-        max_batch_size: items in a batch.
-        min_beside: items that must wait for a batch to be started beside a running one: fewer are better off, and cost
-            less, in the larger batch that comes when it ends. All three may be set anew and hold from the next.
+        batching: may be set anew and holds from the next batch.
         max_waiting: items that may wait besides those running.
         retry_after_s: what a refused caller is told to wait.
     """
@@ -50,15 +58,11 @@ class Batcher(Generic[Item, Result]):
         run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
         *,
         stoppable: bool,
-        max_running: int,
-        max_batch_size: int,
-        min_beside: int = 1,
+        batching: Batching,
         max_waiting: int,
         retry_after_s: int,
     ) -> None:
-        self.max_running = max_running
-        self.max_batch_size = max_batch_size
-        self.min_beside = min_beside
+        self.batching = batching
         self._run_batch = run
         self._stoppable = stoppable
         self._max_waiting = max_waiting
@@ -86,7 +90,7 @@ class Batcher(Generic[Item, Result]):
             raise _shutting_down()
         if len(self._waiting) >= self._max_waiting:
             raise QueueFull(
-                f"{self._max_waiting} pictures are waiting already; try again in {self._retry_after_s} s.",
+                f"{self._max_waiting} requests are waiting already; try again in {self._retry_after_s} s.",
                 retry_after_s=self._retry_after_s,
             )
         entry = _Waiting[Item, Result](item, asyncio.get_running_loop().create_future())
@@ -110,11 +114,10 @@ class Batcher(Generic[Item, Result]):
         await asyncio.gather(*self._running, return_exceptions=True)
 
     def _start(self) -> None:
-        while self._waiting and (free := self.max_running - len(self._running)) > 0:
-            if self._running and len(self._waiting) < self.min_beside:
+        while self._waiting and len(self._running) < self.batching.streams:
+            if self._running and len(self._waiting) < self.batching.min_beside:
                 return
-            shares = min(free, max(1, len(self._waiting) // self.min_beside))
-            size = min(self.max_batch_size, math.ceil(len(self._waiting) / shares))
+            size = min(self.batching.batch_size, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(size)]
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
@@ -133,6 +136,10 @@ class Batcher(Generic[Item, Result]):
             answers = list(zip(batch, results, strict=True))
         except Exception as error:
             answers = [(entry, error) for entry in batch]
+        except BaseException:
+            for entry in batch:
+                entry.future.cancel()
+            raise
         for entry, result in answers:
             if entry.future.done():
                 continue

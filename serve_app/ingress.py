@@ -13,7 +13,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from deployments.batcher import Batcher
+from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull
 from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
@@ -41,15 +41,14 @@ class ReaderHandle:
         self._calls = Batcher[Pixels, Reading](
             self._read_many,
             stoppable=True,
-            max_running=limits.read_calls,
-            max_batch_size=1,
+            batching=Batching(limits.read_calls, batch_size=1),
             max_waiting=limits.max_requests,
             retry_after_s=limits.retry_after_s,
         )
 
     async def read(self, picture: Pixels) -> Reading:
         """Analyse one picture."""
-        self._calls.max_batch_size = max(1, self._call_bytes // picture.nbytes)
+        self._calls.batching = self._calls.batching._replace(batch_size=max(1, self._call_bytes // picture.nbytes))
         return await self._calls.submit(picture)
 
     async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:

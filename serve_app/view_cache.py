@@ -86,10 +86,12 @@ class Look:
 
         Raises:
             UnreadablePicture, FormatNotAccepted, TooManyPixels: it is none that we take.
+            DeadlinePassed: it took longer than `limits.analysis_timeout_s`.
             AnalyzerError: whatever kept the CLIP deployment from naming its edition.
         """
-        self._key = await self._cache.key(self._upload)
-        await self._find()
+        async with self._examiner.deadline():
+            self._key = await self._cache.key(self._upload)
+            await self._find()
 
     async def view(self) -> View:
         """Give the view.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from deployments.batcher import Batching
 from deployments.clip.engine import Engine
 from deployments.clip.labels import LabelSet
 from deployments.clip.openvino_engine import OpenVinoEngine
@@ -78,19 +80,9 @@ class ClipEncoder:
         return cls(model, tokenizer, preprocessing, name=name, make_engine=make_engine)
 
     @property
-    def streams(self) -> int:
-        """How many calls of `logits` may run at once."""
-        return self._engine.streams
-
-    @property
-    def min_beside(self) -> int:
-        """Pictures from which a call beside a running one is worth it."""
-        return self._engine.min_beside
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures per call above which the rate gains little."""
-        return self._engine.batch_size
+    def batching(self) -> Batching:
+        """The engine's."""
+        return self._engine.batching
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:
@@ -149,17 +141,19 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
 
 
 def warm_up(engine: Engine, input_size_px: int) -> None:
-    """Run batches of each power of two up to the engine's size, so that kernels are chosen before a caller waits.
+    """Run batches of each power of two up to the engine's size, in all streams, before a caller waits for kernels.
 
     Raises:
         OutOfMemory: the device has no room for a single picture; for larger batches there need be none.
     """
     size = 1
-    while size <= engine.batch_size:
-        try:
-            engine.encode(np.zeros((size, input_size_px, input_size_px, 3), np.uint8))
-        except OutOfMemory:
-            if size == 1:
-                raise
-            return
-        size *= 2
+    with ThreadPoolExecutor(engine.batching.streams) as threads:
+        while size <= engine.batching.batch_size:
+            batch = np.zeros((size, input_size_px, input_size_px, 3), np.uint8)
+            try:
+                list(threads.map(engine.encode, [batch] * engine.batching.streams))
+            except OutOfMemory:
+                if size == 1:
+                    raise
+                return
+            size *= 2

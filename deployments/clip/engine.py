@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.batcher import Batching
+
 Pictures = NDArray[np.uint8]
 """uint8, (pictures, edge, edge, 3), RGB, all of the model's input size."""
 
@@ -19,18 +21,8 @@ class Engine(Protocol):
     """A vision tower, compiled for a device."""
 
     @property
-    def streams(self) -> int:
-        """How many calls of `encode` may run at once, each in a thread of its own."""
-        ...
-
-    @property
-    def min_beside(self) -> int:
-        """Pictures from which a call beside a running one is worth it."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures per call above which the rate gains little."""
+    def batching(self) -> Batching:
+        """How many calls of `encode` may run at once, each in a thread of its own, and the size to stop growing at."""
         ...
 
     @property

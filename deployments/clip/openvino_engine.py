@@ -2,7 +2,7 @@
 
 Chosen by measurement (`python -m benchmarks.engines`): faster than torch's eager mode in float32 and in bfloat16, with
 a wheel for every platform. ONNX Runtime computes no bfloat16 on CPUs; torch.compile needs a C++ compiler on the user's
-machine and half a minute at the start.
+machine and compiles at every start.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
+from deployments.batcher import Batching
 from deployments.clip.engine import Pictures, Vectors
 from deployments.clip.tower import VisionTower
 
+MAX_STREAMS = 4
+"""With more cores a stream takes several: beyond this many, crowds that fill all streams are rare."""
+
 MIN_BESIDE = 8
-"""Pictures from which a stream of one thread is worth it: smaller batches run one at a time, on all cores."""
+"""Pictures from which a batch beside a running one is worth it: a smaller one costs a third more per picture, or more
+(`python -m benchmarks.engines`)."""
 
 BATCH_SIZE = 16
 """ViT-B/32 in bfloat16: batches of 32 are no faster, of 8 a tenth slower (`python -m benchmarks.engines`)."""
@@ -30,11 +35,10 @@ PRECISION_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: 
 
 
 class OpenVinoEngine:
-    """One stream of one thread per core for what comes in crowds, and all cores together for a few pictures.
+    """All cores for a batch that runs alone; cores of its own for each of several.
 
-    On batches of 8 and more, several streams of one thread beat one stream of several; fewer pictures would so take
-    twice as long, and the smaller batches cost more each. So the tower is compiled twice; the second copy of ViT-B/32
-    takes 190 MB in bfloat16.
+    Several streams of few threads beat one after the other of many; a lone batch would so take several times as long.
+    So the tower is compiled twice, which takes the memory of a second copy of its weights.
 
     Args:
         tower: in float32 on the CPU; not needed afterwards.
@@ -42,36 +46,39 @@ class OpenVinoEngine:
         cores: how many to use.
     """
 
-    min_beside = MIN_BESIDE
-    batch_size = BATCH_SIZE
-
     def __init__(self, tower: VisionTower, dtype: torch.dtype, cores: int) -> None:
-        self.streams = cores
+        streams = min(cores, MAX_STREAMS)
+        self.batching = Batching(streams, BATCH_SIZE, MIN_BESIDE)
         model = _converted(tower)
-        self._crowd = _Compiled(model, dtype, streams=cores, threads=cores)
-        self._few = _Compiled(model, dtype, streams=1, threads=cores) if cores > 1 else self._crowd
+        self._beside = _Compiled(model, dtype, streams=streams, threads=cores)
+        self._alone = _Compiled(model, dtype, streams=1, threads=cores) if streams > 1 else self._beside
         self._lock = threading.Lock()
         self._running = 0
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:
         """Engine, device, streams, and the precision that OpenVINO took."""
-        return {"device": "cpu", "precision": self._crowd.precision, "engine": "openvino", "streams": self.streams}
+        return {
+            "device": "cpu",
+            "precision": self._alone.precision,
+            "engine": "openvino",
+            "streams": self.batching.streams,
+        }
 
     def encode(self, pictures: Pictures) -> Vectors:
-        """Encode pictures, on all cores where they are few and nothing else runs."""
+        """Encode pictures, on all cores where nothing else runs."""
         with self._lock:
+            compiled = self._beside if self._running else self._alone
             self._running += 1
-            alone = self._running == 1
         try:
-            return (self._few if alone and len(pictures) < 2 * MIN_BESIDE else self._crowd).encode(pictures)
+            return compiled.encode(pictures)
         finally:
             with self._lock:
                 self._running -= 1
 
 
 class _Compiled:
-    """A compiled model, and a request for each thread that uses it."""
+    """A compiled model, and as many requests as ever ran at once."""
 
     def __init__(self, model: openvino.Model, dtype: torch.dtype, *, streams: int, threads: int) -> None:
         self._model = openvino.Core().compile_model(
@@ -85,7 +92,7 @@ class _Compiled:
                 "ENABLE_CPU_PINNING": False,
             },
         )
-        self._requests = threading.local()
+        self._idle: list[openvino.InferRequest] = []
 
     @property
     def precision(self) -> str:
@@ -95,10 +102,12 @@ class _Compiled:
         )
 
     def encode(self, pictures: Pictures) -> Vectors:
-        request = getattr(self._requests, "own", None)
-        if request is None:
-            request = self._requests.own = self._model.create_infer_request()
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._model.create_infer_request()
         vectors: Vectors = request.infer({0: pictures}, share_inputs=True)[0]
+        self._idle.append(request)
         return vectors
 
 

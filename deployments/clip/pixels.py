@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deployments.batcher import Batching
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixel_measures import MEASURE_NAMES, measure
 from deployments.clip.pixel_prototypes import Prototypes, load_prototypes
@@ -56,9 +57,7 @@ class PixelAnalyser:
     analyzer: AnalyzerName = "pixels"
     input_size_px = INPUT_SIZE_PX
     # One: its numpy holds the interpreter for most of the time.
-    streams = 1
-    min_beside = 1
-    batch_size = 16
+    batching = Batching(streams=1, batch_size=16)
 
     def __init__(self, prototypes: Prototypes | None = None) -> None:
         self._prototypes = load_prototypes() if prototypes is None else prototypes

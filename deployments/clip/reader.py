@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from deployments.batcher import Batcher
+from deployments.batcher import Batcher, Batching
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.halving import run_halving
 from deployments.clip.labels import LabelSet
@@ -22,9 +22,6 @@ from deployments.messages import ComponentStatus, Edition, Reading
 
 NO_EDITION = Edition("none", input_size_px=224)
 """While nothing can answer; most of the CLIP family looks at 224 px."""
-
-MAX_STREAMS = 256
-"""More than the cores of any machine."""
 
 CLIP_RETRY_AFTER_S = 30
 """What a caller is told while CLIP is required and not there: loading takes seconds, a download minutes."""
@@ -74,13 +71,11 @@ class PictureReader:
         self._refusal = ""
         self._answered_since_check = False
         self._max_batch_size: int | None = None
-        # Threads are made as they are needed: as many as the model has streams.
-        self._model_threads = ThreadPoolExecutor(MAX_STREAMS, thread_name_prefix="model")
+        self._model_threads = ThreadPoolExecutor(thread_name_prefix="model")
         self._batcher = Batcher[Pixels, Reading](
             self._read_in_thread,
             stoppable=False,
-            max_running=1,
-            max_batch_size=1,
+            batching=Batching(streams=1, batch_size=1),
             max_waiting=settings.max_waiting,
             retry_after_s=settings.retry_after_s,
         )
@@ -216,10 +211,8 @@ class PictureReader:
 
     def _size_batches(self) -> None:
         if self._active is not None:
-            model = self._active.model
-            self._batcher.max_running = min(MAX_STREAMS, model.streams)
-            self._batcher.min_beside = model.min_beside
-            self._batcher.max_batch_size = self._max_batch_size or model.batch_size
+            fast = self._active.model.batching
+            self._batcher.batching = fast._replace(batch_size=self._max_batch_size or fast.batch_size)
 
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:
         prepared = await asyncio.to_thread(model.prepare, labels)

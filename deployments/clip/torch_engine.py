@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from deployments.batcher import Batching
 from deployments.clip.engine import Pictures, Vectors
 from deployments.clip.tower import VisionTower
 from deployments.errors import OutOfMemory
@@ -33,9 +34,7 @@ class TorchEngine:
         OutOfMemory: the weights do not fit the device.
     """
 
-    streams = 1
-    min_beside = 1
-    batch_size = 16
+    batching = Batching(streams=1, batch_size=16)
 
     def __init__(self, tower: VisionTower, device: torch.device, dtype: torch.dtype, cores: int) -> None:
         self._device = device

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.batcher import Batching
 from deployments.clip.labels import LabelSet
 from deployments.messages import AnalyzerName
 
@@ -21,8 +22,8 @@ Logits = NDArray[np.float32]
 class VisionModel(Protocol):
     """Gives each picture one logit per label.
 
-    `logits` is called from up to `streams` threads at once; `prepare` may run in another meanwhile, so that new labels
-    stall no picture.
+    `logits` is called from up to `batching.streams` threads at once; `prepare` may run in another meanwhile, so that
+    new labels stall no picture.
     """
 
     @property
@@ -36,18 +37,8 @@ class VisionModel(Protocol):
         ...
 
     @property
-    def streams(self) -> int:
-        """How many calls of `logits` may run at once."""
-        ...
-
-    @property
-    def min_beside(self) -> int:
-        """Pictures from which a call beside a running one is worth it."""
-        ...
-
-    @property
-    def batch_size(self) -> int:
-        """Pictures per call above which the rate gains little."""
+    def batching(self) -> Batching:
+        """How many calls of `logits` may run at once, and the pictures per call above which the rate gains little."""
         ...
 
     @property

@@ -35,9 +35,9 @@ class OllamaClient:
 
     Goes straight to the server: an HTTP_PROXY meant for the internet must not see a local call, and giving
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
-    connection for every call: it costs under a millisecond, and a server that was restarted can never be
-    met through a connection that died with it. aiohttp reads the answers, because its parser, in C, takes half
-    the CPU time per token that httpx's own takes.
+    connection for every call: beside an answer of seconds it costs nothing, and a server that was restarted can
+    never be met through a connection that died with it. aiohttp reads the answers: its parser is in C, httpx's own
+    in Python.
 
     Args:
         settings: address, model and limits.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from deployments.batcher import Batcher
+from deployments.batcher import Batcher, Batching
 from deployments.errors import QueueFull, ShuttingDown
 
 
@@ -65,9 +65,7 @@ def batching(
     return Batcher[int, int](
         machine.run,
         stoppable=stoppable,
-        max_running=running,
-        max_batch_size=size,
-        min_beside=beside,
+        batching=Batching(running, size, beside),
         max_waiting=waiting,
         retry_after_s=3,
     )
@@ -114,20 +112,13 @@ def test_several_batches_run_at_once_but_never_more_than_may(count: int, size: i
         batcher = batching(machine, size=size, running=running)
         tasks = [submitting(batcher)(item) for item in range(count)]
         await passes()
-        assert machine.running == min(running, count)
+        assert machine.running == min(running, math.ceil(count / size))
         machine.gate.set()
         assert await asyncio.gather(*tasks) == [2 * item for item in range(count)]
         assert machine.most_running <= running
         assert all(len(batch) <= size for batch in machine.batches)
 
     asyncio.run(scenario())
-
-
-async def test_what_arrives_together_is_shared_out_among_the_free_runners() -> None:
-    machine = Machine()
-    batcher = batching(machine, size=16, running=2)
-    await asyncio.gather(*(batcher.submit(item) for item in range(7)))
-    assert [len(batch) for batch in machine.batches] == [4, 3]
 
 
 async def test_a_few_wait_for_the_running_batch_and_a_crowd_does_not() -> None:
@@ -142,14 +133,6 @@ async def test_a_few_wait_for_the_running_batch_and_a_crowd_does_not() -> None:
     assert machine.batches == [[-1], [0, 1, 2, 3]]
     machine.gate.set()
     assert await asyncio.gather(first, *few, one_more) == [-2, 0, 2, 4, 6]
-
-
-async def test_what_arrives_together_is_shared_out_only_where_each_share_is_worth_a_batch() -> None:
-    machine = Machine()
-    batcher = batching(machine, size=16, running=4, beside=4)
-    await asyncio.gather(*(batcher.submit(item) for item in range(7)))
-    await asyncio.gather(*(batcher.submit(item) for item in range(9)))
-    assert [len(batch) for batch in machine.batches] == [7, 5, 4]
 
 
 @given(count=st.integers(1, 24), poison=st.sets(st.integers(0, 23)))
@@ -174,6 +157,15 @@ async def test_a_batch_that_fails_as_a_whole_fails_all_its_items_and_the_batcher
     assert [str(result) for result in results] == ["the replica is gone"] * 2
     machine.broken = None
     assert await batcher.submit(1) == 2
+
+
+async def test_a_batch_that_somebody_else_cancels_leaves_nobody_waiting() -> None:
+    async def run(batch: list[int]) -> list[int]:
+        raise asyncio.CancelledError
+
+    batcher = Batcher[int, int](run, stoppable=False, batching=Batching(1, 4), max_waiting=4, retry_after_s=1)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(batcher.submit(1), timeout=1)
 
 
 @given(cancelled=st.sets(st.integers(0, 11)))
@@ -264,7 +256,7 @@ async def test_a_new_batch_size_holds_from_the_next_batch_on() -> None:
     first = await machine.hold_first(submitting(batcher))
     tasks = [submitting(batcher)(item) for item in range(6)]
     await passes()
-    batcher.max_batch_size = 2
+    batcher.batching = Batching(1, 2)
     machine.gate.set()
     await asyncio.gather(first, *tasks)
     assert [len(batch) for batch in machine.batches] == [1, 2, 2, 2]
@@ -278,7 +270,7 @@ async def test_arrays_may_be_withdrawn_though_they_cannot_be_compared() -> None:
         return [int(item.sum()) for item in batch]
 
     batcher = Batcher[NDArray[np.uint8], int](
-        run, stoppable=False, max_running=1, max_batch_size=8, max_waiting=8, retry_after_s=1
+        run, stoppable=False, batching=Batching(1, 8), max_waiting=8, retry_after_s=1
     )
     tasks = [asyncio.create_task(batcher.submit(np.full((4, 4, 3), n, np.uint8))) for n in range(4)]
     await passes()
@@ -296,6 +288,6 @@ async def test_a_machine_that_answers_with_too_few_results_fails_its_items_inste
     async def run(batch: list[int]) -> list[int]:
         return []
 
-    batcher = Batcher[int, int](run, stoppable=False, max_running=1, max_batch_size=4, max_waiting=4, retry_after_s=1)
+    batcher = Batcher[int, int](run, stoppable=False, batching=Batching(1, 4), max_waiting=4, retry_after_s=1)
     with pytest.raises(ValueError, match="zip"):
         await batcher.submit(1)

@@ -334,6 +334,16 @@ async def test_each_who_waits_has_a_deadline_of_its_own() -> None:
     assert version(await second.view()) == 0
 
 
+async def test_a_decoder_that_hangs_meets_the_deadline_too() -> None:
+    desk = Desk(limits={"analysis_timeout_s": 0.05})
+    desk.decoding.clear()
+    look = desk.look()
+    with pytest.raises(DeadlinePassed, match=r"longer than 0\.05 s"):
+        await look.begin()
+    look.leave()
+    desk.decoding.set()
+
+
 async def test_an_error_goes_to_all_who_wait_and_is_not_remembered() -> None:
     desk = Desk()
     desk.reader.gate.clear()

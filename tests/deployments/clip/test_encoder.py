@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
+from deployments.batcher import Batching
 from deployments.clip.encoder import ClipEncoder, load_encoder, warm_up
 from deployments.clip.engine import Engine, Pictures, Vectors
 from deployments.clip.labels import LabelSet, load_labels
@@ -163,17 +164,18 @@ def test_the_cpu_s_engine_takes_calls_from_as_many_threads_as_it_has_streams(tin
     )
     prepared = model.prepare(labels)
     pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
-    alone = [model.logits([picture], prepared) for picture in pictures]
-    with ThreadPoolExecutor(model.streams) as threads:
+    batches = [pictures[:size] for size in (1, 5, 2, 8, 3, 1)]
+    alone = [model.logits(batch, prepared) for batch in batches]
+    with ThreadPoolExecutor(model.batching.streams) as threads:
         for _ in range(20):
-            together = threads.map(lambda picture: model.logits([picture], prepared), pictures)
-            np.testing.assert_allclose(np.stack(list(together)), np.stack(alone), atol=1e-3)
+            together = threads.map(lambda batch: model.logits(batch, prepared), batches)
+            np.testing.assert_allclose(np.vstack(list(together)), np.vstack(alone), atol=1e-3)
 
 
 class SmallDevice:
     """An engine with room for `room` pictures; keeps the sizes of the batches that it was given."""
 
-    streams, min_beside, batch_size = 1, 1, 16
+    batching = Batching(streams=1, batch_size=16)
     facts: Mapping[str, str | int | float] = {}
 
     def __init__(self, room: int) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
+from deployments.batcher import Batching
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.encoder import ClipEncoder
 from deployments.clip.labels import LabelSet, load_labels
@@ -36,9 +37,7 @@ class FakeModel:
 
     analyzer: AnalyzerName = "clip"
     input_size_px = 224
-    streams = 1
-    min_beside = 1
-    batch_size = 16
+    batching = Batching(streams=1, batch_size=16)
     facts: Mapping[str, str | int | float] = {"device": "fake"}
 
     def __init__(self) -> None:
@@ -363,7 +362,7 @@ async def test_out_of_memory_fails_the_picture_and_not_the_replica() -> None:
 
 async def test_pictures_run_in_as_many_streams_and_batches_as_the_model_is_fast_with() -> None:
     model = FakeModel()
-    model.streams, model.batch_size = 3, 5
+    model.batching = Batching(streams=3, batch_size=5)
     model.gate.clear()
     subject = reader(FakeWeights(Path("/weights")), model)
     await subject.start()
