@@ -24,9 +24,10 @@ from deployments.clip.tower import VisionTower
 MAX_STREAMS = 4
 """With more cores a stream takes several: beyond this many, crowds that fill all streams are rare."""
 
-MIN_BESIDE = 8
-"""Pictures from which a batch beside a running one is worth it: a smaller one costs a third more per picture, or more
-(`python -m benchmarks.engines`)."""
+MIN_BESIDE = 5
+"""Pictures from which a batch beside a running one is worth it. Fewer cost much more each
+(`python -m benchmarks.engines`), so that cores are better left idle until more wait; 3 and 8 serve 16 callers slower.
+"""
 
 BATCH_SIZE = 16
 """ViT-B/32 in bfloat16: batches of 32 are no faster, of 8 a tenth slower (`python -m benchmarks.engines`)."""
