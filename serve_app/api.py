@@ -1,4 +1,4 @@
-"""The HTTP routes, and nothing else: `create_api(analyzer, settings)` is a plain FastAPI application.
+"""The API's routes, and nothing else: `create_api(analyzer, settings)` is a plain FastAPI application.
 
 No postponed annotations here: FastAPI could not resolve the ones that name what `create_api` makes.
 """
@@ -21,6 +21,7 @@ from serve_app.event_stream import EventStream
 from serve_app.images import ACCEPTED_FORMATS
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
 from serve_app.settings import MIB, Settings
+from serve_app.web_page import add_page
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
@@ -121,4 +122,5 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         response.status_code = 503 if answer.status == "error" else 200
         return answer
 
+    add_page(api)
     return api

@@ -1,0 +1,73 @@
+import { type ReactElement, useState } from "react";
+
+import { type AnalyzeResult, IntelligentModeImageOptions, useImageAnalyzer, useServiceHealth } from "../src/index.ts";
+import { AnalysisBars } from "./AnalysisBars.tsx";
+import { CopyButton } from "./CopyButton.tsx";
+import { HistoryList } from "./HistoryList.tsx";
+import { PaletteSwatches } from "./PaletteSwatches.tsx";
+import { Samples } from "./Samples.tsx";
+import { noticesOf, ServiceNotices, StatusPill } from "./ServiceNotices.tsx";
+import { ThemeButton } from "./ThemeButton.tsx";
+import { TimingLine } from "./TimingLine.tsx";
+import { useHistory } from "./useHistory.ts";
+
+/** The page's own folder: under a route prefix, the API is there too. */
+const SERVICE = { baseUrl: new URL(".", document.baseURI).href };
+
+/** The page at `/`. */
+export function App(): ReactElement {
+  const analyzer = useImageAnalyzer(SERVICE);
+  const service = useServiceHealth(SERVICE);
+  const history = useHistory();
+  const [file, setFile] = useState<File | null>(null);
+  const [prompt, setPrompt] = useState("");
+
+  const remember = (result: AnalyzeResult, picture: File): void => {
+    if (result.success) void history.remember(result, picture);
+  };
+  const told = new Set(noticesOf(service).map((notice) => notice.sentence));
+  const warnings = analyzer.warnings.filter((warning) => !told.has(warning));
+
+  return (
+    <>
+      <header className="page-header">
+        <h1>Image Analyzer</h1>
+        <StatusPill service={service} />
+        <ThemeButton />
+      </header>
+      <main>
+        <ServiceNotices service={service} />
+        <Samples onPicture={setFile} />
+        <IntelligentModeImageOptions
+          analyzer={analyzer}
+          file={file}
+          onFileChange={setFile}
+          prompt={prompt}
+          onPromptChange={setPrompt}
+          onResult={remember}
+          intake="document"
+        >
+          {analyzer.analysis !== null && (
+            <>
+              <PaletteSwatches palette={analyzer.palette} />
+              <AnalysisBars analysis={analyzer.analysis} />
+            </>
+          )}
+          <TimingLine analyzer={analyzer} />
+          {warnings.length > 0 && (
+            <ul className="warnings" aria-label="What would make this answer better">
+              {warnings.map((warning) => (
+                <li key={warning}>{warning}</li>
+              ))}
+            </ul>
+          )}
+          <CopyButton text={prompt} />
+        </IntelligentModeImageOptions>
+        <HistoryList history={history} onRecall={setPrompt} />
+      </main>
+      <footer>
+        <a href="./docs">API description</a>
+      </footer>
+    </>
+  );
+}

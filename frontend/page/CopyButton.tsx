@@ -1,0 +1,22 @@
+import type { ReactElement } from "react";
+
+import { useCopied } from "./useCopied.ts";
+
+/** Copies the prompt. */
+export function CopyButton({ text }: { text: string }): ReactElement {
+  const { copied, copy } = useCopied();
+  return (
+    <div className="copy">
+      <button
+        type="button"
+        disabled={text === ""}
+        onClick={() => {
+          copy(text);
+        }}
+      >
+        Copy the prompt
+      </button>
+      <span role="status">{copied !== null && "Copied."}</span>
+    </div>
+  );
+}

@@ -1,0 +1,24 @@
+import type { ReactElement } from "react";
+
+import type { ImageAnalyzer } from "../src/index.ts";
+
+/** Who answered, and how long each stage took. */
+export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElement | null {
+  const { timings } = analyzer;
+  if (timings === null) return null;
+  const stages = (["decode", "analysis", "prompt", "total"] as const).flatMap((stage) => {
+    const milliseconds = timings[stage];
+    return milliseconds == null ? [] : [`${stage} ${duration(milliseconds)}`];
+  });
+  const facts = [
+    analyzer.analyzer !== null && `read by ${analyzer.analyzer}`,
+    analyzer.cached && "remembered from before",
+    analyzer.promptSource !== null && `prompt by ${analyzer.promptSource}`,
+    ...stages,
+  ];
+  return <p className="timings">{facts.filter(Boolean).join(" · ")}</p>;
+}
+
+function duration(milliseconds: number): string {
+  return milliseconds < 1000 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+}

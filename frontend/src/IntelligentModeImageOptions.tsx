@@ -1,0 +1,208 @@
+import { type ReactElement, type ReactNode, useEffect, useEffectEvent, useId, useRef, useState } from "react";
+
+import { LANGUAGES, type Language } from "./contract.ts";
+import { PictureField } from "./PictureField.tsx";
+import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
+import { useControllable } from "./useControllable.ts";
+import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAnalyzer } from "./useImageAnalyzer.ts";
+import { type Intake, usePictureIntake } from "./usePictureIntake.ts";
+
+/** Every value may be held by the host (with its `on…Change`), or is held by the component. */
+export interface IntelligentModeImageOptionsProps {
+  /** The picture; a new one is analysed at once. */
+  file?: File | null | undefined;
+  onFileChange?: ((file: File | null) => void) | undefined;
+  /** The text of the prompt box. */
+  prompt?: string | undefined;
+  onPromptChange?: ((prompt: string) => void) | undefined;
+  /** What the user wants of the picture; woven into the prompt. */
+  userPrompt?: string | undefined;
+  onUserPromptChange?: ((userPrompt: string) => void) | undefined;
+  deepThinking?: boolean | undefined;
+  onDeepThinkingChange?: ((deepThinking: boolean) => void) | undefined;
+  language?: Language | undefined;
+  onLanguageChange?: ((language: Language) => void) | undefined;
+  /** Told of every answer and every failure. */
+  onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
+  /** Where the service is, and how it is asked; not with `analyzer`. */
+  config?: AnalyzerConfig | undefined;
+  /** A `useImageAnalyzer()` of the host's, to show analysis and palette elsewhere. */
+  analyzer?: ImageAnalyzer | undefined;
+  /** `document` takes pictures dropped or pasted anywhere on the page; otherwise only here. */
+  intake?: Intake | undefined;
+  /** Fields that are not shown. */
+  hide?: readonly ("userPrompt" | "deepThinking" | "language")[] | undefined;
+  /** In place of the English texts. */
+  texts?: Partial<Texts> | undefined;
+  disabled?: boolean | undefined;
+  className?: string | undefined;
+  /** Shown between the picture and its prompt. */
+  children?: ReactNode;
+}
+
+/** A picture is chosen, dropped or pasted, analysed at once, and the prompt box fills; never over what the user typed. */
+export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsProps): ReactElement {
+  const { config, hide = [], disabled = false, intake = "component", onResult } = props;
+  const texts = { ...DEFAULT_TEXTS, ...props.texts };
+  const own = useImageAnalyzer(config);
+  const analyzer = props.analyzer ?? own;
+  const [file, setFile] = useControllable<File | null>(props.file, null, props.onFileChange);
+  const [userPrompt, setUserPrompt] = useControllable(props.userPrompt, "", props.onUserPromptChange);
+  const [deepThinking, setDeepThinking] = useControllable(props.deepThinking, false, props.onDeepThinkingChange);
+  const [language, setLanguage] = useControllable<Language>(props.language, "en", props.onLanguageChange);
+  const [prompt, setPrompt] = useControllable(props.prompt, "", props.onPromptChange);
+  const [suggestion, setSuggestion] = useState("");
+  const written = useRef("");
+  const isTheUsers = useRef(false);
+  const fieldId = useId();
+
+  const fill = (text: string): void => {
+    written.current = text;
+    isTheUsers.current = false;
+    setSuggestion("");
+    setPrompt(text);
+  };
+  const analyze = async (picture: File): Promise<void> => {
+    if (prompt === "") isTheUsers.current = false;
+    // What is seen may lag behind what was written last, but then that begins with it.
+    else if (!written.current.startsWith(prompt)) isTheUsers.current = true;
+    const onPrompt = (text: string): void => {
+      if (isTheUsers.current) setSuggestion(text);
+      else fill(text);
+    };
+    const result = await analyzer.analyzeImage(picture, userPrompt, deepThinking, { language, onPrompt });
+    onResult?.(result, picture);
+  };
+  const onNewFile = useEffectEvent((picture: File | null) => {
+    if (picture === null) analyzer.reset();
+    else void analyze(picture);
+  });
+  useEffect(() => {
+    onNewFile(file);
+  }, [file]);
+
+  const { isDraggedOver, handlers } = usePictureIntake(intake, (picture) => {
+    if (!disabled) setFile(picture);
+  });
+
+  return (
+    <section className={["ia-root", props.className].filter(Boolean).join(" ")} {...handlers}>
+      <div className="ia-input">
+        <PictureField
+          file={file}
+          onPicture={setFile}
+          isDraggedOver={isDraggedOver}
+          isBusy={analyzer.isAnalyzing}
+          isDisabled={disabled}
+          texts={texts}
+        />
+        {!hide.includes("userPrompt") && (
+          <div className="ia-field">
+            <label htmlFor={`${fieldId}wish`}>{texts.userPrompt}</label>
+            <textarea
+              id={`${fieldId}wish`}
+              rows={2}
+              value={userPrompt}
+              placeholder={texts.userPromptHint}
+              disabled={disabled}
+              onChange={(event) => {
+                setUserPrompt(event.target.value);
+              }}
+            />
+          </div>
+        )}
+        {!hide.includes("deepThinking") && (
+          <label className="ia-check">
+            <input
+              type="checkbox"
+              checked={deepThinking}
+              disabled={disabled}
+              onChange={(event) => {
+                setDeepThinking(event.target.checked);
+              }}
+            />
+            {texts.deepThinking}
+          </label>
+        )}
+        {!hide.includes("language") && (
+          <div className="ia-field ia-row">
+            <label htmlFor={`${fieldId}language`}>{texts.language}</label>
+            <select
+              id={`${fieldId}language`}
+              value={language}
+              disabled={disabled}
+              onChange={(event) => {
+                setLanguage(event.target.value as Language);
+              }}
+            >
+              {Object.entries(LANGUAGES).map(([code, name]) => (
+                <option key={code} value={code}>
+                  {name}
+                </option>
+              ))}
+            </select>
+          </div>
+        )}
+      </div>
+      <div className="ia-output">
+        <p className="ia-stage" role="status">
+          {texts.stages[analyzer.stage]}
+        </p>
+        {analyzer.error !== null && (
+          <p className="ia-error" role="alert">
+            {analyzer.error}
+          </p>
+        )}
+        {props.children}
+        <div className="ia-field">
+          <label htmlFor={`${fieldId}prompt`}>{texts.prompt}</label>
+          <textarea
+            id={`${fieldId}prompt`}
+            className="ia-prompt"
+            rows={6}
+            value={prompt}
+            placeholder={texts.promptHint}
+            disabled={disabled}
+            aria-busy={analyzer.stage === "generating"}
+            onChange={(event) => {
+              isTheUsers.current = true;
+              setPrompt(event.target.value);
+            }}
+          />
+        </div>
+        {suggestion !== "" && analyzer.generatedPrompt !== "" && (
+          <div className="ia-suggestion">
+            <p className="ia-hint">{texts.suggestion}</p>
+            <p>{suggestion}</p>
+            <button
+              type="button"
+              disabled={analyzer.isAnalyzing}
+              onClick={() => {
+                fill(suggestion);
+              }}
+            >
+              {texts.useSuggestion}
+            </button>
+          </div>
+        )}
+        <div className="ia-actions">
+          {analyzer.isAnalyzing ? (
+            <button type="button" onClick={analyzer.cancel}>
+              {texts.cancel}
+            </button>
+          ) : (
+            <button
+              type="button"
+              disabled={disabled || file === null}
+              onClick={() => {
+                if (file !== null) void analyze(file);
+              }}
+            >
+              {texts.writeAgain}
+            </button>
+          )}
+        </div>
+      </div>
+    </section>
+  );
+}

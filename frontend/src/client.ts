@@ -1,0 +1,153 @@
+/** The service's three routes as functions; every failure is an `AnalyzerError` whose message says what to do. */
+
+import {
+  type AnalyzeAnswer,
+  type AnalyzeForm,
+  type ErrorAnswer,
+  type HealthAnswer,
+  type Language,
+  ROUTES,
+  type StreamEvent,
+} from "./contract.ts";
+import { readEventStream } from "./eventStream.ts";
+
+/** Where the service is, and how it is asked. */
+export interface ClientConfig {
+  /** Its address, such as `https://prompts.example`; otherwise `VITE_API_BASE_URL`, otherwise the page's own origin. */
+  baseUrl?: string | undefined;
+  /** Sent with every request. */
+  headers?: Readonly<Record<string, string>> | undefined;
+  /** In place of the browser's own `fetch`. */
+  fetch?: typeof fetch | undefined;
+}
+
+/** What is asked of the service. */
+export interface AnalyzeRequest {
+  image: Blob;
+  filename: string;
+  userPrompt: string;
+  deepThinking: boolean;
+  language: Language;
+  analysisOnly: boolean;
+}
+
+/** A failure: `message` is the service's own sentence, or names the address that did not answer. */
+export class AnalyzerError extends Error {
+  override readonly name = "AnalyzerError";
+
+  constructor(
+    message: string,
+    /** The service's `code`, or one of ours: `unreachable`, `stream_cut`, `not_the_service`. */
+    readonly code: string,
+    /** Seconds after which the service says to try again. */
+    readonly retryAfterS?: number,
+  ) {
+    super(message);
+  }
+}
+
+/** Asks the service. */
+export class AnalyzerClient {
+  readonly #baseUrl: string;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #fetch: typeof fetch;
+
+  constructor(config: ClientConfig = {}) {
+    this.#baseUrl = (config.baseUrl ?? baseUrlOfTheBuild() ?? "").replace(/\/+$/, "");
+    this.#headers = config.headers ?? {};
+    this.#fetch = config.fetch ?? ((...request) => fetch(...request));
+  }
+
+  /** Where the service is. */
+  get address(): URL {
+    return this.#addressOf("/");
+  }
+
+  /** Gives the whole answer at once. */
+  async analyze(request: AnalyzeRequest, signal: AbortSignal): Promise<AnalyzeAnswer> {
+    const response = await this.#post(ROUTES.analyze, request, signal);
+    return await this.#json<AnalyzeAnswer>(response);
+  }
+
+  /** Gives each stage and each piece of the prompt as it comes; the last is `complete`. Aborting stops the service. */
+  async *stream(request: AnalyzeRequest, signal: AbortSignal): AsyncGenerator<StreamEvent, void> {
+    const response = await this.#post(ROUTES.stream, request, signal);
+    if (response.body === null) throw this.#notTheService(response);
+    try {
+      for await (const data of readEventStream(response.body)) {
+        const event = JSON.parse(data) as StreamEvent;
+        if (event.status === "error") throw new AnalyzerError(event.error, event.code);
+        yield event;
+        if (event.status === "complete") return;
+      }
+    } catch (error) {
+      if (error instanceof SyntaxError) throw this.#notTheService(response);
+      if (!(error instanceof TypeError)) throw error;
+    }
+    throw new AnalyzerError(
+      `The connection to ${this.#addressOf(ROUTES.stream).href} ended before the prompt did: send the picture again.`,
+      "stream_cut",
+    );
+  }
+
+  /** Tells how the service stands now; also when it says that it cannot answer. */
+  async health(signal: AbortSignal): Promise<HealthAnswer> {
+    const response = await this.#send(ROUTES.health, { headers: this.#headers, signal });
+    return await this.#json<HealthAnswer>(response);
+  }
+
+  async #post(route: string, request: AnalyzeRequest, signal: AbortSignal): Promise<Response> {
+    const fields: Record<Exclude<keyof AnalyzeForm, "image">, string> = {
+      user_prompt: request.userPrompt,
+      deep_thinking: String(request.deepThinking),
+      language: request.language,
+      analysis_only: String(request.analysisOnly),
+    };
+    const body = new FormData();
+    body.append("image" satisfies keyof AnalyzeForm, request.image, request.filename);
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
+    const response = await this.#send(route, { method: "POST", body, headers: this.#headers, signal });
+    if (response.ok) return response;
+    const answer = await this.#json<ErrorAnswer>(response);
+    const retryAfterS = Number(response.headers.get("Retry-After") ?? Number.NaN);
+    throw new AnalyzerError(answer.error, answer.code, Number.isNaN(retryAfterS) ? undefined : retryAfterS);
+  }
+
+  async #send(route: string, request: RequestInit): Promise<Response> {
+    try {
+      return await this.#fetch(this.#baseUrl + route, request);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      const address = this.#addressOf(route);
+      const elsewhere = address.origin !== globalThis.location.origin;
+      throw new AnalyzerError(
+        `Nothing answers at ${address.href}: check the network and that the service runs` +
+          (elsewhere ? `, and that its setting cors_origins has ${globalThis.location.origin}.` : "."),
+        "unreachable",
+      );
+    }
+  }
+
+  async #json<Answer>(response: Response): Promise<Answer> {
+    const isJson = response.headers.get("Content-Type")?.startsWith("application/json") ?? false;
+    if (!isJson) throw this.#notTheService(response);
+    return (await response.json()) as Answer;
+  }
+
+  #notTheService(response: Response): AnalyzerError {
+    const address = response.url || this.#baseUrl;
+    return new AnalyzerError(
+      `${address} answered with status ${String(response.status)}, but not as the Image Analyzer does: ` +
+        "check the address and what stands between.",
+      "not_the_service",
+    );
+  }
+
+  #addressOf(route: string): URL {
+    return new URL(this.#baseUrl + route, globalThis.location.href);
+  }
+}
+
+function baseUrlOfTheBuild(): string | undefined {
+  return (import.meta as { env?: Record<string, string | undefined> }).env?.VITE_API_BASE_URL;
+}

@@ -1,0 +1,42 @@
+/** What the service takes and gives, named; all of it comes from the service's own OpenAPI document. */
+
+import type { components, paths } from "./schema.ts";
+
+type Schemas = components["schemas"];
+
+export type AnalyzeAnswer = Schemas["AnalyzeAnswer"];
+export type Analysis = Schemas["AnalysisBody"];
+export type Category = keyof Analysis;
+export type ScoredLabel = Schemas["ScoredLabel"];
+export type Colour = Schemas["Colour"];
+export type Timings = Schemas["Timings"];
+export type ErrorAnswer = Schemas["ErrorAnswer"];
+export type HealthAnswer = Schemas["HealthAnswer"];
+export type ComponentHealth = Schemas["ComponentHealth"];
+export type AnalyzeForm = Schemas["Body_analyze_api_images_analyze_post"];
+export type Language = AnalyzeForm["language"];
+
+type StreamBody =
+  paths["/api/images/analyze-stream"]["post"]["responses"][200]["content"]["text/event-stream"];
+
+/** One event of the stream route, told apart by its `status`. */
+export type StreamEvent = Exclude<StreamBody, string>;
+
+export const ROUTES = {
+  analyze: "/api/images/analyze",
+  stream: "/api/images/analyze-stream",
+  health: "/api/images/health",
+} as const satisfies Record<string, keyof paths>;
+
+/** The languages that a prompt can be written in, each by its own name. */
+export const LANGUAGES: Readonly<Record<Language, string>> = {
+  en: "English",
+  es: "Español",
+  fr: "Français",
+  de: "Deutsch",
+  it: "Italiano",
+  pt: "Português",
+  ja: "日本語",
+  zh: "中文",
+  ar: "العربية",
+};

@@ -1,0 +1,32 @@
+export { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
+export {
+  LANGUAGES,
+  type Analysis,
+  type AnalyzeAnswer,
+  type Category,
+  type Colour,
+  type ComponentHealth,
+  type HealthAnswer,
+  type Language,
+  type ScoredLabel,
+  type StreamEvent,
+  type Timings,
+} from "./contract.ts";
+export { EventStreamParser, readEventStream } from "./eventStream.ts";
+export {
+  IntelligentModeImageOptions,
+  type IntelligentModeImageOptionsProps,
+} from "./IntelligentModeImageOptions.tsx";
+export { SHRINK_LIMITS, shrinkPicture, type PictureCodec, type ShrinkLimits } from "./shrink.ts";
+export { DEFAULT_TEXTS, type Texts } from "./texts.ts";
+export {
+  useImageAnalyzer,
+  type AnalyzeFailure,
+  type AnalyzeOptions,
+  type AnalyzeResult,
+  type AnalyzerConfig,
+  type AnalyzerState,
+  type ImageAnalyzer,
+  type Stage,
+} from "./useImageAnalyzer.ts";
+export { HEALTH_INTERVAL_MS, useServiceHealth, type ServiceHealth } from "./useServiceHealth.ts";

@@ -1,0 +1,250 @@
+import { useCallback, useEffect, useReducer, useRef } from "react";
+
+import { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
+import type { Analysis, AnalyzeAnswer, Colour, Language, StreamEvent, Timings } from "./contract.ts";
+import { isOnThisMachine } from "./loopback.ts";
+import { shrinkPicture } from "./shrink.ts";
+
+/** What the hook does with every picture. */
+export interface AnalyzerConfig extends ClientConfig {
+  /** Whether large pictures are made smaller before they are sent; otherwise yes, unless the service is on this machine. */
+  shrink?: boolean | undefined;
+}
+
+/** What one call asks for beside picture, user prompt and deep thinking. */
+export interface AnalyzeOptions {
+  /** `false` asks for the whole answer at once; otherwise the prompt grows while it is written. */
+  stream?: boolean | undefined;
+  /** The language of the prompt; `en` unless told. */
+  language?: Language | undefined;
+  /** No prompt, the analysis alone. */
+  analysisOnly?: boolean | undefined;
+  /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
+  onPrompt?: ((prompt: string) => void) | undefined;
+}
+
+/** Why there is no answer: a sentence for people, a code for programs. */
+export interface AnalyzeFailure {
+  success: false;
+  error: string;
+  /** The service's own, or `unreachable`, `stream_cut`, `not_the_service`, `cancelled`. */
+  code: string;
+  /** Seconds after which the service says to try again. */
+  retryAfterS?: number | undefined;
+}
+
+export type AnalyzeResult = AnalyzeAnswer | AnalyzeFailure;
+
+/** `preparing` shrinks the picture, `analyzing` uploads and reads it, `generating` writes the prompt. */
+export type Stage = "idle" | "preparing" | "analyzing" | "generating" | "complete" | "cancelled" | "error";
+
+/** What is known so far of the latest picture. */
+export interface AnalyzerState {
+  stage: Stage;
+  error: AnalyzeFailure | null;
+  generatedPrompt: string;
+  analysis: Analysis | null;
+  palette: Colour[];
+  warnings: string[];
+  analyzer: AnalyzeAnswer["analyzer"] | null;
+  promptSource: AnalyzeAnswer["promptSource"] | null;
+  cached: boolean;
+  timings: Timings | null;
+}
+
+/** What `useImageAnalyzer` gives. */
+export interface ImageAnalyzer extends Omit<AnalyzerState, "error"> {
+  /** Whether a picture is on its way. */
+  isAnalyzing: boolean;
+  /** A sentence that says what to do; null if nothing failed. */
+  error: string | null;
+  /** The failure's code; null if nothing failed. */
+  errorCode: string | null;
+  /** Sends a picture; one that is still on its way is given up. Rejects only if the frontend itself is at fault. */
+  analyzeImage: (
+    file: Blob,
+    userPrompt?: string,
+    deepThinking?: boolean,
+    options?: AnalyzeOptions,
+  ) => Promise<AnalyzeResult>;
+  /** Gives up the picture that is on its way; the service stops too. What has come stays. */
+  cancel: () => void;
+  /** Gives up, and forgets all. */
+  reset: () => void;
+}
+
+const NOTHING_YET: AnalyzerState = {
+  stage: "idle",
+  error: null,
+  generatedPrompt: "",
+  analysis: null,
+  palette: [],
+  warnings: [],
+  analyzer: null,
+  promptSource: null,
+  cached: false,
+  timings: null,
+};
+
+type Change =
+  | { to: "idle" | "preparing" | "analyzing" | "cancelled" }
+  | { to: "error"; failure: AnalyzeFailure }
+  | { to: "answered"; answer: AnalyzeAnswer }
+  | { to: "event"; event: StreamEvent };
+
+function changed(state: AnalyzerState, change: Change): AnalyzerState {
+  switch (change.to) {
+    case "idle":
+    case "preparing":
+      return { ...NOTHING_YET, stage: change.to };
+    case "analyzing":
+    case "cancelled":
+      return { ...state, stage: change.to };
+    case "error":
+      return { ...state, stage: "error", error: change.failure };
+    case "answered":
+      return { ...partsOf(change.answer), stage: "complete", error: null };
+    case "event":
+      return afterEvent(state, change.event);
+  }
+}
+
+function afterEvent(state: AnalyzerState, event: StreamEvent): AnalyzerState {
+  switch (event.status) {
+    case "analyzed":
+      return { ...state, ...partsOf(event) };
+    case "generating":
+      return { ...state, stage: "generating", generatedPrompt: "" };
+    case "delta":
+      return { ...state, generatedPrompt: state.generatedPrompt + event.text };
+    case "complete":
+      return { ...state, ...partsOf(event), stage: "complete" };
+    default:
+      return state;
+  }
+}
+
+function promptAfter(prompt: string, change: Change): string {
+  if (change.to === "answered") return change.answer.generatedPrompt;
+  return change.to === "event" ? afterEvent({ ...NOTHING_YET, generatedPrompt: prompt }, change.event).generatedPrompt : prompt;
+}
+
+/** Takes those fields of an answer or event that the state has too. */
+function partsOf<Source extends object>(source: Source): Pick<Source, keyof Source & keyof AnalyzerState> {
+  const known = Object.entries(source).filter(([name]) => name in NOTHING_YET);
+  return Object.fromEntries(known) as Pick<Source, keyof Source & keyof AnalyzerState>;
+}
+
+/**
+ * Sends pictures to the service, and keeps what is known of the latest one.
+ *
+ * A new call, `cancel()`, `reset()` and unmounting give up what is on its way, and the service stops working on it.
+ */
+export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
+  const [state, dispatch] = useReducer(changed, NOTHING_YET);
+  const running = useRef<AbortController | null>(null);
+  const latestConfig = useRef(config);
+  useEffect(() => {
+    latestConfig.current = config;
+  });
+  useEffect(() => () => running.current?.abort(), []);
+
+  const analyzeImage = useCallback<ImageAnalyzer["analyzeImage"]>(
+    async (file, userPrompt = "", deepThinking = false, options = {}) => {
+      running.current?.abort();
+      const controller = new AbortController();
+      running.current = controller;
+      const { signal } = controller;
+      let prompt = "";
+      const tell = (change: Change): void => {
+        if (signal.aborted) return;
+        dispatch(change);
+        const text = promptAfter(prompt, change);
+        if (text !== prompt) options.onPrompt?.((prompt = text));
+      };
+      const { shrink, ...clientConfig } = latestConfig.current;
+      const client = new AnalyzerClient(clientConfig);
+      try {
+        tell({ to: "preparing" });
+        const image = (shrink ?? !isOnThisMachine(client.address)) ? await shrinkPicture(file) : file;
+        signal.throwIfAborted();
+        const request: AnalyzeRequest = {
+          image,
+          filename: file instanceof File ? file.name : "picture",
+          userPrompt,
+          deepThinking,
+          language: options.language ?? "en",
+          analysisOnly: options.analysisOnly ?? false,
+        };
+        tell({ to: "analyzing" });
+        if (options.stream === false) {
+          const answer = await client.analyze(request, signal);
+          tell({ to: "answered", answer });
+          return answer;
+        }
+        return await follow(client.stream(request, signal), (event) => {
+          tell({ to: "event", event });
+        });
+      } catch (error) {
+        const failure = failureOf(error, signal);
+        tell({ to: "error", failure });
+        if (failure.code === UNEXPECTED) throw error;
+        return failure;
+      } finally {
+        if (running.current === controller) running.current = null;
+      }
+    },
+    [],
+  );
+
+  const giveUp = useCallback((to: "cancelled" | "idle") => {
+    const wasRunning = running.current !== null;
+    running.current?.abort();
+    running.current = null;
+    if (wasRunning || to === "idle") dispatch({ to });
+  }, []);
+  const cancel = useCallback(() => {
+    giveUp("cancelled");
+  }, [giveUp]);
+  const reset = useCallback(() => {
+    giveUp("idle");
+  }, [giveUp]);
+
+  return {
+    ...state,
+    error: state.error?.error ?? null,
+    errorCode: state.error?.code ?? null,
+    isAnalyzing: BUSY.has(state.stage),
+    analyzeImage,
+    cancel,
+    reset,
+  };
+}
+
+const UNEXPECTED = "unexpected";
+
+const BUSY: ReadonlySet<Stage> = new Set<Stage>(["preparing", "analyzing", "generating"]);
+
+/** Passes every event on; gives the answer that they add up to. */
+async function follow(
+  events: AsyncGenerator<StreamEvent, void>,
+  onEvent: (event: StreamEvent) => void,
+): Promise<AnalyzeAnswer> {
+  let answer: Partial<AnalyzeAnswer> = { success: true };
+  for await (const event of events) {
+    if (event.status === "analyzed" || event.status === "complete") {
+      const { status: _, ...parts } = event;
+      answer = { ...answer, ...parts };
+    }
+    onEvent(event);
+  }
+  return answer as AnalyzeAnswer;
+}
+
+function failureOf(error: unknown, signal: AbortSignal): AnalyzeFailure {
+  if (signal.aborted) return { success: false, error: "The analysis was cancelled.", code: "cancelled" };
+  if (error instanceof AnalyzerError) {
+    return { success: false, error: error.message, code: error.code, retryAfterS: error.retryAfterS };
+  }
+  return { success: false, error: `The frontend failed: ${String(error)}`, code: UNEXPECTED };
+}

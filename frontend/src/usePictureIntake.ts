@@ -1,0 +1,69 @@
+import { type ClipboardEvent, type DragEvent, useEffect, useEffectEvent, useState } from "react";
+
+/** Where dropped and pasted pictures are taken: within the component, or anywhere on the page. */
+export type Intake = "component" | "document";
+
+interface IntakeHandlers {
+  onDragEnter: (event: DragEvent) => void;
+  onDragOver: (event: DragEvent) => void;
+  onDragLeave: (event: DragEvent) => void;
+  onDrop: (event: DragEvent) => void;
+  onPaste: (event: ClipboardEvent) => void;
+}
+
+/** Takes dropped and pasted files; gives handlers for the component's root, and whether one is being held over it. */
+export function usePictureIntake(
+  intake: Intake,
+  onPicture: (file: File) => void,
+): { isDraggedOver: boolean; handlers: IntakeHandlers | undefined } {
+  const [isDraggedOver, setDraggedOver] = useState(false);
+
+  const over = (event: DragEvent | globalThis.DragEvent): void => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    setDraggedOver(true);
+  };
+  const leave = (event: DragEvent | globalThis.DragEvent): void => {
+    // Leaving one of our elements for another one is no leaving.
+    const { currentTarget, relatedTarget } = event;
+    if (currentTarget instanceof Node && relatedTarget instanceof Node && currentTarget.contains(relatedTarget)) return;
+    setDraggedOver(false);
+  };
+  const drop = (event: DragEvent | globalThis.DragEvent): void => {
+    setDraggedOver(false);
+    take(event, event.dataTransfer);
+  };
+  const paste = (event: ClipboardEvent | globalThis.ClipboardEvent): void => {
+    take(event, event.clipboardData);
+  };
+  const take = (event: { preventDefault: () => void }, data: DataTransfer | null): void => {
+    const file = data?.files[0];
+    if (file === undefined) return;
+    event.preventDefault();
+    onPicture(file);
+  };
+
+  const onDocumentOver = useEffectEvent(over);
+  const onDocumentLeave = useEffectEvent(leave);
+  const onDocumentDrop = useEffectEvent(drop);
+  const onDocumentPaste = useEffectEvent(paste);
+  useEffect(() => {
+    if (intake !== "document") return;
+    const listening = new AbortController();
+    const { signal } = listening;
+    document.addEventListener("dragenter", (event) => { onDocumentOver(event); }, { signal });
+    document.addEventListener("dragover", (event) => { onDocumentOver(event); }, { signal });
+    document.addEventListener("dragleave", (event) => { onDocumentLeave(event); }, { signal });
+    document.addEventListener("drop", (event) => { onDocumentDrop(event); }, { signal });
+    document.addEventListener("paste", (event) => { onDocumentPaste(event); }, { signal });
+    return () => {
+      listening.abort();
+    };
+  }, [intake]);
+
+  const handlers =
+    intake === "component"
+      ? { onDragEnter: over, onDragOver: over, onDragLeave: leave, onDrop: drop, onPaste: paste }
+      : undefined;
+  return { isDraggedOver, handlers };
+}

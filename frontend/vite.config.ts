@@ -1,0 +1,19 @@
+import react from "@vitejs/plugin-react";
+import { defineConfig } from "vitest/config";
+
+const SERVICE = process.env.SERVICE_URL ?? "http://127.0.0.1:8000";
+
+/** Builds the page at `/` into the Python package; `npm run dev` serves it with the API of a running service. */
+export default defineConfig({
+  root: "page",
+  base: "./",
+  plugins: [react()],
+  server: { proxy: { "/api": SERVICE, "/docs": SERVICE, "/openapi.json": SERVICE } },
+  build: {
+    outDir: "../../serve_app/page",
+    emptyOutDir: true,
+    assetsInlineLimit: 0,
+    modulePreload: { polyfill: false },
+  },
+  test: { root: ".", environment: "happy-dom", include: ["tests/**/*.test.{ts,tsx}"], restoreMocks: true },
+});
