@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo doctor test lint bench check format clean
+.PHONY: help install run demo doctor test lint frontend bench check format clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -40,6 +40,10 @@ lint: install ## check style and types
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+frontend: install ## build the page at / anew from frontend/; needs Node
+	@$(BIN)/python -m tests.support.openapi_document
+	@cd frontend && npm ci && npm run types && npm run build
+
 bench: $(BENCH_INSTALLED) ## measure us, the limit and the peers; QUICK=1: under 5 minutes
 	@$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
 
@@ -49,10 +53,10 @@ $(BENCH_INSTALLED): $(INSTALLED)
 
 check: lint test ## lint, then test: what CI runs
 
-format: install ## put the code into its one form
+format: install ## put the Python code into its one form
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
 clean: ## remove .venv and all caches
-	@rm -rf .venv .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf .venv .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info frontend/node_modules frontend/dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

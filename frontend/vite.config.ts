@@ -14,6 +14,7 @@ export default defineConfig({
     emptyOutDir: true,
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    cssTarget: ["chrome123", "firefox120", "safari17.5"], // the first with light-dark(), which would be rewritten
   },
   test: { root: ".", environment: "happy-dom", include: ["tests/**/*.test.{ts,tsx}"], restoreMocks: true },
 });

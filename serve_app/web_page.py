@@ -1,4 +1,4 @@
-"""The page at `/`: the files that `npm run build` in `frontend/` writes into `page/`, with what browsers may do there."""
+"""The page at `/`: the files that `make frontend` builds into `page/`, and what a browser lets them do."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ const TITLES: Readonly<Record<Category, string>> = {
 /** The five categories, each label's score as a horizontal bar. */
 export function AnalysisBars({ analysis }: { analysis: Analysis }): ReactElement {
   return (
-    <div className="categories">
+    <>
       {(Object.keys(TITLES) as Category[]).map((category) => (
         <section key={category} aria-label={TITLES[category]}>
           <h2>{TITLES[category]}</h2>
@@ -24,7 +24,7 @@ export function AnalysisBars({ analysis }: { analysis: Analysis }): ReactElement
           </ul>
         </section>
       ))}
-    </div>
+    </>
   );
 }
 

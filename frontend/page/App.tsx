@@ -46,13 +46,8 @@ export function App(): ReactElement {
           onPromptChange={setPrompt}
           onResult={remember}
           intake="document"
+          actions={<CopyButton text={prompt} />}
         >
-          {analyzer.analysis !== null && (
-            <>
-              <PaletteSwatches palette={analyzer.palette} />
-              <AnalysisBars analysis={analyzer.analysis} />
-            </>
-          )}
           <TimingLine analyzer={analyzer} />
           {warnings.length > 0 && (
             <ul className="warnings" aria-label="What would make this answer better">
@@ -61,7 +56,12 @@ export function App(): ReactElement {
               ))}
             </ul>
           )}
-          <CopyButton text={prompt} />
+          {analyzer.analysis !== null && (
+            <div className="findings">
+              <AnalysisBars analysis={analyzer.analysis} />
+              <PaletteSwatches palette={analyzer.palette} />
+            </div>
+          )}
         </IntelligentModeImageOptions>
         <HistoryList history={history} onRecall={setPrompt} />
       </main>

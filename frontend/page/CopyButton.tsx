@@ -6,7 +6,7 @@ import { useCopied } from "./useCopied.ts";
 export function CopyButton({ text }: { text: string }): ReactElement {
   const { copied, copy } = useCopied();
   return (
-    <div className="copy">
+    <>
       <button
         type="button"
         disabled={text === ""}
@@ -16,7 +16,9 @@ export function CopyButton({ text }: { text: string }): ReactElement {
       >
         Copy the prompt
       </button>
-      <span role="status">{copied !== null && "Copied."}</span>
-    </div>
+      <span className="copied" role="status">
+        {copied !== null && "Copied."}
+      </span>
+    </>
   );
 }

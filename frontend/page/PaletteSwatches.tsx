@@ -3,23 +3,25 @@ import type { ReactElement } from "react";
 import type { Colour } from "../src/index.ts";
 import { useCopied } from "./useCopied.ts";
 
-/** The measured colours, each as wide as its share; a click copies the hex code. */
+/** The measured colours, each with its share of the picture; a click copies its hex code. */
 export function PaletteSwatches({ palette }: { palette: readonly Colour[] }): ReactElement {
   const { copied, copy } = useCopied();
   return (
     <section aria-label="Palette">
+      <h2>Palette</h2>
       <ul className="palette">
         {palette.map(({ hex, share }) => (
-          <li key={hex} style={{ flexGrow: share }}>
+          <li key={hex}>
             <button
               type="button"
-              title={`${String(Math.round(share * 100))} % of the picture; click to copy`}
+              title="Click to copy"
               onClick={() => {
                 copy(hex);
               }}
             >
               <span className="swatch" style={{ backgroundColor: hex }} />
-              <code>{copied === hex ? "copied" : hex}</code>
+              <code>{hex}</code>
+              <span className="share">{Math.round(share * 100)} %</span>
             </button>
           </li>
         ))}

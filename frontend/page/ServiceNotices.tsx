@@ -3,32 +3,32 @@ import type { ReactElement } from "react";
 import type { ServiceHealth } from "../src/index.ts";
 
 interface Notice {
-  part: string;
+  title: string;
   /** Why it is missing, and what to do: the same as the warning of an answer. */
   sentence: string;
 }
 
 const PARTS = { analyzer: "CLIP, which reads the picture", writer: "Ollama, which writes the prompt" } as const;
+const CONSEQUENCES = { fallback: "is missing; a stand-in answers", unavailable: "is missing" } as const;
 const STATES = { ok: "ready", degraded: "answering with a stand-in", error: "not answering" } as const;
 
 /** Tells what is not there, and what to do about it. */
 export function noticesOf({ health, error }: ServiceHealth): Notice[] {
-  if (error !== null) return [{ part: "The service", sentence: error }];
-  return Object.entries(health?.components ?? {})
-    .filter(([, component]) => component.status !== "ready")
-    .map(([name, component]) => ({
-      part: PARTS[name as keyof typeof PARTS],
-      sentence: [component.reason, component.remedy].filter(Boolean).join(" "),
-    }));
+  if (error !== null) return [{ title: "The service does not answer.", sentence: error }];
+  return Object.entries(health?.components ?? {}).flatMap(([name, { status, reason, remedy }]) => {
+    if (status === "ready") return [];
+    const title = `${PARTS[name as keyof typeof PARTS]}, ${CONSEQUENCES[status]}.`;
+    return [{ title, sentence: [reason, remedy].filter(Boolean).join(" ") }];
+  });
 }
 
 /** A box for each part that is missing. */
 export function ServiceNotices({ service }: { service: ServiceHealth }): ReactElement {
   return (
     <div className="notices" role="status">
-      {noticesOf(service).map(({ part, sentence }) => (
-        <p key={part}>
-          <strong>{part}, is missing; a stand-in answers.</strong> {sentence}
+      {noticesOf(service).map(({ title, sentence }) => (
+        <p key={title}>
+          <strong>{title}</strong> {sentence}
         </p>
       ))}
     </div>

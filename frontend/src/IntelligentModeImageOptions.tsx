@@ -36,7 +36,9 @@ export interface IntelligentModeImageOptionsProps {
   texts?: Partial<Texts> | undefined;
   disabled?: boolean | undefined;
   className?: string | undefined;
-  /** Shown between the picture and its prompt. */
+  /** Shown beside the buttons below the prompt. */
+  actions?: ReactNode;
+  /** Shown below them. */
   children?: ReactNode;
 }
 
@@ -153,7 +155,6 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             {analyzer.error}
           </p>
         )}
-        {props.children}
         <div className="ia-field">
           <label htmlFor={`${fieldId}prompt`}>{texts.prompt}</label>
           <textarea
@@ -201,7 +202,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
               {texts.writeAgain}
             </button>
           )}
+          {props.actions}
         </div>
+        {props.children}
       </div>
     </section>
   );

@@ -16,8 +16,7 @@ export type ComponentHealth = Schemas["ComponentHealth"];
 export type AnalyzeForm = Schemas["Body_analyze_api_images_analyze_post"];
 export type Language = AnalyzeForm["language"];
 
-type StreamBody =
-  paths["/api/images/analyze-stream"]["post"]["responses"][200]["content"]["text/event-stream"];
+type StreamBody = paths["/api/images/analyze-stream"]["post"]["responses"][200]["content"]["text/event-stream"];
 
 /** One event of the stream route, told apart by its `status`. */
 export type StreamEvent = Exclude<StreamBody, string>;

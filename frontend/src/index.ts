@@ -13,10 +13,7 @@ export {
   type Timings,
 } from "./contract.ts";
 export { EventStreamParser, readEventStream } from "./eventStream.ts";
-export {
-  IntelligentModeImageOptions,
-  type IntelligentModeImageOptionsProps,
-} from "./IntelligentModeImageOptions.tsx";
+export { IntelligentModeImageOptions, type IntelligentModeImageOptionsProps } from "./IntelligentModeImageOptions.tsx";
 export { SHRINK_LIMITS, shrinkPicture, type PictureCodec, type ShrinkLimits } from "./shrink.ts";
 export { DEFAULT_TEXTS, type Texts } from "./texts.ts";
 export {

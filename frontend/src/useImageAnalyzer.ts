@@ -126,7 +126,9 @@ function afterEvent(state: AnalyzerState, event: StreamEvent): AnalyzerState {
 
 function promptAfter(prompt: string, change: Change): string {
   if (change.to === "answered") return change.answer.generatedPrompt;
-  return change.to === "event" ? afterEvent({ ...NOTHING_YET, generatedPrompt: prompt }, change.event).generatedPrompt : prompt;
+  return change.to === "event"
+    ? afterEvent({ ...NOTHING_YET, generatedPrompt: prompt }, change.event).generatedPrompt
+    : prompt;
 }
 
 /** Takes those fields of an answer or event that the state has too. */

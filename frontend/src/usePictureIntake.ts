@@ -51,11 +51,41 @@ export function usePictureIntake(
     if (intake !== "document") return;
     const listening = new AbortController();
     const { signal } = listening;
-    document.addEventListener("dragenter", (event) => { onDocumentOver(event); }, { signal });
-    document.addEventListener("dragover", (event) => { onDocumentOver(event); }, { signal });
-    document.addEventListener("dragleave", (event) => { onDocumentLeave(event); }, { signal });
-    document.addEventListener("drop", (event) => { onDocumentDrop(event); }, { signal });
-    document.addEventListener("paste", (event) => { onDocumentPaste(event); }, { signal });
+    document.addEventListener(
+      "dragenter",
+      (event) => {
+        onDocumentOver(event);
+      },
+      { signal },
+    );
+    document.addEventListener(
+      "dragover",
+      (event) => {
+        onDocumentOver(event);
+      },
+      { signal },
+    );
+    document.addEventListener(
+      "dragleave",
+      (event) => {
+        onDocumentLeave(event);
+      },
+      { signal },
+    );
+    document.addEventListener(
+      "drop",
+      (event) => {
+        onDocumentDrop(event);
+      },
+      { signal },
+    );
+    document.addEventListener(
+      "paste",
+      (event) => {
+        onDocumentPaste(event);
+      },
+      { signal },
+    );
     return () => {
       listening.abort();
     };

@@ -1,0 +1,85 @@
+"""What shrinking a picture in the browser saves, and what it changes: `python -m benchmarks.browser_shrink FOLDER`.
+
+FOLDER holds a model of the CLIP family; a full-size one with random weights comes from
+`python -m tests.support.tiny_clip FOLDER --full-size`. Needs Node and Chromium, and no service.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import statistics
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from benchmarks.score_shift import ENGINES
+from deployments.clip.encoder import ClipEncoder
+from deployments.clip.labels import load_labels
+from deployments.clip.settings import DEFAULT_LABELS_FILE
+from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend
+from tests.support.pictures import photograph
+from tests.support.reference import PHOTOGRAPHS, camera_jpeg, largest_difference, our_scores
+
+CAMERA_PX = (4000, 3000)
+UPLINK_BYTES_PER_S = 10e6 / 8
+"""10 Mbit/s: what a home line sends at."""
+
+SHRINK = """async ([module, picture]) => {
+    const { shrinkPicture } = await import(`data:text/javascript;base64,${module}`);
+    const file = new Blob([Uint8Array.from(atob(picture), (character) => character.charCodeAt(0))]);
+    const startedMs = performance.now();
+    const shrunk = await shrinkPicture(file);
+    const tookMs = performance.now() - startedMs;
+    const bytes = Array.from(new Uint8Array(await shrunk.arrayBuffer()), (byte) => String.fromCharCode(byte));
+    return [btoa(bytes.join("")), tookMs];
+}"""
+
+
+def main() -> None:
+    """Print a line per photograph, and the medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    labels = load_labels(DEFAULT_LABELS_FILE)
+    encoder = ClipEncoder.load(folder, name=folder.name, make_engine=ENGINES["torch float32"])
+    module = _as_base64(_compiled_shrink())
+    rows: list[tuple[float, ...]] = []
+    print(f"{'photograph':12}{'KB':>8}{'sent KB':>10}{'browser ms':>12}{'saved s at 10 Mbit/s':>22}{'score shift':>13}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        page = browser.new_page()
+        for name in PHOTOGRAPHS:
+            camera = camera_jpeg(photograph(name).resize(CAMERA_PX, Image.Resampling.BICUBIC))
+            answer: list[Any] = page.evaluate(SHRINK, [module, _as_base64(camera)])
+            shrunk, took_ms = base64.b64decode(answer[0]), answer[1]
+            shift = largest_difference(
+                our_scores(encoder, camera, labels, exact=False), our_scores(encoder, shrunk, labels, exact=False)
+            )
+            saved_s = (len(camera) - len(shrunk)) / UPLINK_BYTES_PER_S - took_ms / 1000
+            rows.append((len(camera) / 1000, len(shrunk) / 1000, took_ms, saved_s, shift))
+            _print_row(name, rows[-1])
+        browser.close()
+    _print_row("median", tuple(statistics.median(column) for column in zip(*rows, strict=True)))
+
+
+def _print_row(name: str, row: tuple[float, ...]) -> None:
+    original_kb, sent_kb, took_ms, saved_s, shift = row
+    print(f"{name:12}{original_kb:8.0f}{sent_kb:10.0f}{took_ms:12.0f}{saved_s:22.1f}{shift:13.4f}")
+
+
+def _compiled_shrink() -> bytes:
+    frontend = installed_frontend()
+    subprocess.run(["npm", "run", "--silent", "prepack"], cwd=frontend, check=True)
+    return (frontend / "dist" / "shrink.js").read_bytes()
+
+
+def _as_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+if __name__ == "__main__":
+    main()

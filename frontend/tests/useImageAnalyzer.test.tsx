@@ -1,0 +1,251 @@
+import { act, renderHook, waitFor } from "@testing-library/react";
+import { describe, expect, it } from "vitest";
+
+import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAnalyzer } from "../src/index.ts";
+import { ANALYSIS, ANALYZED, ANSWER, type Asked, COMPLETE, PICTURE, standIn } from "./service.ts";
+
+function setUp(config: AnalyzerConfig = {}) {
+  const service = standIn();
+  const hook = renderHook(() => useImageAnalyzer({ shrink: false, fetch: service.fetch, ...config }));
+  const now = (): ImageAnalyzer => hook.result.current;
+  const start = async (
+    ...call: Parameters<ImageAnalyzer["analyzeImage"]>
+  ): Promise<{ result: Promise<AnalyzeResult> }> => {
+    const before = service.asked.length;
+    // Within an object, so that nobody waits for the answer here.
+    const begun = await act(() => Promise.resolve({ result: now().analyzeImage(...call) }));
+    await waitFor(() => {
+      expect(service.asked.length).toBe(before + 1);
+    });
+    return begun;
+  };
+  return { service, hook, now, start };
+}
+
+const told = async (tell: () => void): Promise<void> => {
+  await act(async () => {
+    tell();
+    await new Promise((resolve) => setTimeout(resolve));
+  });
+};
+
+describe("useImageAnalyzer", () => {
+  it("sends the form that the service takes", async () => {
+    const { service, start } = setUp({ baseUrl: "https://prompts.example/", headers: { Authorization: "Bearer k" } });
+    await start(PICTURE, "at dusk", true, { language: "ja" });
+    const { url, form, headers } = service.latest();
+    expect(url).toBe("https://prompts.example/api/images/analyze-stream");
+    expect((form.get("image") as File).name).toBe("lake.jpg");
+    expect(form.get("user_prompt")).toBe("at dusk");
+    expect(form.get("deep_thinking")).toBe("true");
+    expect(form.get("language")).toBe("ja");
+    expect(form.get("analysis_only")).toBe("false");
+    expect(headers.get("Authorization")).toBe("Bearer k");
+  });
+
+  it("shows each stage as it comes, and the prompt growing", async () => {
+    const { service, now, start } = setUp();
+    const grown: string[] = [];
+    const { result } = await start(PICTURE, "at dusk", false, { onPrompt: (prompt) => grown.push(prompt) });
+    const asked: Asked = service.latest();
+    expect(now()).toMatchObject({ stage: "analyzing", isAnalyzing: true, analysis: null });
+    await told(() => {
+      asked.events({ status: "analyzing", message: "Reading." }, ANALYZED);
+    });
+    expect(now()).toMatchObject({
+      analysis: ANALYSIS,
+      palette: ANALYZED.palette,
+      analyzer: "clip",
+      warnings: ["first"],
+    });
+    await told(() => {
+      asked.events({ status: "generating", message: "Writing." });
+    });
+    expect(now().stage).toBe("generating");
+    await told(() => {
+      asked.events({ status: "delta", text: "a calm" });
+    });
+    expect(now().generatedPrompt).toBe("a calm");
+    await told(() => {
+      asked.events({ status: "delta", text: " lake" });
+    });
+    expect(now().generatedPrompt).toBe("a calm lake");
+    await told(() => {
+      asked.events(COMPLETE);
+    });
+    expect(now()).toMatchObject({
+      stage: "complete",
+      isAnalyzing: false,
+      generatedPrompt: "a calm lake",
+      warnings: ["first", "second"],
+      promptSource: "ollama",
+      timings: COMPLETE.timings,
+      error: null,
+    });
+    expect(await result).toEqual(ANSWER);
+    expect(grown).toEqual(["a calm", "a calm lake"]);
+  });
+
+  it("begins again when the writer does", async () => {
+    const { service, now, start } = setUp();
+    await start(PICTURE);
+    const asked = service.latest();
+    await told(() => {
+      asked.events(ANALYZED, { status: "generating", message: "" }, { status: "delta", text: "void" });
+    });
+    await told(() => {
+      asked.events({ status: "generating", message: "Another writes." });
+    });
+    expect(now().generatedPrompt).toBe("");
+    await told(() => {
+      asked.events({ status: "delta", text: "anew" });
+    });
+    expect(now().generatedPrompt).toBe("anew");
+  });
+
+  it("passes over what it does not know", async () => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().events(ANALYZED, { status: "of the future" } as never, COMPLETE);
+    });
+    expect(await result).toEqual(ANSWER);
+    expect(now().stage).toBe("complete");
+  });
+
+  it("asks the plain route without streaming", async () => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE, "", false, { stream: false });
+    expect(service.latest().url).toBe("/api/images/analyze");
+    await told(() => {
+      service.latest().json(ANSWER);
+    });
+    expect(await result).toEqual(ANSWER);
+    expect(now()).toMatchObject({ stage: "complete", generatedPrompt: "a calm lake", analysis: ANALYSIS });
+  });
+
+  it.each([true, false])("gives the service's own sentence and code (stream: %s)", async (stream) => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE, "", false, { stream });
+    await told(() => {
+      service.latest().json({ success: false, error: "Come back.", code: "queue_full" }, 429, { "Retry-After": "2" });
+    });
+    expect(await result).toEqual({ success: false, error: "Come back.", code: "queue_full", retryAfterS: 2 });
+    expect(now()).toMatchObject({ stage: "error", isAnalyzing: false, error: "Come back.", errorCode: "queue_full" });
+  });
+
+  it("gives the sentence of a stream that fails midway, and keeps the analysis", async () => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().events(ANALYZED, { status: "error", error: "Ollama is gone.", code: "ollama_unavailable" });
+    });
+    expect(await result).toMatchObject({ success: false, code: "ollama_unavailable" });
+    expect(now()).toMatchObject({ stage: "error", error: "Ollama is gone.", analysis: ANALYSIS });
+  });
+
+  it("names the address when nothing answers, and what to allow when it is another origin", async () => {
+    const { service, now, start } = setUp({ baseUrl: "http://elsewhere.example:8000" });
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().fail(new TypeError("Failed to fetch"));
+    });
+    expect(await result).toMatchObject({ success: false, code: "unreachable" });
+    expect(now().error).toContain("http://elsewhere.example:8000/api/images/analyze-stream");
+    expect(now().error).toContain(`cors_origins has ${location.origin}`);
+  });
+
+  it.each([
+    [
+      "cut",
+      (asked: Asked) => {
+        asked.fail(new TypeError("network error"));
+      },
+    ],
+    [
+      "ended early",
+      (asked: Asked) => {
+        asked.end();
+      },
+    ],
+  ])("says so when the stream is %s", async (_, happens) => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().events(ANALYZED);
+    });
+    await told(() => {
+      happens(service.latest());
+    });
+    expect(await result).toMatchObject({ success: false, code: "stream_cut" });
+    expect(now().error).toContain("/api/images/analyze-stream");
+  });
+
+  it("says so when something else answers at the address", async () => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().text("<h1>502 Bad Gateway</h1>", 502);
+    });
+    expect(await result).toMatchObject({ success: false, code: "not_the_service" });
+    expect(now().error).toContain("502");
+  });
+
+  it("cancels: the request is aborted, what has come stays", async () => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().events(ANALYZED, { status: "generating", message: "" }, { status: "delta", text: "half" });
+    });
+    act(() => {
+      now().cancel();
+    });
+    expect(service.latest().signal.aborted).toBe(true);
+    expect(await result).toMatchObject({ success: false, code: "cancelled" });
+    expect(now()).toMatchObject({ stage: "cancelled", isAnalyzing: false, generatedPrompt: "half", error: null });
+    act(() => {
+      now().reset();
+    });
+    expect(now()).toMatchObject({ stage: "idle", generatedPrompt: "", analysis: null });
+  });
+
+  it("leaves a finished answer alone when cancelled", async () => {
+    const { service, now, start } = setUp();
+    const { result } = await start(PICTURE);
+    await told(() => {
+      service.latest().events(ANALYZED, COMPLETE);
+    });
+    await result;
+    act(() => {
+      now().cancel();
+    });
+    expect(now().stage).toBe("complete");
+  });
+
+  it("gives up the picture before when another comes, and shows nothing of it", async () => {
+    const { service, now, start } = setUp();
+    const grown: string[] = [];
+    const { result: first } = await start(PICTURE, "", false, { onPrompt: (prompt) => grown.push(prompt) });
+    const before = service.latest();
+    await told(() => {
+      before.events(ANALYZED, { status: "generating", message: "" });
+    });
+    await start(new File(["other"], "other.jpg"));
+    expect(before.signal.aborted).toBe(true);
+    expect(await first).toMatchObject({ success: false, code: "cancelled" });
+    expect(now()).toMatchObject({ stage: "analyzing", analysis: null });
+    await told(() => {
+      service.latest().events({ ...ANALYZED, warnings: ["of the second"] });
+    });
+    expect(now().warnings).toEqual(["of the second"]);
+    expect(grown).toEqual([]);
+  });
+
+  it("gives up when its component goes", async () => {
+    const { service, hook, start } = setUp();
+    const { result } = await start(PICTURE);
+    hook.unmount();
+    expect(service.latest().signal.aborted).toBe(true);
+    expect(await result).toMatchObject({ success: false, code: "cancelled" });
+  });
+});

@@ -1,0 +1,403 @@
+"""The page in a real Chromium, against the service on a real Ray Serve and a fake Ollama."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+
+from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend
+from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.pictures import photograph_path
+from tests.support.service import Service, application
+
+pytestmark = pytest.mark.serve
+
+PHOTOGRAPH = photograph_path("china")
+TOKENS = [f"word{number} " for number in range(40)]
+PROMPT = "".join(TOKENS).strip()
+PATIENCE_MS = 20_000
+PREFIX = "/below"
+"""A route prefix that a second application answers under."""
+
+PAGE_BUDGET_BYTES = 150_000
+NARROW = {"width": 360, "height": 740}
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
+    chromium()  # before minutes are spent on what nobody would look at
+    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url, "max_parallel": 4}}
+    applications = [application("main", "/", args, {}), application("below", PREFIX, args, {})]
+    with Service(applications, {}) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(autouse=True)
+def _ollama_is_quick(ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS)
+    ollama.hold()
+
+
+@contextmanager
+def down(ollama: FakeOllama) -> Iterator[None]:
+    ollama.stop()
+    try:
+        yield
+    finally:
+        ollama.start()
+
+
+@contextmanager
+def watched(context: BrowserContext, service: Service) -> Iterator[list[str]]:
+    """Collect what a browser's console complains of, and what it asks of others than the service."""
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        # Chromium itself reports each answer that is not 2xx; the tests look for those on the page.
+        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+            complaints.append(message.text)
+
+    def note_others(request: Request) -> None:
+        if not request.url.startswith((service.url, "data:", "blob:")):
+            complaints.append(request.url)
+
+    context.on("console", note)
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    context.on("request", note_others)
+    yield complaints
+    assert complaints == []
+
+
+@pytest.fixture
+def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    with watched(context, service):
+        yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, service: Service) -> Page:
+    return opened(context, service)
+
+
+def opened(context: BrowserContext, service: Service, path: str = "/") -> Page:
+    page = context.new_page()
+    page.goto(service.url + path)
+    return page
+
+
+def choose(page: Page, path: Path = PHOTOGRAPH) -> None:
+    page.get_by_label("Choose a picture").or_(page.get_by_label("Choose another picture")).set_input_files(path)
+
+
+def prompt_box(page: Page) -> Any:
+    return page.get_by_label("Prompt", exact=True)
+
+
+def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    choose(page)
+    preview = page.get_by_alt_text("The chosen picture")
+    expect(preview).to_be_visible()
+    page.wait_for_function("image => image.naturalWidth > 0", arg=preview.element_handle())
+    for title in ("Style", "Mood", "Composition", "Colours", "Subjects"):
+        bars = page.get_by_role("region", name=title).get_by_role("listitem")
+        expect(bars).to_have_count(3)
+        widths = bars.locator(".bar-track > span").evaluate_all("bars => bars.map(bar => bar.clientWidth)")
+        assert widths == sorted(widths, reverse=True)
+        assert widths[0] > 0
+    swatches = page.get_by_role("region", name="Palette").get_by_role("button")
+    assert swatches.count() >= 3
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    expect(page.get_by_text("Writing the prompt …")).to_be_visible()
+    ollama.release(spread_s=0)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    expect(page.get_by_text("Done.")).to_be_visible()
+    expect(page.locator(".timings")).to_contain_text("read by clip")
+    expect(page.locator(".timings")).to_contain_text("total")
+
+
+def test_a_cancelled_prompt_is_written_no_further(page: Page, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    choose(page)
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    chat = ollama.chats[-1]
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Cancelled.")).to_be_visible()
+    assert ollama.wait_until(lambda _: chat.closed_by_client)
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+
+
+def test_closing_the_page_stops_the_writing(context: BrowserContext, service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    page = opened(context, service)
+    choose(page)
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    chat = ollama.chats[-1]
+    page.close()
+    assert ollama.wait_until(lambda _: chat.closed_by_client)
+
+
+def test_another_picture_takes_the_place_of_the_first(page: Page, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=["old ", "words "], hold_at=1)
+    choose(page)
+    expect(prompt_box(page)).to_have_value("old ")
+    chat = ollama.chats[-1]
+    ollama.answer = Answer(tokens=TOKENS)
+    choose(page, photograph_path("coffee"))
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    assert ollama.wait_until(lambda _: chat.closed_by_client)
+
+
+def test_without_ollama_the_page_says_so_and_the_stand_in_writes(
+    context: BrowserContext, service: Service, ollama: FakeOllama
+) -> None:
+    with down(ollama):
+        page = opened(context, service)
+        notice = page.locator(".notices")
+        expect(notice).to_contain_text("Ollama")
+        expect(notice).to_contain_text("ollama serve")
+        expect(page.get_by_text("answering with a stand-in")).to_be_visible()
+        choose(page)
+        expect(page.locator(".timings")).to_contain_text("prompt by template")
+        assert prompt_box(page).input_value() != ""
+
+
+def test_a_text_file_with_a_picture_s_name_gets_the_service_s_sentence(page: Page, tmp_path: Path) -> None:
+    text = tmp_path / "picture.png"
+    text.write_text("not a picture")
+    choose(page, text)
+    expect(page.get_by_role("alert")).to_contain_text("The upload is not a readable picture")
+    expect(page.get_by_text("Your browser cannot show this picture.")).to_be_visible()
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_a_file_of_21_mb_is_refused_with_the_reason(page: Page, tmp_path: Path) -> None:
+    large = tmp_path / "large.jpg"
+    large.write_bytes(PHOTOGRAPH.read_bytes() + bytes(21 * MIB))
+    choose(page, large)
+    expect(page.get_by_role("alert")).to_contain_text("The upload is larger than 20 MB")
+
+
+def test_two_tabs_do_not_disturb_each_other(context: BrowserContext, service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS, interval_s=0.02)
+    first, second = opened(context, service), opened(context, service)
+    choose(first)
+    choose(second, photograph_path("coffee"))
+    for page in (first, second):
+        expect(prompt_box(page)).to_have_value(PROMPT)
+
+
+def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS, interval_s=0.02)
+
+    def tab_to(is_it: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate(is_it):
+                outline = page.evaluate(
+                    """() => {
+                        const focused = document.activeElement;
+                        return getComputedStyle(focused.closest(".ia-picture") ?? focused).outlineStyle;
+                    }"""
+                )
+                assert outline != "none", "what has the focus is not marked"
+                return
+        raise AssertionError(f"the Tab key never came to {is_it}")
+
+    tab_to("document.activeElement.type === 'file'")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(PHOTOGRAPH)
+    tab_to("document.activeElement.type === 'checkbox'")
+    page.keyboard.press("Space")
+    tab_to("document.activeElement.tagName === 'SELECT'")
+    page.keyboard.press("D")  # Deutsch
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    tab_to("document.activeElement.textContent === 'Write again'")
+    before = len(ollama.chats)
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Writing the prompt …")).to_be_visible()
+    expect(page.get_by_text("Done.")).to_be_visible()
+    assert len(ollama.chats) == before + 1
+    assert "German" in json.dumps(ollama.chats[-1].body)
+    page.keyboard.press("Shift+Tab")
+    tab_to("document.activeElement.textContent === 'Write again'")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(
+    scheme: Any, browser: Browser, service: Service, ollama: FakeOllama, tmp_path: Path
+) -> None:
+    axe = (installed_frontend() / "node_modules" / "axe-core" / "axe.min.js").read_text()
+    text = tmp_path / "picture.png"
+    text.write_text("not a picture")
+
+    def violations(page: Page) -> list[str]:
+        found = page.evaluate(axe + "; axe.run()")["violations"]
+        return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
+
+    # The page's policy forbids the script that axe is put in by, and nothing else is tested here.
+    context = browser.new_context(color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
+    page = opened(context, service)
+    expect(page.get_by_text("ready", exact=True)).to_be_visible()
+    assert violations(page) == []
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    expect(page.locator(".history")).to_be_visible()
+    assert violations(page) == []
+    choose(page, text)
+    expect(page.get_by_role("alert")).to_be_visible()
+    assert violations(page) == []
+    with down(ollama):
+        page.reload()
+        expect(page.locator(".notices")).to_contain_text("Ollama")
+        assert violations(page) == []
+    context.close()
+
+
+def test_the_page_is_small_and_shows_itself_without_the_api(context: BrowserContext, service: Service) -> None:
+    asked: list[Route] = []
+    context.route("**/api/**", lambda route: asked.append(route))
+    page = context.new_page()
+    network = context.new_cdp_session(page)
+    network.send("Network.enable")
+    transferred: list[float] = []
+    network.on("Network.loadingFinished", lambda event: transferred.append(event["encodedDataLength"]))
+    page.goto(service.url)
+    expect(page.get_by_role("heading", name="Image Analyzer")).to_be_visible()
+    expect(page.get_by_text("Choose a picture")).to_be_visible()
+    assert asked, "the page did not ask how the service stands"
+    assert 10_000 < sum(transferred) < PAGE_BUDGET_BYTES
+    for route in asked:
+        route.abort()
+
+
+def test_a_service_that_is_gone_is_named_with_its_address(context: BrowserContext, service: Service) -> None:
+    page = opened(context, service)
+    context.route("**/api/**", lambda route: route.abort())
+    choose(page)
+    expect(page.get_by_role("alert")).to_contain_text(f"Nothing answers at {service.url}/api/images/analyze-stream")
+
+
+def test_what_the_user_typed_is_kept_and_the_prompt_offered(page: Page) -> None:
+    prompt_box(page).fill("my own words")
+    choose(page)
+    offer = page.get_by_role("button", name="Use it in place of mine")
+    expect(offer).to_be_enabled()
+    expect(prompt_box(page)).to_have_value("my own words")
+    offer.click()
+    expect(prompt_box(page)).to_have_value(PROMPT)
+
+
+def put(page: Page, event: str, where: str) -> None:
+    """Give the page a picture as a drop or a paste does."""
+    page.evaluate(
+        """([kind, where, base64]) => {
+            const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "given.jpg", { type: "image/jpeg" }));
+            const event = kind === "paste"
+                ? new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true })
+                : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
+            document.querySelector(where).dispatchEvent(event);
+        }""",
+        [event, where, base64.b64encode(PHOTOGRAPH.read_bytes()).decode()],
+    )
+
+
+@pytest.mark.parametrize("event", ["drop", "paste"])
+def test_a_picture_may_be_dropped_and_pasted_anywhere(event: str, page: Page) -> None:
+    put(page, event, "header")
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    expect(page.locator(".history").get_by_text("given.jpg")).to_be_visible()
+
+
+def test_samples_copying_and_history(page: Page) -> None:
+    page.get_by_role("button", name="coffee").click()
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    page.get_by_role("button", name="Copy the prompt").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == PROMPT
+    swatch = page.get_by_role("region", name="Palette").get_by_role("button").first
+    colour = swatch.locator("code").text_content()
+    swatch.click()
+    expect(page.get_by_text(f"{colour} copied")).to_be_attached()
+    assert page.evaluate("navigator.clipboard.readText()") == colour
+    page.reload()
+    prompt_box(page).fill("")
+    entry = page.locator(".history").get_by_role("button", name="coffee.jpg")
+    assert entry.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
+    entry.click()
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    page.get_by_role("button", name="Forget").click()
+    expect(page.locator(".history")).to_have_count(0)
+
+
+def test_wishes_reach_the_writer(page: Page, ollama: FakeOllama) -> None:
+    page.get_by_label("What you want of it").fill("without people")
+    page.get_by_label("Deep mode").check()
+    page.get_by_label("Language of the prompt").select_option("fr")
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    asked = json.dumps(ollama.chats[-1].body)
+    assert "without people" in asked
+    assert "French" in asked
+    assert ollama.chats[-1].body["options"]["num_predict"] == 300
+
+
+def test_nothing_is_cut_off_on_a_narrow_screen(context: BrowserContext, service: Service) -> None:
+    page = opened(context, service)
+    page.set_viewport_size({"width": 360, "height": 740})
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+
+
+@pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/"])
+def test_the_page_works_below_a_route_prefix(path: str, context: BrowserContext, service: Service) -> None:
+    page = opened(context, service, path)
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+
+
+def test_light_and_dark_are_the_system_s_until_chosen(browser: Browser, service: Service) -> None:
+    def background(page: Page) -> Any:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    context = browser.new_context(color_scheme="dark")
+    page = opened(context, service)
+    dark = background(page)
+    page.get_by_role("button", name="Light").click()
+    assert background(page) != dark
+    light = background(page)
+    page.reload()
+    assert background(page) == light
+    context.close()
