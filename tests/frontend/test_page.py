@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import ExifTags, Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 
 from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.pictures import photograph_path
-from tests.support.service import Service, application
+from tests.support.service import HOST, Service, application
 
 pytestmark = pytest.mark.serve
 
@@ -25,6 +26,9 @@ PROMPT = "".join(TOKENS).strip()
 PATIENCE_MS = 20_000
 PREFIX = "/below"
 """A route prefix that a second application answers under."""
+
+ELSEWHERE = "analyzer.example"
+"""A name that the browser takes for another machine's, without HTTPS, and that leads to this one."""
 
 PAGE_BUDGET_BYTES = 150_000
 NARROW = {"width": 360, "height": 740}
@@ -49,7 +53,8 @@ def service(tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=CHROMIUM_FLAGS)
+        elsewhere = f"--host-resolver-rules=MAP {ELSEWHERE} {HOST}"
+        browser = playwright.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, elsewhere])
         yield browser
         browser.close()
 
@@ -79,8 +84,10 @@ def watched(context: BrowserContext, service: Service) -> Iterator[list[str]]:
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
+    own = (service.url, service.url.replace(HOST, ELSEWHERE), "data:", "blob:")
+
     def note_others(request: Request) -> None:
-        if not request.url.startswith((service.url, "data:", "blob:")):
+        if not request.url.startswith(own):
             complaints.append(request.url)
 
     context.on("console", note)
@@ -108,6 +115,12 @@ def page(context: BrowserContext, service: Service) -> Page:
 def opened(context: BrowserContext, service: Service, path: str = "/") -> Page:
     page = context.new_page()
     page.goto(service.url + path)
+    return page
+
+
+def opened_from_elsewhere(context: BrowserContext, service: Service) -> Page:
+    page = context.new_page()
+    page.goto(service.url.replace(HOST, ELSEWHERE))
     return page
 
 
@@ -359,6 +372,52 @@ def test_samples_copying_and_history(page: Page) -> None:
     expect(prompt_box(page)).to_have_value(PROMPT)
     page.get_by_role("button", name="Forget").click()
     expect(page.locator(".history")).to_have_count(0)
+
+
+def camera_picture(path: Path) -> Path:
+    """Save a photograph as a camera held upright does: large, and lying on its side with a note to turn it."""
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    with Image.open(PHOTOGRAPH) as photograph:
+        photograph.resize((3000, 2000)).save(path, quality=97, exif=turned)
+    return path
+
+
+def test_a_large_picture_is_sent_smaller_to_another_machine(
+    context: BrowserContext, service: Service, tmp_path: Path
+) -> None:
+    # Chromium shows nobody the body of a request that holds a file.
+    context.add_init_script(
+        """const send = window.fetch;
+        window.fetch = (address, request) => {
+            if (request?.body) createImageBitmap(request.body.get("image")).then(({ width, height }) => {
+                window.sent = { width, height, bytes: request.body.get("image").size };
+            });
+            return send(address, request);
+        };"""
+    )
+    large = camera_picture(tmp_path / "camera.jpg")
+    far, near = opened_from_elsewhere(context, service), opened(context, service)
+    for page in (far, near):
+        choose(page, large)
+        expect(prompt_box(page)).to_have_value(PROMPT)
+    sent_far, sent_near = (page.wait_for_function("window.sent").json_value() for page in (far, near))
+    assert (sent_far["width"], sent_far["height"]) == (1024, 1536)
+    assert sent_far["bytes"] < sent_near["bytes"] / 2
+    assert sent_near["bytes"] == large.stat().st_size
+
+
+def test_copying_works_without_https(context: BrowserContext, service: Service) -> None:
+    page = opened_from_elsewhere(context, service)
+    assert not page.evaluate("isSecureContext")
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    page.get_by_role("button", name="Copy the prompt").click()
+    expect(page.get_by_text("Copied.")).to_be_visible()
+    wish = page.get_by_label("What you want of it")
+    wish.focus()
+    page.keyboard.press("Control+V")
+    expect(wish).to_have_value(PROMPT)
 
 
 def test_wishes_reach_the_writer(page: Page, ollama: FakeOllama) -> None:

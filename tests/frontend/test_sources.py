@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import filecmp
-import subprocess
 import tarfile
 from pathlib import Path
 
 import pytest
 
 from serve_app.web_page import FOLDER
-from tests.support.browser import installed_frontend
+from tests.support.browser import installed_frontend, run_npm
 from tests.support.openapi_document import DOCUMENT, openapi_document
-
-LIMIT_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -21,28 +18,21 @@ def frontend() -> Path:
     return installed_frontend()
 
 
-def run(frontend: Path, *command: str) -> None:
-    done = subprocess.run(
-        command, cwd=frontend, capture_output=True, text=True, timeout=LIMIT_S, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def test_the_openapi_document_is_the_service_s_own() -> None:
     assert DOCUMENT.read_text() == openapi_document(), "run: make frontend"
 
 
 def test_the_types_are_made_from_the_openapi_document(frontend: Path) -> None:
-    run(frontend, "npm", "run", "types", "--", "--check")
+    run_npm(frontend, "run", "types", "--", "--check")
 
 
 @pytest.mark.parametrize("check", ["lint", "typecheck", "test"])
 def test_the_frontend_s_own(check: str, frontend: Path) -> None:
-    run(frontend, "npm", "run", check)
+    run_npm(frontend, "run", check)
 
 
 def test_the_page_is_built_from_the_sources_beside_it(frontend: Path, tmp_path: Path) -> None:
-    run(frontend, "npm", "run", "build", "--", "--outDir", str(tmp_path))
+    run_npm(frontend, "run", "build", "--", "--outDir", str(tmp_path))
     built, shipped = ({file.relative_to(root) for file in root.rglob("*.*")} for root in (tmp_path, FOLDER))
     assert shipped == built, "run: make frontend"
     _, different, unreadable = filecmp.cmpfiles(tmp_path, FOLDER, [str(file) for file in built], shallow=False)
@@ -50,7 +40,7 @@ def test_the_page_is_built_from_the_sources_beside_it(frontend: Path, tmp_path: 
 
 
 def test_the_package_holds_what_it_exports(frontend: Path, tmp_path: Path) -> None:
-    run(frontend, "npm", "pack", "--pack-destination", str(tmp_path))
+    run_npm(frontend, "pack", "--pack-destination", str(tmp_path))
     (package,) = tmp_path.glob("*.tgz")
     with tarfile.open(package) as archive:
         assert {"package/dist/index.js", "package/dist/index.d.ts", "package/dist/styles.css"} <= set(

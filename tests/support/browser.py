@@ -15,7 +15,7 @@ SWITCH = "FRONTEND_TESTS"
 """`required` in the environment makes a failure of what is otherwise skipped: for CI, which installs everything."""
 
 OLDEST_NODE = (20, 19)
-INSTALL_LIMIT_S = 300
+NPM_LIMIT_S = 300
 
 CHROMIUM_FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -25,15 +25,30 @@ CHROMIUM_FLAGS = [
 
 def installed_frontend() -> Path:
     """Give the folder of the frontend with its packages installed; skips the test where there is no Node."""
-    node, npm = shutil.which("node"), shutil.which("npm")
+    node = shutil.which("node")
     version = subprocess.check_output([node, "--version"], text=True).strip() if node else "none"
-    if node is None or npm is None or tuple(map(int, version.removeprefix("v").split(".")[:2])) < OLDEST_NODE:
+    if node is None or tuple(map(int, version.removeprefix("v").split(".")[:2])) < OLDEST_NODE:
         _missing(f"Node {'.'.join(map(str, OLDEST_NODE))} or newer is needed, and there is {version}")
     # npm writes this file last, and with what it installed.
     lock, done = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".package-lock.json"
     if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
-        subprocess.run([npm, "ci", "--no-fund", "--no-audit"], cwd=FRONTEND, check=True, timeout=INSTALL_LIMIT_S)
+        run_npm(FRONTEND, "ci", "--no-fund", "--no-audit")
     return FRONTEND
+
+
+def run_npm(frontend: Path, *arguments: str) -> None:
+    """Run npm in the frontend's folder; an AssertionError carries all that it printed."""
+    npm = shutil.which("npm")
+    assert npm is not None, "there is Node, but no npm beside it"
+    done = subprocess.run(
+        [npm, *arguments],
+        cwd=frontend,
+        capture_output=True,
+        text=True,
+        timeout=NPM_LIMIT_S,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def chromium() -> str:
