@@ -137,6 +137,7 @@ def banner(config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: flo
             f"Image Analyzer listens at {config.url}{reach}, after {start_s:.0f} s",
             *(f"  {line}" for line in describe(health)),
             f"  Mode:     {f'plain: {mode.plain_because}' if mode.plain_because else 'fast'}",
+            f"  Page:     {config.url}/",
             f"  API:      {config.url}/docs",
             f"  Try it:   curl -F image=@PICTURE {config.url}/api/images/analyze",
             "  Stop it:  Ctrl-C",
