@@ -48,7 +48,7 @@ class Assets(StaticFiles):
 def add_page(api: FastAPI) -> None:
     """Serve the page at `/` and its files below `/assets`."""
 
-    @api.get("/", include_in_schema=False)
+    @api.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     async def page() -> FileResponse:
         return FileResponse(FOLDER / "index.html", headers=PAGE_HEADERS)
 

@@ -28,6 +28,11 @@ async def test_the_page_is_there_and_is_asked_for_anew_each_time() -> None:
     assert "<title>Image Analyzer</title>" in response.text
 
 
+async def test_the_page_can_be_asked_whether_it_is_there() -> None:
+    async with Service().client() as client:
+        assert (await client.head("/")).status_code == 200
+
+
 async def test_the_page_may_load_and_ask_nothing_but_this_service() -> None:
     policy = (await get("/")).headers["content-security-policy"]
     directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
