@@ -67,7 +67,11 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
     )
     if settings.cors_origins:
         api.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
         )
     add_error_handlers(api)
 

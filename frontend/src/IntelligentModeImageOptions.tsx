@@ -56,6 +56,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [suggestion, setSuggestion] = useState("");
   const written = useRef("");
   const isTheUsers = useRef(false);
+  const hadFile = useRef(false);
   const fieldId = useId();
 
   const fill = (text: string): void => {
@@ -76,8 +77,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
     onResult?.(result, picture);
   };
   const onNewFile = useEffectEvent((picture: File | null) => {
-    if (picture === null) analyzer.reset();
-    else void analyze(picture);
+    if (picture !== null) void analyze(picture);
+    else if (hadFile.current) analyzer.reset();
+    hadFile.current = picture !== null;
   });
   useEffect(() => {
     onNewFile(file);

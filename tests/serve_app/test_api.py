@@ -400,6 +400,16 @@ async def test_other_origins_may_call_only_when_the_settings_say_so() -> None:
         assert response.headers.get("access-control-allow-origin") == allowed
 
 
+async def test_another_origin_s_page_can_read_why_it_was_refused_and_for_how_long() -> None:
+    service = Service(cors_origins=["http://localhost:5173"])
+    service.reader.error = QueueFull("Come back.", retry_after_s=2)
+    async with service.client() as client:
+        response = await client.post(ANALYZE, files={"image": PHOTOGRAPH}, headers={"origin": "http://localhost:5173"})
+    assert response.status_code == 429
+    assert response.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert response.headers["access-control-expose-headers"] == "Retry-After"
+
+
 async def test_the_page_at_docs_needs_no_other_server(service: Service) -> None:
     async with service.client() as client:
         page = (await client.get("/docs")).text
