@@ -1,5 +1,7 @@
 import { type ReactElement, useEffect, useState } from "react";
 
+import { keep, recall } from "./storage.ts";
+
 type Theme = "light" | "dark";
 
 const KEPT_AS = "image-analyzer-theme";
@@ -15,7 +17,7 @@ export function ThemeButton(): ReactElement {
     <button
       type="button"
       onClick={() => {
-        localStorage.setItem(KEPT_AS, other);
+        keep("localStorage", KEPT_AS, other);
         setTheme(other);
       }}
     >
@@ -25,7 +27,7 @@ export function ThemeButton(): ReactElement {
 }
 
 function themeAtStart(): Theme {
-  const kept = localStorage.getItem(KEPT_AS);
+  const kept = recall("localStorage", KEPT_AS);
   if (kept === "light" || kept === "dark") return kept;
   return globalThis.matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 }

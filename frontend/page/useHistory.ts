@@ -1,6 +1,7 @@
 import { useCallback, useState } from "react";
 
 import type { AnalyzeAnswer } from "../src/index.ts";
+import { keep, recall } from "./storage.ts";
 
 /** An answer of this browser session. */
 export interface Remembered {
@@ -24,7 +25,7 @@ const THUMBNAIL_PX = 96;
 
 /** The latest answers, newest first; they go with the browser's tab. */
 export function useHistory(): History {
-  const [entries, setEntries] = useState<readonly Remembered[]>(kept);
+  const [entries, setEntries] = useState<readonly Remembered[]>(recalled);
   const remember = useCallback(async (answer: AnalyzeAnswer, picture: File) => {
     const entry: Remembered = {
       id: `${String(Date.now())} ${picture.name}`,
@@ -32,20 +33,20 @@ export function useHistory(): History {
       thumbnail: await thumbnailOf(picture),
       prompt: answer.generatedPrompt,
     };
-    setEntries((before) => keep([entry, ...before].slice(0, MOST_ENTRIES)));
+    setEntries((before) => kept([entry, ...before].slice(0, MOST_ENTRIES)));
   }, []);
   const clear = useCallback(() => {
-    setEntries(keep([]));
+    setEntries(kept([]));
   }, []);
   return { entries, remember, clear };
 }
 
-function kept(): readonly Remembered[] {
-  return JSON.parse(sessionStorage.getItem(KEPT_AS) ?? "[]") as Remembered[];
+function recalled(): readonly Remembered[] {
+  return JSON.parse(recall("sessionStorage", KEPT_AS) ?? "[]") as Remembered[];
 }
 
-function keep(entries: readonly Remembered[]): readonly Remembered[] {
-  sessionStorage.setItem(KEPT_AS, JSON.stringify(entries));
+function kept(entries: readonly Remembered[]): readonly Remembered[] {
+  keep("sessionStorage", KEPT_AS, JSON.stringify(entries));
   return entries;
 }
 

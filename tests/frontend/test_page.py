@@ -460,3 +460,16 @@ def test_light_and_dark_are_the_system_s_until_chosen(browser: Browser, service:
     page.reload()
     assert background(page) == light
     context.close()
+
+
+def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(context: BrowserContext, service: Service) -> None:
+    context.add_init_script(
+        """for (const place of ["localStorage", "sessionStorage"]) Object.defineProperty(window, place, {
+            get() { throw new DOMException("The user blocks it.", "SecurityError"); }
+        });"""
+    )
+    page = opened(context, service)
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    expect(page.locator(".history").get_by_text("china.jpg")).to_be_visible()
+    page.get_by_role("button", name="Dark").click()
