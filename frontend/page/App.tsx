@@ -21,7 +21,16 @@ export function App(): ReactElement {
   const history = useHistory();
   const [file, setFile] = useState<File | null>(null);
   const [prompt, setPrompt] = useState("");
+  const [recalled, setRecalled] = useState("");
 
+  const choose = (picture: File | null): void => {
+    if (prompt === recalled) setPrompt(""); // It is nobody's own words, and makes room.
+    setFile(picture);
+  };
+  const recall = (text: string): void => {
+    setRecalled(text);
+    setPrompt(text);
+  };
   const remember = (result: AnalyzeResult, picture: File): void => {
     if (result.success) void history.remember(result, picture);
   };
@@ -37,11 +46,11 @@ export function App(): ReactElement {
       </header>
       <main>
         <ServiceNotices service={service} />
-        <Samples onPicture={setFile} />
+        <Samples onPicture={choose} />
         <IntelligentModeImageOptions
           analyzer={analyzer}
           file={file}
-          onFileChange={setFile}
+          onFileChange={choose}
           prompt={prompt}
           onPromptChange={setPrompt}
           onResult={remember}
@@ -63,7 +72,7 @@ export function App(): ReactElement {
             </div>
           )}
         </IntelligentModeImageOptions>
-        <HistoryList history={history} onRecall={setPrompt} />
+        <HistoryList history={history} onRecall={recall} />
       </main>
       <footer>
         <a href="./docs">API description</a>

@@ -353,7 +353,7 @@ def test_a_picture_may_be_dropped_and_pasted_anywhere(event: str, page: Page) ->
     expect(page.locator(".history").get_by_text("given.jpg")).to_be_visible()
 
 
-def test_samples_copying_and_history(page: Page) -> None:
+def test_samples_copying_and_history(page: Page, ollama: FakeOllama) -> None:
     page.get_by_role("button", name="coffee").click()
     expect(prompt_box(page)).to_have_value(PROMPT)
     page.get_by_role("button", name="Copy the prompt").click()
@@ -370,6 +370,9 @@ def test_samples_copying_and_history(page: Page) -> None:
     assert entry.locator("img").evaluate("image => image.decode().then(() => image.naturalWidth)") == 96
     entry.click()
     expect(prompt_box(page)).to_have_value(PROMPT)
+    ollama.answer = Answer(tokens=["other ", "words"])
+    page.get_by_role("button", name="cat", exact=True).click()
+    expect(prompt_box(page)).to_have_value("other words")
     page.get_by_role("button", name="Forget").click()
     expect(page.locator(".history")).to_have_count(0)
 
@@ -442,9 +445,12 @@ def test_nothing_is_cut_off_on_a_narrow_screen(context: BrowserContext, service:
 
 @pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/"])
 def test_the_page_works_below_a_route_prefix(path: str, context: BrowserContext, service: Service) -> None:
+    asked: list[str] = []
+    context.on("request", lambda request: asked.append(request.url))
     page = opened(context, service, path)
     choose(page)
     expect(prompt_box(page)).to_have_value(PROMPT)
+    assert [url for url in asked if not url.startswith((service.url + PREFIX, "data:", "blob:"))] == []
 
 
 def test_light_and_dark_are_the_system_s_until_chosen(browser: Browser, service: Service) -> None:
