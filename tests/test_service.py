@@ -240,8 +240,11 @@ def test_ollama_dying_midway_voids_the_text_and_the_composer_finishes(service: S
     assert received[-1]["promptSource"] == "template"
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-request-disconnect-disabled": "?1"}], ids=["", "asking not to"])
 @pytest.mark.parametrize("route", [STREAM, ANALYZE])
-def test_a_caller_that_leaves_stops_the_generation(service: Service, ollama: FakeOllama, route: str) -> None:
+def test_a_caller_that_leaves_stops_the_generation(
+    service: Service, ollama: FakeOllama, route: str, headers: dict[str, str]
+) -> None:
     ollama.answer = Answer(tokens=TOKENS, ending="stall")
     chats_before = len(ollama.chats)
 
@@ -250,7 +253,8 @@ def test_a_caller_that_leaves_stops_the_generation(service: Service, ollama: Fak
 
     async def leave_while_it_writes() -> None:
         async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
-            posting = asyncio.create_task(client.post(f"{service.url}{route}", files={"image": PHOTOGRAPH}))
+            request = client.post(f"{service.url}{route}", files={"image": PHOTOGRAPH}, headers=headers)
+            posting = asyncio.create_task(request)
             assert await asyncio.to_thread(ollama.wait_until, writing, PATIENCE_S)
             posting.cancel()
             await asyncio.wait({posting})
@@ -259,6 +263,18 @@ def test_a_caller_that_leaves_stops_the_generation(service: Service, ollama: Fak
     assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
     ollama.answer = Answer(tokens=TOKENS)
     assert analyze(service).json()["promptSource"] == "ollama", "its place in the line must be free again"
+
+
+def test_a_caller_cannot_set_the_service_s_timeout(service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS, interval_s=0.1)
+    response = httpx.post(
+        f"{service.url}{ANALYZE}",
+        files={"image": PHOTOGRAPH},
+        headers={"x-request-timeout-seconds": "0.2"},
+        timeout=PATIENCE_S,
+    )
+    assert response.status_code == 200, "Serve's own limit, of 240 s, holds"
+    assert response.json()["promptSource"] == "ollama"
 
 
 def test_pictures_arriving_together_are_all_answered(service: Service) -> None:

@@ -24,6 +24,7 @@ import httpx
 import yaml
 
 from serve_app.cli.fast_mode import SWITCH, chosen_mode
+from serve_app.cli.serve import with_flags
 from tests.support.ports import free_port
 
 RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("ray", "serve"))
@@ -56,14 +57,15 @@ class Service:
         self._applications = applications
         # Short, because Ray puts sockets into it and their paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
-        environment = {
-            **os.environ,
-            "HOME": str(self._folder),
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            **environment,
-        }
+        environment = with_flags(
+            {
+                **os.environ,
+                "HOME": str(self._folder),
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": secrets.token_hex(32),
+                **environment,
+            }
+        )
         self._for_as_long_as_it_runs = ExitStack()
         self.mode = self._for_as_long_as_it_runs.enter_context(chosen_mode(HOST, self.port, environment))
         self._another_terminals = {name: value for name, value in environment.items() if name != SWITCH}
