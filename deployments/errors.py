@@ -2,6 +2,7 @@
 
     AnalyzerError                 500 internal_error
     ├── UnreadablePicture         400 unreadable_image
+    ├── UploadTooSlow             408 upload_too_slow
     ├── UploadTooLarge            413 upload_too_large
     ├── TooManyPixels             413 too_many_pixels
     ├── FormatNotAccepted         415 format_not_accepted
@@ -46,6 +47,13 @@ class UnreadablePicture(AnalyzerError):
 
     code = "unreadable_image"
     http_status = 400
+
+
+class UploadTooSlow(AnalyzerError):
+    """The body did not arrive in time."""
+
+    code = "upload_too_slow"
+    http_status = 408
 
 
 class UploadTooLarge(AnalyzerError):

@@ -27,6 +27,7 @@ _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in {
         400: "Not a readable image.",
+        408: "The upload took too long to arrive.",
         413: "Over the byte or pixel limit.",
         415: "A picture of a format that is not accepted.",
         422: "A form field is wrong.",
@@ -61,7 +62,11 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
         form_limits={"max_files": 1, "max_fields": 8},
     )
-    api.add_middleware(BodyLimit, max_bytes=int(settings.image.max_upload_mib * MIB))
+    api.add_middleware(
+        BodyLimit,
+        max_bytes=int(settings.image.max_upload_mib * MIB),
+        timeout_s=settings.limits.upload_timeout_s,
+    )
     api.add_middleware(
         Admission, max_requests=settings.limits.max_requests, retry_after_s=settings.limits.retry_after_s
     )

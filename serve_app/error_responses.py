@@ -9,13 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.errors import FAULT, AnalyzerError, InvalidForm
+from deployments.errors import FAULT, AnalyzerError, InvalidForm, UploadTooSlow
 from serve_app.schemas import ErrorAnswer
 
 
 def error_response(error: AnalyzerError) -> JSONResponse:
     """Shape an error of the tree as the contract's answer."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    if isinstance(error, UploadTooSlow):
+        headers["Connection"] = "close"  # The rest of the body is waited for no longer.
     body = ErrorAnswer(error=str(error), code=error.code)
     return JSONResponse(body.model_dump(), error.http_status, headers)
 

@@ -85,6 +85,12 @@ class LimitSettings(BaseModel):
         description="Requests that one ingress replica works on at a time; one more is refused with 429. The default "
         "is what may wait for and run in CLIP and Ollama; each holds an upload of up to 20 MB.",
     )
+    upload_timeout_s: float = Field(
+        60,
+        gt=0,
+        description="How long a request's body may take to arrive, in s, so that slow senders do not keep the places "
+        "of others: 20 MB in a minute is 2.7 Mbit/s.",
+    )
     retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
     max_user_prompt_chars: int = Field(
         2000, ge=0, description="Longest user_prompt, in characters: a page of text; the LLM's context is 4096 tokens."

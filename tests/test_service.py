@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.local_hub import LocalHub
 from tests.support.pictures import photograph_path
 from tests.support.ports import free_port
-from tests.support.service import Service, application
+from tests.support.service import HOST, Service, application
 
 pytestmark = pytest.mark.serve
 
@@ -74,6 +75,7 @@ def service(
                 "ollama": {"host": f"http://127.0.0.1:{free_port()}"},
                 "require_clip": True,
                 "require_ollama": True,
+                "limits": {"upload_timeout_s": 1},
             },
             {},
         ),
@@ -263,6 +265,20 @@ def test_a_caller_that_leaves_stops_the_generation(
     assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
     ollama.answer = Answer(tokens=TOKENS)
     assert analyze(service).json()["promptSource"] == "ollama", "its place in the line must be free again"
+
+
+def test_a_sender_that_stops_midway_is_told_so(service: Service) -> None:
+    head = (
+        f"POST {STRICT}{ANALYZE} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+    )
+    with socket.create_connection((HOST, service.port), PATIENCE_S) as connection:
+        connection.sendall(head.encode())
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"upload_too_slow" in answer
 
 
 def test_a_caller_cannot_set_the_service_s_timeout(service: Service, ollama: FakeOllama) -> None:

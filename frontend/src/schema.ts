@@ -487,6 +487,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
+            /** @description The upload took too long to arrive. */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
             /** @description Over the byte or pixel limit. */
             413: {
                 headers: {
@@ -576,6 +585,15 @@ export interface operations {
             };
             /** @description Not a readable image. */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The upload took too long to arrive. */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -261,6 +261,22 @@ async def test_the_cap_holds_while_an_undeclared_body_arrives() -> None:
     assert sent <= 6 * 65536
 
 
+@pytest.mark.parametrize("route", [ANALYZE, STREAM])
+async def test_a_body_that_does_not_arrive_in_time_is_refused(route: str) -> None:
+    service = Service(limits={"upload_timeout_s": 0.05})
+    has_begun = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+        has_begun.set()
+        await asyncio.Event().wait()
+
+    async with service.client() as client:
+        response = await client.post(route, content=body(), headers={"content-type": "multipart/form-data; boundary=x"})
+    assert has_begun.is_set()
+    assert_error(response, 408, "upload_too_slow", "did not arrive within 0.05 s")
+
+
 async def test_unknown_routes_and_methods_are_answered_in_the_same_shape(service: Service) -> None:
     async with service.client() as client:
         assert_error(await client.get("/api/images/nothing"), 404, "not_found", "/docs")
