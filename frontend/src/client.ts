@@ -66,7 +66,7 @@ export class AnalyzerClient {
   /** Gives the whole answer at once. */
   async analyze(request: AnalyzeRequest, signal: AbortSignal): Promise<AnalyzeAnswer> {
     const response = await this.#post(ROUTES.analyze, request, signal);
-    return await this.#json<AnalyzeAnswer>(response);
+    return await this.#json<AnalyzeAnswer>(ROUTES.analyze, response);
   }
 
   /** Gives each stage and each piece of the prompt as it comes; the last is `complete`. Aborting stops the service. */
@@ -81,19 +81,15 @@ export class AnalyzerClient {
         if (event.status === "complete") return;
       }
     } catch (error) {
-      if (error instanceof SyntaxError) throw this.#notTheService(response);
-      if (!(error instanceof TypeError)) throw error;
+      throw this.#whileReading(error, ROUTES.stream, response);
     }
-    throw new AnalyzerError(
-      `The connection to ${this.#addressOf(ROUTES.stream).href} ended before the prompt did: send the picture again.`,
-      "stream_cut",
-    );
+    throw this.#cut(ROUTES.stream);
   }
 
   /** Tells how the service stands now; also when it says that it cannot answer. */
   async health(signal: AbortSignal): Promise<HealthAnswer> {
     const response = await this.#send(ROUTES.health, { headers: this.#headers, signal });
-    return await this.#json<HealthAnswer>(response);
+    return await this.#json<HealthAnswer>(ROUTES.health, response);
   }
 
   async #post(route: string, request: AnalyzeRequest, signal: AbortSignal): Promise<Response> {
@@ -108,7 +104,8 @@ export class AnalyzerClient {
     for (const [name, value] of Object.entries(fields)) body.append(name, value);
     const response = await this.#send(route, { method: "POST", body, headers: this.#headers, signal });
     if (response.ok) return response;
-    const answer = await this.#json<ErrorAnswer>(response);
+    const answer = await this.#json<Partial<ErrorAnswer>>(route, response);
+    if (answer.error === undefined || answer.code === undefined) throw this.#notTheService(response);
     const retryAfterS = Number(response.headers.get("Retry-After") ?? Number.NaN);
     throw new AnalyzerError(answer.error, answer.code, Number.isNaN(retryAfterS) ? undefined : retryAfterS);
   }
@@ -128,10 +125,27 @@ export class AnalyzerClient {
     }
   }
 
-  async #json<Answer>(response: Response): Promise<Answer> {
+  async #json<Answer>(route: string, response: Response): Promise<Answer> {
     const isJson = response.headers.get("Content-Type")?.startsWith("application/json") ?? false;
     if (!isJson) throw this.#notTheService(response);
-    return (await response.json()) as Answer;
+    try {
+      return (await response.json()) as Answer;
+    } catch (error) {
+      throw this.#whileReading(error, route, response);
+    }
+  }
+
+  /** Names what `fetch` throws while a body is read: TypeError for a cut connection, SyntaxError for bad JSON. */
+  #whileReading(error: unknown, route: string, response: Response): unknown {
+    if (error instanceof SyntaxError) return this.#notTheService(response);
+    return error instanceof TypeError ? this.#cut(route) : error;
+  }
+
+  #cut(route: string): AnalyzerError {
+    return new AnalyzerError(
+      `The connection to ${this.#addressOf(route).href} ended before the answer did: send the picture again.`,
+      "stream_cut",
+    );
   }
 
   #notTheService(response: Response): AnalyzerError {

@@ -69,8 +69,8 @@ export class Asked {
     this.#resolve(Response.json(body, { status, headers }));
   }
 
-  text(body: string, status = 200): void {
-    this.#resolve(new Response(body, { status, headers: { "Content-Type": "text/html" } }));
+  text(body: string, status = 200, type = "text/html"): void {
+    this.#resolve(new Response(body, { status, headers: { "Content-Type": type } }));
   }
 
   fail(error: unknown): void {

@@ -181,11 +181,30 @@ describe("useImageAnalyzer", () => {
     expect(now().error).toContain("/api/images/analyze-stream");
   });
 
-  it("says so when something else answers at the address", async () => {
+  it.each([
+    [
+      "HTML",
+      (asked: Asked) => {
+        asked.text("<h1>502 Bad Gateway</h1>", 502);
+      },
+    ],
+    [
+      "JSON of another kind",
+      (asked: Asked) => {
+        asked.json({ detail: "Bad Gateway" }, 502);
+      },
+    ],
+    [
+      "no JSON after all",
+      (asked: Asked) => {
+        asked.text("Bad Gateway", 502, "application/json");
+      },
+    ],
+  ])("says so when something else answers at the address with %s", async (_, answers) => {
     const { service, now, start } = setUp();
     const { result } = await start(PICTURE);
     await told(() => {
-      service.latest().text("<h1>502 Bad Gateway</h1>", 502);
+      answers(service.latest());
     });
     expect(await result).toMatchObject({ success: false, code: "not_the_service" });
     expect(now().error).toContain("502");
