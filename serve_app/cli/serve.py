@@ -25,7 +25,7 @@ ENVIRONMENT_FLAGS = {
     # Ray runs replicas at 15: Ollama, on the same cores at 0, would starve what hands its tokens on.
     "RAY_worker_niceness": "0",
     # Two headers would let a client switch off Serve's timeout, and its watch for who has left.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.client_switches:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
     # Nothing phones home.
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
