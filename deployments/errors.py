@@ -2,12 +2,15 @@
 
     AnalyzerError                 500 internal_error
     ├── UnreadablePicture         400 unreadable_image
+    ├── KeyRequired               401 key_required          (with WWW-Authenticate)
+    ├── OriginNotAllowed          403 origin_not_allowed
     ├── UploadTooSlow             408 upload_too_slow
     ├── UploadTooLarge            413 upload_too_large
     ├── TooManyPixels             413 too_many_pixels
     ├── FormatNotAccepted         415 format_not_accepted
     ├── InvalidForm               422 invalid_form
     ├── QueueFull                 429 queue_full            (with Retry-After)
+    ├── RateLimited               429 rate_limited          (with Retry-After)
     ├── ComponentUnavailable      503 component_unavailable
     │   ├── ClipUnavailable       503 clip_unavailable
     │   ├── OutOfMemory           503 out_of_memory
@@ -49,6 +52,20 @@ class UnreadablePicture(AnalyzerError):
     http_status = 400
 
 
+class KeyRequired(AnalyzerError):
+    """The request shows no key, or one that does not open."""
+
+    code = "key_required"
+    http_status = 401
+
+
+class OriginNotAllowed(AnalyzerError):
+    """A page of another site sent the request."""
+
+    code = "origin_not_allowed"
+    http_status = 403
+
+
 class UploadTooSlow(AnalyzerError):
     """The body did not arrive in time."""
 
@@ -88,6 +105,13 @@ class QueueFull(AnalyzerError):
     """As many requests wait as may wait."""
 
     code = "queue_full"
+    http_status = 429
+
+
+class RateLimited(AnalyzerError):
+    """The caller calls more often than it may."""
+
+    code = "rate_limited"
     http_status = 429
 
 

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.errors import FAULT, AnalyzerError
+from deployments.errors import FAULT, AnalyzerError, DeadlinePassed
 from deployments.messages import (
     ComponentStatus,
     PromptComplete,
@@ -64,6 +64,8 @@ class Job:
     wish: Wish
     clock: Callable[[], float]
     started_s: float
+    deadline_s: float
+    """Event loop time by which all must be done."""
     prompt_ms: float | None = None
 
     def timings(self) -> Timings:
@@ -102,7 +104,8 @@ class Analyzer:
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
-        job = Job(self._views.look(upload), wish, self._clock, started_s=self._clock())
+        deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
+        job = Job(self._views.look(upload), wish, self._clock, started_s=self._clock(), deadline_s=deadline_s)
         try:
             await job.look.begin()
         except BaseException:
@@ -174,7 +177,7 @@ class Analyzer:
             logger.exception("A stream failed.")
             yield ErrorEvent(error=FAULT, code=AnalyzerError.code)
 
-    async def health(self) -> HealthAnswer:
+    async def health(self, *, key_required: bool) -> HealthAnswer:
         """Ask both deployments how they stand now."""
         reader, writer = await asyncio.gather(
             self._status_of(self._reader.status()), self._status_of(self._writer.status())
@@ -184,6 +187,7 @@ class Analyzer:
         return HealthAnswer(
             status=overall,
             analyzer_initialized=reader.status != "unavailable",
+            key_required=key_required,
             components={"analyzer": reader, "writer": writer},
         )
 
@@ -199,13 +203,23 @@ class Analyzer:
         started_s = self._clock()
         complete = False
         async with aclosing(self._writer.write(request)) as events:
-            async for event in events:
+            while (event := await self._next(events, job.deadline_s)) is not None:
                 complete = isinstance(event, PromptComplete)
                 if complete:
                     job.prompt_ms = (self._clock() - started_s) * 1000
                 yield event
         if not complete:
             raise AnalyzerError("The prompt ended before it was complete: send the request again.")
+
+    async def _next(self, events: AsyncGenerator[PromptEvent, None], deadline_s: float) -> PromptEvent | None:
+        try:
+            async with asyncio.timeout_at(deadline_s):
+                return await anext(events, None)
+        except TimeoutError as error:
+            limit_s = self._settings.limits.total_timeout_s
+            raise DeadlinePassed(
+                f"The answer took longer than {limit_s:g} s: try again, or raise limits.total_timeout_s."
+            ) from error
 
     async def _status_of(self, asked: Awaitable[ComponentStatus]) -> ComponentHealth:
         try:

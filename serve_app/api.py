@@ -1,4 +1,4 @@
-"""The API's routes, and nothing else: `create_api(analyzer, settings)` is a plain FastAPI application.
+"""The API's routes, and nothing else: `create_api(analyzer, settings, keys)` is a plain FastAPI application.
 
 No postponed annotations here: FastAPI could not resolve the ones that name what `create_api` makes.
 """
@@ -7,31 +7,37 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, File, Form, Response, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Response, Security, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from deployments.errors import InvalidForm
 from deployments.messages import Language, Wish
 from serve_app.admission import Admission
 from serve_app.analyzer import Analyzer, Job
+from serve_app.api_keys import ApiKeys
 from serve_app.body_limit import BodyLimit
 from serve_app.error_responses import add_error_handlers
 from serve_app.event_stream import EventStream
+from serve_app.gatekeeper import Gatekeeper
 from serve_app.images import ACCEPTED_FORMATS
+from serve_app.response_headers import ResponseHeaders
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
-from serve_app.settings import MIB, Settings
+from serve_app.settings import KIB, MIB, Settings
 from serve_app.web_page import add_page
 
 _FAILURES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in {
         400: "Not a readable image.",
+        401: "An API key is asked for, and none that opens was sent.",
+        403: "A page of another site sent this.",
         408: "The upload took too long to arrive.",
         413: "Over the byte or pixel limit.",
         415: "A picture of a format that is not accepted.",
         422: "A form field is wrong.",
-        429: "The queue is full; Retry-After says when to try again.",
+        429: "The queue is full, or the caller calls too often; Retry-After says when to try again.",
         500: "A fault of the service; its log has it.",
         503: "A part is down and no fallback is allowed.",
         504: "A stage took longer than its limit.",
@@ -48,36 +54,46 @@ _FAILURES_AS_JSON: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
+_FORM_FILES = 1
+"""A form brings one picture."""
+
+
+def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys) -> FastAPI:
     """Build the application.
 
     Args:
         analyzer: the use case that the routes call.
         settings: limits and CORS origins.
+        keys: of those who may call.
     """
+    limits = settings.limits
     # FastAPI's own page at /docs loads its script from elsewhere; this one needs no network.
     api = FastAPIOffline(
         redoc_url=None,
         title="Image Analyzer",
         summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
-        form_limits={"max_files": 1, "max_fields": 8},
+        form_limits={
+            "max_files": _FORM_FILES,
+            "max_fields": limits.max_form_fields,
+            "max_part_size": int(limits.max_form_field_kib * KIB),
+        },
     )
     api.add_middleware(
         BodyLimit,
         max_bytes=int(settings.image.max_upload_mib * MIB),
-        timeout_s=settings.limits.upload_timeout_s,
+        timeout_s=limits.upload_timeout_s,
     )
-    api.add_middleware(
-        Admission, max_requests=settings.limits.max_requests, retry_after_s=settings.limits.retry_after_s
-    )
+    api.add_middleware(Admission, max_requests=limits.max_requests, retry_after_s=limits.retry_after_s)
+    api.add_middleware(Gatekeeper, keys=keys, settings=settings.access, cors_origins=settings.cors_origins)
     if settings.cors_origins:
         api.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["*"],
             allow_headers=["*"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", "X-Request-ID"],
         )
+    api.add_middleware(ResponseHeaders)
     add_error_handlers(api)
 
     async def accept(
@@ -87,7 +103,7 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         language: Annotated[Language, Form(description="The language of the prompt.")] = "en",
         analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
     ) -> AsyncIterator[Job]:
-        longest = settings.limits.max_user_prompt_chars
+        longest = limits.max_user_prompt_chars
         if len(user_prompt) > longest:
             raise InvalidForm(f"Form field 'user_prompt' has {len(user_prompt)} characters: send at most {longest}.")
         wish = Wish(user_prompt, deep_thinking, language, analysis_only)
@@ -96,8 +112,12 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
 
     Accepted = Annotated[Job, Depends(accept)]  # noqa: N806 - a type
 
+    # The gatekeeper asks for the key, before the body; this puts it into the API's description.
+    described = [Security(HTTPBearer(auto_error=False, description="Where the service asks for keys."))]
+
     @api.post(
         "/api/images/analyze",
+        dependencies=described,
         responses=_FAILURES,
         response_model_exclude_none=True,
         summary="Analyse a picture and write its prompt",
@@ -107,6 +127,7 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
 
     @api.post(
         "/api/images/analyze-stream",
+        dependencies=described,
         responses={200: {"model": StreamEvent, "description": "One event per `data:` line."}, **_FAILURES_AS_JSON},
         response_class=EventStream,
         status_code=200,
@@ -119,7 +140,7 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
         over. Ignore statuses you do not know.
         """
-        return EventStream(analyzer.stream(job), settings.limits.heartbeat_s)
+        return EventStream(analyzer.stream(job), limits.heartbeat_s)
 
     @api.get(
         "/api/images/health",
@@ -127,7 +148,7 @@ def create_api(analyzer: Analyzer, settings: Settings) -> FastAPI:
         summary="What answers now, what does not, and what to do about it",
     )
     async def health(response: Response) -> HealthAnswer:
-        answer = await analyzer.health()
+        answer = await analyzer.health(key_required=keys.required)
         response.status_code = 503 if answer.status == "error" else 200
         return answer
 

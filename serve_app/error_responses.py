@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from deployments.errors import FAULT, AnalyzerError, InvalidForm, UploadTooSlow
+from deployments.errors import FAULT, AnalyzerError, InvalidForm, KeyRequired, UploadTooSlow
 from serve_app.schemas import ErrorAnswer
 
 
@@ -18,6 +18,8 @@ def error_response(error: AnalyzerError) -> JSONResponse:
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     if isinstance(error, UploadTooSlow):
         headers["Connection"] = "close"  # The rest of the body is waited for no longer.
+    if isinstance(error, KeyRequired):
+        headers["WWW-Authenticate"] = "Bearer"
     body = ErrorAnswer(error=str(error), code=error.code)
     return JSONResponse(body.model_dump(), error.http_status, headers)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -15,11 +16,12 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
-from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull
+from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull, SettingsError
 from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
 from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
+from serve_app.api_keys import KEYS_VARIABLE, ApiKeys
 from serve_app.settings import MIB, LimitSettings, Settings
 
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
@@ -97,7 +99,11 @@ class Ingress:
 
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
         join_serve_log()
-        self._api = create_api(Analyzer(ReaderHandle(clip, settings.limits), WriterHandle(ollama), settings), settings)
+        keys = ApiKeys(settings.access.keys_file, os.environ)
+        if settings.access.require_key and not keys.required:
+            raise SettingsError(f"access.require_key is set: name an access.keys_file, or set {KEYS_VARIABLE}.")
+        analyzer = Analyzer(ReaderHandle(clip, settings.limits), WriterHandle(ollama), settings)
+        self._api = create_api(analyzer, settings, keys)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

@@ -143,4 +143,5 @@ class HealthAnswer(BaseModel):
     status: Literal["ok", "degraded", "error"]
     service: Literal["image-analyzer"] = "image-analyzer"
     analyzer_initialized: bool = Field(description="Whether a picture would be analysed now.")
+    key_required: bool = Field(description="Whether a picture must come with an API key.")
     components: dict[Literal["analyzer", "writer"], ComponentHealth]

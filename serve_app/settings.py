@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +21,8 @@ ENVIRONMENT_OVERRIDES = {
 }
 """Environment variable → the setting it overrides. There are no others."""
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = KIB * KIB
 
 
 class ImageSettings(BaseModel):
@@ -74,6 +76,29 @@ class CacheSettings(BaseModel):
     )
 
 
+class AccessSettings(BaseModel):
+    """Who may call, and how often."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    keys_file: Path | None = Field(
+        None,
+        description="File of the API keys, one a line, `NAME KEY`. With it every picture must come with one of them as "
+        "`Authorization: Bearer KEY`. Read again within a second of a change.",
+    )
+    require_key: bool = Field(
+        False,
+        description="Do not start without keys: the environment of a cluster's node may lack IMAGE_ANALYZER_API_KEYS.",
+    )
+    requests_per_minute: float | None = Field(
+        None,
+        gt=0,
+        description="Pictures that one caller may send, on average, to one ingress replica; a caller is a key or, "
+        "where none are asked for, an address. One more is refused with 429.",
+    )
+    burst: int = Field(10, ge=1, description="Of these, how many may come at once after a pause.")
+
+
 class LimitSettings(BaseModel):
     """How long a request may take and how much text it may bring."""
 
@@ -82,8 +107,8 @@ class LimitSettings(BaseModel):
     max_requests: int = Field(
         96,
         ge=1,
-        description="Requests that one ingress replica works on at a time; one more is refused with 429. The default "
-        "is what may wait for and run in CLIP and Ollama; each holds an upload of up to 20 MB.",
+        description="Requests, streams included, that one ingress replica works on at a time; one more is refused with "
+        "429. The default is what may wait for and run in CLIP and Ollama; each holds an upload of up to 20 MB.",
     )
     upload_timeout_s: float = Field(
         60,
@@ -91,7 +116,17 @@ class LimitSettings(BaseModel):
         description="How long a request's body may take to arrive, in s, so that slow senders do not keep the places "
         "of others: 20 MB in a minute is 2.7 Mbit/s.",
     )
+    total_timeout_s: float = Field(
+        180,
+        gt=0,
+        description="Longest from the upload's arrival to the answer's end, in s: the analysis and the prompt at their "
+        "longest. Serve's request_timeout_s must be above it and upload_timeout_s together.",
+    )
     retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
+    max_form_fields: int = Field(8, ge=4, description="Text fields of a form: the contract's four, and room for more.")
+    max_form_field_kib: float = Field(
+        64, gt=0, description="Longest text field of a form in KiB, counted while it arrives."
+    )
     max_user_prompt_chars: int = Field(
         2000, ge=0, description="Longest user_prompt, in characters: a page of text; the LLM's context is 4096 tokens."
     )
@@ -123,6 +158,7 @@ class Settings(BaseModel):
     ollama: OllamaSettings = OllamaSettings()
     image: ImageSettings = ImageSettings()
     cache: CacheSettings = CacheSettings()
+    access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
     require_clip: bool = Field(False, description="Answer 503 rather than let the pixel analyser stand in for CLIP.")
     require_ollama: bool = Field(False, description="Answer 503 rather than let the composer stand in for Ollama.")

@@ -4,20 +4,24 @@ import { type AnalyzeResult, IntelligentModeImageOptions, useImageAnalyzer, useS
 import { AnalysisBars } from "./AnalysisBars.tsx";
 import { CopyButton } from "./CopyButton.tsx";
 import { HistoryList } from "./HistoryList.tsx";
+import { KeyField } from "./KeyField.tsx";
 import { PaletteSwatches } from "./PaletteSwatches.tsx";
 import { Samples } from "./Samples.tsx";
 import { noticesOf, ServiceNotices, StatusPill } from "./ServiceNotices.tsx";
 import { ThemeButton } from "./ThemeButton.tsx";
 import { TimingLine } from "./TimingLine.tsx";
+import { useApiKey } from "./useApiKey.ts";
 import { useHistory } from "./useHistory.ts";
 
 /** The page's own folder: under a route prefix, the API is there too. */
-const SERVICE = { baseUrl: new URL(".", document.baseURI).href };
+const BASE_URL = new URL(".", document.baseURI).href;
 
 /** The page at `/`. */
 export function App(): ReactElement {
-  const analyzer = useImageAnalyzer(SERVICE);
-  const service = useServiceHealth(SERVICE);
+  const [apiKey, setApiKey] = useApiKey();
+  const config = { baseUrl: BASE_URL, headers: apiKey === "" ? {} : { Authorization: `Bearer ${apiKey}` } };
+  const analyzer = useImageAnalyzer(config);
+  const service = useServiceHealth(config);
   const history = useHistory();
   const [file, setFile] = useState<File | null>(null);
   const [prompt, setPrompt] = useState("");
@@ -46,6 +50,7 @@ export function App(): ReactElement {
       </header>
       <main>
         <ServiceNotices service={service} />
+        {service.health?.key_required === true && <KeyField apiKey={apiKey} onChange={setApiKey} />}
         <Samples onPicture={choose} />
         <IntelligentModeImageOptions
           analyzer={analyzer}

@@ -399,6 +399,11 @@ export interface components {
              * @description Whether a picture would be analysed now.
              */
             analyzer_initialized: boolean;
+            /**
+             * Key Required
+             * @description Whether a picture must come with an API key.
+             */
+            key_required: boolean;
             /** Components */
             components: {
                 [key: string]: components["schemas"]["ComponentHealth"];
@@ -487,6 +492,24 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
+            /** @description An API key is asked for, and none that opens was sent. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A page of another site sent this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
             /** @description The upload took too long to arrive. */
             408: {
                 headers: {
@@ -523,7 +546,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description The queue is full; Retry-After says when to try again. */
+            /** @description The queue is full, or the caller calls too often; Retry-After says when to try again. */
             429: {
                 headers: {
                     [name: string]: unknown;
@@ -592,6 +615,24 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
+            /** @description An API key is asked for, and none that opens was sent. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A page of another site sent this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
             /** @description The upload took too long to arrive. */
             408: {
                 headers: {
@@ -628,7 +669,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
-            /** @description The queue is full; Retry-After says when to try again. */
+            /** @description The queue is full, or the caller calls too often; Retry-After says when to try again. */
             429: {
                 headers: {
                     [name: string]: unknown;

@@ -12,7 +12,7 @@ from typing import TextIO
 import httpx
 
 from deployments.messages import Wish
-from serve_app.cli.client import AnalyzeFailure, Json, ServiceClient
+from serve_app.cli.client import API_KEY_VARIABLE, AnalyzeFailure, Json, ServiceClient
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
 
 INDENT = "  "
@@ -43,7 +43,7 @@ def analyze(
     """
     view = JsonView(sys.stdout) if as_json else TextView(sys.stdout, sys.stderr, environment)
     failed = False
-    with ServiceClient(url, transport) as client:
+    with ServiceClient(url, os.environ.get(API_KEY_VARIABLE, ""), transport) as client:
         for file in files:
             try:
                 view.show(client, file, wish)

@@ -14,6 +14,9 @@ import httpx
 from deployments.messages import Wish
 from serve_app.cli.sse import event_data
 
+API_KEY_VARIABLE = "IMAGE_ANALYZER_API_KEY"
+"""Environment variable with the key that the service asks for; an argument would show in the list of processes."""
+
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 240
 """Longest silence, in seconds: the service's own limits (30 s for the analysis, 150 s for the prompt) come first."""
@@ -34,14 +37,16 @@ class ServiceClient:
 
     Args:
         url: its address.
+        api_key: sent with every picture, where there is one.
         transport: replaces the network in tests.
     """
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, api_key: str = "", transport: httpx.BaseTransport | None = None) -> None:
         self._url = url.rstrip("/")
         self._client = httpx.Client(
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             transport=transport or httpx.HTTPTransport(),
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         )
 
     def __enter__(self) -> Self:

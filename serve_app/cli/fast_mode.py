@@ -27,6 +27,11 @@ SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 """Where Ray finds HAProxy."""
 
+TRUSTED_PROXIES = "FORWARDED_ALLOW_IPS"
+"""Uvicorn's variable: the reverse proxies whose X-Forwarded-For names the caller. HAProxy is one, at `HAPROXY_AT`."""
+
+HAPROXY_AT = "127.0.0.1"
+
 FLAGS = {
     SWITCH: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -34,6 +39,8 @@ FLAGS = {
     "RAY_SERVE_LOG_TO_STDERR": "1",
     # Serve waits 30 s at every stop otherwise, for load balancers to notice.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+    # A client that is silent for longer than an upload and an answer may take has left; Ray would wait for an hour.
+    "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "300",
 }
 
 REACHED_HOSTS = ("127.0.0.1", "localhost", "0.0.0.0")  # noqa: S104
@@ -80,11 +87,13 @@ def chosen_mode(host: str, port: int, environment: Mapping[str, str]) -> Iterato
     """
     with ExitStack() as stack:
         try:
-            files = stack.enter_context(_haproxy_folder(find_haproxy(host, environment)))
+            trusted = environment.get(TRUSTED_PROXIES, "")
+            files = stack.enter_context(_haproxy_folder(find_haproxy(host, environment), trusted))
         except NotHere as reason:
             mode = Mode({**environment, SWITCH: "0"}, plain_because=str(reason))
         else:
-            mode = Mode({**FLAGS, **dict(_free_ports(host, port)), **environment, **files})
+            believed = {TRUSTED_PROXIES: f"{HAPROXY_AT},{trusted}"}
+            mode = Mode({**FLAGS, **dict(_free_ports(host, port)), **environment, **files, **believed})
         yield mode
 
 
@@ -131,7 +140,7 @@ def _free_ports(host: str, port: int) -> Iterator[tuple[str, str]]:
 
 
 @contextmanager
-def _haproxy_folder(binary: str) -> Iterator[dict[str, str]]:
+def _haproxy_folder(binary: str, trusted_proxies: str) -> Iterator[dict[str, str]]:
     """Make the folder that HAProxy's files go to, this user's alone, and with our way of starting it.
 
     Ray's own folder would be the first user's who starts a service on the machine, and whoever reaches the socket in it
@@ -140,7 +149,7 @@ def _haproxy_folder(binary: str) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="ia-", dir=PLACE, ignore_cleanup_errors=True) as name, _kept(name):
         folder = Path(name)
         launcher = folder / "haproxy"
-        command = shlex.join([sys.executable, "-I", "-S", haproxy.__file__, binary])
+        command = shlex.join([sys.executable, "-I", "-S", haproxy.__file__, trusted_proxies, binary])
         launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         launcher.chmod(0o700)
         if shutil.which(launcher) is None:

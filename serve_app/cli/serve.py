@@ -26,6 +26,8 @@ ENVIRONMENT_FLAGS = {
     "RAY_worker_niceness": "0",
     # Two headers would let a client switch off Serve's timeout, and its watch for who has left.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+    # Nobody's X-Forwarded-For is believed: the limit per address would be one per invented address.
+    "FORWARDED_ALLOW_IPS": "",
     # Nothing phones home.
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -25,7 +25,9 @@ TOKENS = [f"word{number} " for number in range(40)]
 PROMPT = "".join(TOKENS).strip()
 PATIENCE_MS = 20_000
 PREFIX = "/below"
-"""A route prefix that a second application answers under."""
+"""A route prefix that a second application answers under, which asks for a key."""
+
+API_KEY = "0123456789abcdef"
 
 ELSEWHERE = "analyzer.example"
 """A name that the browser takes for another machine's, without HTTPS, and that leads to this one."""
@@ -42,10 +44,13 @@ def ollama() -> Iterator[FakeOllama]:
 
 
 @pytest.fixture(scope="module")
-def service(tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
+def service(tiny_clip: Path, ollama: FakeOllama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     chromium()  # before minutes are spent on what nobody would look at
     args = {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url, "max_parallel": 4}}
-    applications = [application("main", "/", args, {}), application("below", PREFIX, args, {})]
+    keys_file = tmp_path_factory.mktemp("keys") / "keys.txt"
+    keys_file.write_text(f"visitor {API_KEY}\n")
+    guarded = {**args, "access": {"keys_file": str(keys_file)}}
+    applications = [application("main", "/", args, {}), application("below", PREFIX, guarded, {})]
     with Service(applications, {}) as service:
         yield service
 
@@ -448,9 +453,24 @@ def test_the_page_works_below_a_route_prefix(path: str, context: BrowserContext,
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     page = opened(context, service, path)
+    page.get_by_label("API key").fill(API_KEY)
     choose(page)
     expect(prompt_box(page)).to_have_value(PROMPT)
     assert [url for url in asked if not url.startswith((service.url + PREFIX, "data:", "blob:"))] == []
+
+
+def test_where_a_key_is_asked_for_the_page_says_so_and_keeps_it_for_its_tab(
+    context: BrowserContext, service: Service
+) -> None:
+    page = opened(context, service, PREFIX)
+    choose(page)
+    expect(page.get_by_text("This needs an API key")).to_be_visible()
+    page.get_by_label("API key").fill(f" {API_KEY}\u200b")
+    page.reload()
+    expect(page.get_by_label("API key")).to_have_value(API_KEY)
+    choose(page)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    assert opened(context, service).get_by_label("API key").count() == 0
 
 
 def test_light_and_dark_are_the_system_s_until_chosen(browser: Browser, service: Service) -> None:

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.before_serve import CLIENT_SWITCHES, MAX_REQUEST_ID_CHARS, REQUEST_ID, middlewares
+from serve_app.before_serve import CLIENT_SWITCHES, MAX_REQUEST_ID_CHARS, REQUEST_ID, CheckedHeaders, middlewares
 
 
 async def headers_that_come_through(sent: dict[str, str]) -> dict[str, Any]:
@@ -40,12 +40,16 @@ def test_the_headers_are_those_that_this_ray_reads() -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["0f8fad5b-d9cb-469f-a165-70867728950e", "order/17:retry=2", "x" * MAX_REQUEST_ID_CHARS])
+@pytest.mark.parametrize(
+    "name", ["0f8fad5b-d9cb-469f-a165-70867728950e", "order/17:retry=2", "x" * MAX_REQUEST_ID_CHARS]
+)
 async def test_a_request_id_that_a_log_may_hold_is_kept(name: str) -> None:
     assert (await headers_that_come_through({"x-request-id": name}))["x-request-id"] == name
 
 
-@pytest.mark.parametrize("name", ["", "x" * (MAX_REQUEST_ID_CHARS + 1), "two words", "a\tb", '{"level":"INFO"}', "caf\xe9"])
+@pytest.mark.parametrize(
+    "name", ["", "x" * (MAX_REQUEST_ID_CHARS + 1), "two words", "a\tb", '{"level":"INFO"}', "caf\xe9"]
+)
 async def test_any_other_is_dropped_so_that_serve_makes_its_own(name: str) -> None:
     headers = [(b"X-Request-ID", name.encode("latin-1")), (b"accept", b"*/*")]
     passed_on: list[Scope] = []
@@ -53,8 +57,7 @@ async def test_any_other_is_dropped_so_that_serve_makes_its_own(name: str) -> No
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         passed_on.append(scope)
 
-    (middleware,) = middlewares()
-    await middleware.cls(app)({"type": "http", "headers": headers}, no_message, no_answer)
+    await CheckedHeaders(app)({"type": "http", "headers": headers}, no_message, no_answer)
     assert passed_on[0]["headers"] == headers[1:]
 
 

@@ -9,6 +9,7 @@ import httpx
 
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
+from serve_app.api_keys import KEYS_VARIABLE, ApiKeys
 from serve_app.settings import Settings, load_settings
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path
@@ -21,10 +22,11 @@ PHOTOGRAPH = photograph_path("rocket").read_bytes()
 class Service:
     """The application with its stand-ins."""
 
-    def __init__(self, **overrides: Any) -> None:
+    def __init__(self, *, api_keys: str = "", **overrides: Any) -> None:
         self.reader, self.writer = FakeReader(), FakeWriter()
         self.settings: Settings = load_settings(overrides, {})
-        self.api = create_api(Analyzer(self.reader, self.writer, self.settings), self.settings)
+        keys = ApiKeys(self.settings.access.keys_file, {KEYS_VARIABLE: api_keys})
+        self.api = create_api(Analyzer(self.reader, self.writer, self.settings), self.settings, keys)
 
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)

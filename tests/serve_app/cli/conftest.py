@@ -52,5 +52,6 @@ def health_answer(analyzer: ComponentHealth = READY_CLIP, writer: ComponentHealt
     return HealthAnswer(
         status="degraded",
         analyzer_initialized=analyzer.status != "unavailable",
+        key_required=False,
         components={"analyzer": analyzer, "writer": writer},
     )

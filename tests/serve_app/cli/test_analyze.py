@@ -17,6 +17,7 @@ from deployments.errors import OllamaUnavailable
 from deployments.messages import PromptComplete, PromptDelta, PromptRestart, Wish
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
+from serve_app.api_keys import ApiKeys
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import ServiceClient
 from serve_app.settings import load_settings
@@ -37,7 +38,7 @@ class Service:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._listening = threading.Event()
-        api = create_api(Analyzer(self.reader, self.writer, settings), settings)
+        api = create_api(Analyzer(self.reader, self.writer, settings), settings, ApiKeys(None, {}))
         self._server = _Server(uvicorn.Config(api, port=port, log_level="error", ws="none"), self._listening)
         self._thread = threading.Thread(target=self._server.run)
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from deployments.errors import ComponentUnavailable
 from serve_app.cli import haproxy
+from serve_app.schemas import ErrorAnswer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Ray runs HAProxy on Linux only")
 
@@ -17,6 +19,7 @@ RAYS_CONFIG = """global
     stats socket /tmp/admin.sock mode 666 level admin
 defaults
     mode http
+    errorfile 502 /tmp/500.http
 frontend prometheus
     bind :9101
     http-request use-service prometheus-exporter if { path /metrics }
@@ -31,11 +34,14 @@ listen stats
   stats enable
 """
 
-NARROWED = """global
+ADAPTED = """global
     stats socket /tmp/admin.sock mode 666 level admin
 defaults
+    timeout http-request 30s
     mode http
+    errorfile 502 {folder}/interrupted.http
 frontend http_frontend
+{callers}\
     bind 127.0.0.1:8000
     use_backend http-app if is_http-app
 # A comment at the margin belongs to where it stands.
@@ -44,19 +50,60 @@ backend http-app
 """
 
 
-def stand_in(folder: Path, body: str) -> list[str]:
+NO_PROXY_BEFORE_US = """\
+    http-request set-header X-Forwarded-For %[src]
+    http-request del-header X-Forwarded-Proto
+"""
+
+TWO_PROXIES_BEFORE_US = """\
+    acl from_trusted_proxy src 10.0.0.5 10.1.0.0/16
+    http-request set-header X-Forwarded-For %[src] unless from_trusted_proxy
+    http-request del-header X-Forwarded-Proto unless from_trusted_proxy
+"""
+
+
+def stand_in(folder: Path, body: str, trusted_proxies: str = "") -> list[str]:
     """Give the command that Ray would run, with a shell script for HAProxy and a config as Ray writes it."""
     binary, config = folder / "stand-in", folder / "haproxy.cfg"
     binary.write_text(f"#!/bin/sh\n{body}\n")
     binary.chmod(0o700)
     config.write_text(RAYS_CONFIG)
-    return [sys.executable, "-I", "-S", haproxy.__file__, str(binary), "-db", "-f", str(config), "-sf", "1"]
+    return [
+        sys.executable,
+        "-I",
+        "-S",
+        haproxy.__file__,
+        trusted_proxies,
+        str(binary),
+        "-db",
+        "-f",
+        str(config),
+        "-sf",
+        "1",
+    ]
 
 
-def test_only_the_services_own_address_is_left_in_the_config(tmp_path: Path) -> None:
-    command = stand_in(tmp_path, 'cat "$3"')
+@pytest.mark.parametrize(
+    ("trusted_proxies", "callers"), [("", NO_PROXY_BEFORE_US), ("10.0.0.5,10.1.0.0/16", TWO_PROXIES_BEFORE_US)]
+)
+def test_the_config_opens_the_services_own_address_alone_and_names_who_calls(
+    tmp_path: Path, trusted_proxies: str, callers: str
+) -> None:
+    command = stand_in(tmp_path, 'cat "$3"', trusted_proxies)
 
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == NARROWED
+    config = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    assert config == ADAPTED.format(folder=tmp_path, callers=callers)
+
+
+def test_where_no_ingress_answers_haproxy_does_in_the_contract_s_shape(tmp_path: Path) -> None:
+    subprocess.run(stand_in(tmp_path, "true"), check=True)
+
+    head, body = (tmp_path / "interrupted.http").read_bytes().decode().split("\r\n\r\n")
+
+    assert head.startswith("HTTP/1.1 503 ")
+    assert f"Content-Length: {len(body)}" in head.split("\r\n")
+    assert ErrorAnswer.model_validate_json(body).code == ComponentUnavailable.code
 
 
 def test_haproxy_gets_rays_arguments_and_keeps_the_process(tmp_path: Path) -> None:
@@ -78,7 +125,7 @@ def test_it_ends_when_its_parent_is_killed_hard(tmp_path: Path) -> None:
         assert started.communicate("still here")[0] == ""
 
 
-def test_a_config_that_cannot_be_narrowed_starts_nothing(tmp_path: Path) -> None:
+def test_a_config_that_cannot_be_adapted_starts_nothing(tmp_path: Path) -> None:
     command = stand_in(tmp_path, "echo here")
     os.unlink(tmp_path / "haproxy.cfg")
 
