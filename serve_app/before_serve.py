@@ -50,7 +50,10 @@ RETRY_AFTER_S = 2
 
 
 class ContractFailures:
-    """ASGI middleware: what Serve itself answers in plain text, when no replica can, comes out as JSON with a code."""
+    """ASGI middleware: what Serve itself answers in plain text or not at all comes out as JSON with a code.
+
+    In plain mode Serve sends nothing when the ingress replica is lost; its web server would make a bare 500 of that.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -60,11 +63,12 @@ class ContractFailures:
         if scope["type"] != "http" or scope["path"].startswith(SERVES_OWN_ROUTES):
             await self._app(scope, receive, send)
             return
-        replaced = False
+        started = replaced = False
 
         async def send_in_shape(message: Message) -> None:
-            nonlocal replaced
+            nonlocal started, replaced
             if message["type"] == "http.response.start":
+                started = True
                 failure = _serves_failure(message)
                 replaced = failure is not None
                 if failure is not None:
@@ -73,6 +77,8 @@ class ContractFailures:
                 await send(message)
 
         await self._app(scope, receive, send_in_shape)
+        if not started:
+            await error_response(_interrupted())(scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
@@ -90,10 +96,14 @@ def _serves_failure(start: Message) -> AnalyzerError | None:
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return QueueFull(f"As many requests wait as may; try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ComponentUnavailable(
-            "The part that takes requests was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S
-        )
+        return _interrupted()
     return None
+
+
+def _interrupted() -> ComponentUnavailable:
+    return ComponentUnavailable(
+        "The part that takes requests was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S
+    )
 
 
 def _allowed(name: bytes, value: bytes) -> bool:

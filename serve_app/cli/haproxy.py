@@ -70,8 +70,10 @@ def adapted(config: str, trusted_proxies: str, answer: Path) -> Iterator[str]:
         if not kept:
             continue
         if words[:1] == ["errorfile"]:
-            yield f"    errorfile {words[1]} {answer}\n"
-            continue
+            line = f"    errorfile {words[1]} {answer}\n"
+        elif words[:1] == ["http-reuse"]:
+            # When a replica is lost, HAProxy 2.8 closes those it had talked to before without an answer.
+            line = "    http-reuse never\n"
         yield line
         if words == ["defaults"]:
             yield f"    timeout http-request {HEAD_TIMEOUT_S}s\n"

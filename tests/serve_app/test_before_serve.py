@@ -7,13 +7,21 @@ from typing import Any
 import httpx
 import pytest
 from ray.serve._private import constants
+from ray.serve._private.http_util import convert_object_to_asgi_messages
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.before_serve import CLIENT_SWITCHES, MAX_REQUEST_ID_CHARS, REQUEST_ID, CheckedHeaders, middlewares
+from serve_app.before_serve import (
+    CLIENT_SWITCHES,
+    MAX_REQUEST_ID_CHARS,
+    REQUEST_ID,
+    CheckedHeaders,
+    ContractFailures,
+    middlewares,
+)
 
 
 async def headers_that_come_through(sent: dict[str, str]) -> dict[str, Any]:
@@ -71,3 +79,45 @@ async def no_answer(message: Message) -> None:
 
 def test_the_request_id_is_the_header_that_this_ray_reads() -> None:
     assert REQUEST_ID.decode() == constants.SERVE_HTTP_REQUEST_ID_HEADER
+
+
+async def answered(*messages: Message) -> httpx.Response:
+    """Give what a caller gets when Serve sends these."""
+
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    transport = httpx.ASGITransport(ContractFailures(serve))
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        return await client.get("/api/images/health")
+
+
+@pytest.mark.parametrize(
+    ("serves", "status", "code"),
+    [
+        (408, 504, "deadline_passed"),
+        (429, 429, "queue_full"),
+        (500, 503, "component_unavailable"),
+        (503, 503, "component_unavailable"),
+    ],
+)
+async def test_what_serve_says_in_plain_text_comes_out_as_the_contract_has_it(
+    serves: int, status: int, code: str
+) -> None:
+    response = await answered(*convert_object_to_asgi_messages("in plain text", serves))
+    assert response.status_code == status
+    assert response.json().keys() == {"success", "error", "code"}
+    assert response.json()["code"] == code
+
+
+async def test_what_serve_does_not_answer_is_answered() -> None:
+    response = await answered()
+    assert response.status_code == 503
+    assert response.json()["code"] == "component_unavailable"
+
+
+@pytest.mark.parametrize("status", [200, 404, 503])
+async def test_the_application_s_own_answers_pass_unchanged(status: int) -> None:
+    response = await answered(*convert_object_to_asgi_messages({"own": True}, status))
+    assert (response.status_code, response.json()) == (status, {"own": True})

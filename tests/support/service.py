@@ -23,7 +23,9 @@ from typing import Any
 import httpx
 import yaml
 
+from benchmarks.processes import sessions_below
 from serve_app.cli.fast_mode import SWITCH, chosen_mode
+from serve_app.cli.processes import session_members
 from serve_app.cli.serve import with_flags
 from tests.support.ports import free_port
 
@@ -46,6 +48,13 @@ def application(
         "args": dict(args),
         "deployments": [{"name": "ClipDeployment", "user_config": dict(user_config)}],
     }
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""  # It has ended meanwhile.
 
 
 class Service:
@@ -115,6 +124,17 @@ class Service:
                 self._serving.wait(POLL_S)
                 break
         raise AssertionError(f"{health} did not answer:\n{self.log()}")
+
+    @property
+    def sessions(self) -> set[int]:
+        """The sessions that its processes are in."""
+        return sessions_below(self._cluster.pid) | sessions_below(self._serving.pid)
+
+    def replicas(self, deployment: str, application_name: str = "main") -> list[int]:
+        """Give the process ids of a deployment's replicas."""
+        title = f"ray::ServeReplica:{application_name}:{deployment}"
+        members = [pid for session in self.sessions for pid in session_members(session)]
+        return [pid for pid in members if _command(pid).startswith(title)]
 
     def log(self) -> str:
         """Everything that `serve run` printed so far."""

@@ -28,6 +28,7 @@ frontend http_frontend
     use_backend http-app if is_http-app
 # A comment at the margin belongs to where it stands.
 backend http-app
+    http-reuse always
     server one 127.0.0.1:30000 check
 listen stats
   bind *:8404
@@ -46,6 +47,7 @@ frontend http_frontend
     use_backend http-app if is_http-app
 # A comment at the margin belongs to where it stands.
 backend http-app
+    http-reuse never
     server one 127.0.0.1:30000 check
 """
 

@@ -1,0 +1,88 @@
+"""Replicas that are killed under load: who is told what, how many are lost, and that all comes back by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.cli.fast_mode import SWITCH
+from tests.support.crowd import PATIENCE_S, Crowd
+from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.in_process import ANALYZE, STREAM
+from tests.support.pictures import photograph_path
+from tests.support.service import Service, application
+
+pytestmark = pytest.mark.serve
+
+PHOTOGRAPH = photograph_path("china").read_bytes()
+TOKENS = ["A ", "temple."]
+CALLERS = 8
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama(parallel=CALLERS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["fast", "plain"])
+def service(request: pytest.FixtureRequest, tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
+    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url, "max_parallel": CALLERS}}
+    switch = "1" if request.param == "fast" else "0"
+    with Service([application("main", "/", args, {})], {SWITCH: switch}) as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def _ollama_is_quick(ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS)
+
+
+def kill_one(service: Service, deployment: str) -> float:
+    """Kill a replica as the kernel does when memory is short; gives the time of it."""
+    os.kill(service.replicas(deployment)[0], signal.SIGKILL)
+    return time.monotonic()
+
+
+@pytest.mark.parametrize(
+    ("deployment", "form"),
+    [("ClipDeployment", {"analysis_only": "true"}), ("OllamaDeployment", {}), ("Ingress", {})],
+)
+def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_back(
+    service: Service, deployment: str, form: dict[str, str]
+) -> None:
+    with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=CALLERS, **form) as crowd:
+        assert crowd.wait_until(lambda outcomes: len(outcomes) > 2 * CALLERS)
+        killed_s = kill_one(service, deployment)
+        # Every caller, at the mean, has had an answer to what it sent afterwards.
+        back = crowd.wait_until(lambda outcomes: sum(o.answered and o.began_s > killed_s for o in outcomes) >= CALLERS)
+    assert back, crowd.told()
+    lost = [outcome for outcome in crowd.failures if outcome.began_s < killed_s]
+    assert {(outcome.status, outcome.code) for outcome in crowd.failures} <= {(503, "component_unavailable")}
+    assert all(outcome.retry_after for outcome in crowd.failures)
+    assert len(lost) <= CALLERS
+    assert service.replicas(deployment)
+
+
+@pytest.mark.parametrize("deployment", ["OllamaDeployment"])
+def test_a_stream_whose_writer_is_killed_ends_in_an_error_event(
+    service: Service, ollama: FakeOllama, deployment: str
+) -> None:
+    ollama.answer = Answer(tokens=TOKENS, ending="stall")
+    events: list[dict[str, Any]] = []
+    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+                if events[-1]["status"] == "delta" and len(events) == 4:
+                    kill_one(service, deployment)
+    assert (events[-1]["status"], events[-1]["code"]) == ("error", "component_unavailable")
+    assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
