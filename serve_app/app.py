@@ -14,7 +14,7 @@ from deployments.clip.settings import MAX_BATCH_SIZE, ClipUserConfig, Device
 from deployments.errors import SettingsError
 from deployments.ollama.deployment import OllamaDeployment
 from serve_app.ingress import Ingress
-from serve_app.settings import load_settings
+from serve_app.settings import Settings, load_settings
 
 GPU_SHARE = 0.5
 """Of a GPU that Ray knows of. A scheduling number: Serve configs override it in `ray_actor_options`."""
@@ -28,13 +28,22 @@ def build(args: Mapping[str, Any]) -> Application:
     Raises:
         SettingsError: an argument, an environment variable or the label file is wrong; the sentence names it.
     """
-    settings = load_settings(args, os.environ)
+    return compose(load_settings(args, os.environ), ClipDeployment)
+
+
+def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Application:
+    """Bind the three deployments to one another.
+
+    Raises:
+        SettingsError: the label file is wrong, or a GPU is demanded that Ray does not know of.
+    """
     clip = serve.deployment(
+        name=ClipDeployment.__name__,
         # Above what the batcher lets wait and run, so that it refuses first and a status question still gets through.
         max_ongoing_requests=settings.clip.max_waiting + 2 * MAX_BATCH_SIZE,
         user_config=ClipUserConfig().model_dump(),
         ray_actor_options={"num_cpus": 0, "num_gpus": gpu_share(settings.clip.device, _cluster_gpus())},
-    )(ClipDeployment)
+    )(clip_deployment)
     ollama = serve.deployment(
         # Above what may run and wait for Ollama, for the same reason.
         max_ongoing_requests=2 * (settings.ollama.max_parallel + settings.ollama.max_waiting),

@@ -29,6 +29,9 @@ class ClipDeployment:
         required: refuse requests rather than let the pixel analyser stand in.
     """
 
+    load_model = staticmethod(load_encoder)
+    """Gives the vision model of a folder; a subclass may bring another."""
+
     async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
         join_serve_log()
         self._reader = PictureReader(
@@ -40,7 +43,9 @@ class ClipDeployment:
                     retry_first_s=settings.download_retry_first_s,
                     retry_max_s=settings.download_retry_max_s,
                 ),
-                functools.partial(load_encoder, settings=settings, gpu_assigned=_assigned("GPU") > 0, cores=_cores()),
+                functools.partial(
+                    self.load_model, settings=settings, gpu_assigned=_assigned("GPU") > 0, cores=_cores()
+                ),
                 retry_s=settings.load_retry_s,
             ),
             fallback=None if required else PixelAnalyser(),

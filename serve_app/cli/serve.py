@@ -36,6 +36,11 @@ ENVIRONMENT_FLAGS = {
 }
 """What the service runs with, unless the user's environment says otherwise."""
 
+ON_THIS_MACHINE = {
+    # Made for Windows and macOS, it has Ray listen on the loopback address alone: its metrics ask nobody who they are.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+"""What is added where the service starts Ray itself, and joins no cluster."""
 
 SERVE_RUN = (sys.executable, "-m", "ray.serve.scripts", "run")
 """Ray's own `serve run`, of the Python that runs this; the config's path follows."""
@@ -130,7 +135,8 @@ async def _run(
 
 def with_flags(environment: Mapping[str, str]) -> dict[str, str]:
     """Lay an environment over the flags: what the user has set stays."""
-    return {**ENVIRONMENT_FLAGS, **environment}
+    joins_a_cluster = bool(environment.get("RAY_ADDRESS"))
+    return {**ENVIRONMENT_FLAGS, **({} if joins_a_cluster else ON_THIS_MACHINE), **environment}
 
 
 def banner(config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: float) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,17 @@ OBJECT_STORE_BYTES = 100_000_000
 
 
 def application(
-    name: str, route_prefix: str, args: Mapping[str, Any], user_config: Mapping[str, Any]
+    name: str,
+    route_prefix: str,
+    args: Mapping[str, Any],
+    user_config: Mapping[str, Any],
+    builder: str = "serve_app.app:build",
 ) -> dict[str, Any]:
     """Give one entry of a Serve config's `applications`."""
     return {
         "name": name,
         "route_prefix": route_prefix,
-        "import_path": "serve_app.app:build",
+        "import_path": builder,
         "args": dict(args),
         "deployments": [{"name": "ClipDeployment", "user_config": dict(user_config)}],
     }
@@ -139,6 +143,11 @@ class Service:
     def log(self) -> str:
         """Everything that `serve run` printed so far."""
         return (self._folder / "serve.log").read_text(errors="replace")
+
+    def log_files(self) -> Iterator[Path]:
+        """Give every file that it and Ray write what happens to."""
+        yield self._folder / "serve.log"
+        yield from (path for path in self._folder.glob("session_2*/logs/**/*") if path.is_file())
 
     def _config(self) -> Path:
         config = self._folder / "serve_config.yaml"

@@ -1,0 +1,225 @@
+"""Ollama, the hub, the disk and the model failing in every way that we know of, on a real Ray Serve."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.frail_clip import POISON, TOO_MUCH
+from tests.support.in_process import ANALYZE, HEALTH, STREAM
+from tests.support.local_hub import LocalHub
+from tests.support.pictures import PHOTOGRAPHS, photograph_path
+from tests.support.ports import free_port
+from tests.support.service import Service, application
+
+pytestmark = pytest.mark.serve
+
+FRAIL, FULL_DISK = "", "/full"
+"""Route prefixes: a CLIP that fails on certain pictures; weights that find no room in their cache."""
+
+PHOTOGRAPH = photograph_path("china").read_bytes()
+TOKENS = ["A ", "temple ", "by ", "the ", "lake."]
+PATIENCE_S = 30
+LEFT_LIMIT_S = 0.5
+"""Longest until Ollama is told that a caller has left."""
+
+
+@pytest.fixture(scope="module")
+def ollama() -> Iterator[FakeOllama]:
+    with FakeOllama(tokens=TOKENS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A disk of 100 KB."""
+    mount, umount = shutil.which("mount") or "", shutil.which("umount") or ""
+    folder = tmp_path_factory.mktemp("disk")
+    mounted = subprocess.run([mount, "-t", "tmpfs", "-o", "size=100k", "none", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small disk")
+    yield folder
+    subprocess.run([umount, "-l", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def service(tiny_clip: Path, ollama: FakeOllama, small_disk: Path) -> Iterator[Service]:
+    impatient = {"host": ollama.url, "first_token_timeout_s": 1, "token_gap_timeout_s": 1, "total_timeout_s": 3}
+    with LocalHub({"openai/tiny": tiny_clip}, port=free_port()) as hub:
+        applications = [
+            application(
+                *("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": impatient}, {}),
+                builder="tests.support.frail_clip:build",
+            ),
+            application("full", FULL_DISK, {"clip": {"model": "openai/tiny"}, "ollama": impatient}, {}),
+        ]
+        with Service(applications, {"HF_ENDPOINT": hub.url, "HF_HOME": str(small_disk)}) as service:
+            yield service
+
+
+@pytest.fixture(autouse=True)
+def _ollama_is_up_and_quick(ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=TOKENS)
+    ollama.models = ["mistral:latest"]
+
+
+def analyze(service: Service, prefix: str = FRAIL, image: bytes = PHOTOGRAPH, **form: str) -> httpx.Response:
+    return httpx.post(f"{service.url}{prefix}{ANALYZE}", files={"image": image}, data=form, timeout=PATIENCE_S)
+
+
+def stream(service: Service, **form: str) -> list[dict[str, Any]]:
+    url = f"{service.url}{STREAM}"
+    with httpx.stream("POST", url, files={"image": PHOTOGRAPH}, data=form, timeout=PATIENCE_S) as response:
+        lines = [line for line in response.iter_lines() if line.startswith("data: ")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def health(service: Service, prefix: str = FRAIL) -> dict[str, Any]:
+    answer: dict[str, Any] = httpx.get(f"{service.url}{prefix}{HEALTH}", timeout=PATIENCE_S).json()
+    return answer
+
+
+def plain(colour: tuple[int, int, int]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+FAULTS = {
+    "hangs before the first token": Answer(tokens=[], ending="stall"),
+    "hangs midway": Answer(tokens=TOKENS[:2], ending="stall"),
+    "dies midway": Answer(tokens=TOKENS[:2], ending="cut"),
+    "ends without done": Answer(tokens=TOKENS[:2], ending="quiet"),
+    "sends a broken line": Answer(tokens=TOKENS[:2], ending="broken_line"),
+    "sends an error line": Answer(tokens=TOKENS[:2], ending="error"),
+    "answers nothing": Answer(tokens=[]),
+    "answers blanks": Answer(tokens=[" ", "\n"]),
+    "answers nothing but garbage": Answer(tokens=[b"\xff\xfe", b"\xc3", b"\xed\xa0\x80"]),
+    "fails at once": Answer(status=500),
+    "is busy": Answer(status=503, error="server busy"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whatever_ollama_does_the_caller_gets_a_prompt_and_the_reason(
+    service: Service, ollama: FakeOllama, fault: str
+) -> None:
+    ollama.answer = FAULTS[fault]
+    response = analyze(service)
+    body = response.json()
+    assert (response.status_code, body["promptSource"]) == (200, "template")
+    assert body["generatedPrompt"]
+    assert "Ollama" in body["warnings"][0]
+    last = stream(service)[-1]
+    assert (last["status"], last["promptSource"]) == ("complete", "template")
+    ollama.answer = Answer(tokens=TOKENS)
+    assert analyze(service).json()["promptSource"] == "ollama", "its place in the line must be free again"
+
+
+def test_garbage_between_words_costs_only_itself(service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=["A ", b"\xff\xfe", "temple."])
+    assert analyze(service).json()["generatedPrompt"] == "A temple."
+
+
+def test_an_endless_answer_is_cut_by_length_or_by_time(service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=["word " * 200], ending="endless")
+    body = analyze(service).json()
+    assert len(body["generatedPrompt"]) <= 8000
+    assert "cut" in body["warnings"][0]
+    ollama.answer = Answer(tokens=["word "], interval_s=0.3, ending="endless")
+    began_s = time.monotonic()
+    assert analyze(service).json()["promptSource"] == "template"
+    assert time.monotonic() - began_s < 2 * 3
+
+
+def test_ollama_refusing_is_told_with_the_command_that_helps(service: Service, ollama: FakeOllama) -> None:
+    ollama.stop()
+    try:
+        body = analyze(service).json()
+        assert body["promptSource"] == "template"
+        assert "ollama serve" in body["warnings"][0]
+    finally:
+        ollama.start()
+    assert analyze(service).json()["promptSource"] == "ollama"
+
+
+def test_a_model_deleted_while_it_serves_is_told_with_the_command_that_helps(
+    service: Service, ollama: FakeOllama
+) -> None:
+    ollama.models = []
+    body = analyze(service).json()
+    assert body["promptSource"] == "template"
+    assert "ollama pull mistral:latest" in body["warnings"][0]
+    assert "ollama pull" in health(service)["components"]["writer"]["remedy"]
+
+
+@pytest.mark.parametrize("route", [ANALYZE, STREAM])
+def test_callers_that_leave_free_ollama_within_half_a_second_and_leave_nothing_behind(
+    service: Service, ollama: FakeOllama, route: str
+) -> None:
+    ollama.answer = Answer(tokens=TOKENS, ending="stall")
+    files_before = open_files(service)
+
+    async def leave() -> float:
+        chats = len(ollama.chats)
+        async with httpx.AsyncClient(timeout=PATIENCE_S) as client:
+            posting = asyncio.create_task(client.post(f"{service.url}{route}", files={"image": PHOTOGRAPH}))
+            waiting = [
+                asyncio.create_task(client.post(f"{service.url}{route}", files={"image": PHOTOGRAPH})) for _ in range(4)
+            ]
+            begun = await asyncio.to_thread(ollama.wait_until, lambda server: len(server.chats) > chats, PATIENCE_S)
+            assert begun
+            for task in (posting, *waiting):
+                task.cancel()
+            await asyncio.wait({posting, *waiting})
+        left_s = time.monotonic()
+        assert await asyncio.to_thread(
+            ollama.wait_until, lambda server: all(chat.closed_by_client for chat in server.chats[chats:]), PATIENCE_S
+        )
+        return time.monotonic() - left_s
+
+    assert max(asyncio.run(leave()) for _ in range(5)) < LEFT_LIMIT_S
+    facts = health(service)["components"]["writer"]["facts"]
+    assert (facts["writing"], facts["waiting"]) == (0, 0)
+    assert open_files(service) <= files_before + 2
+    ollama.answer = Answer(tokens=TOKENS)
+    assert analyze(service).json()["promptSource"] == "ollama"
+
+
+def open_files(service: Service) -> int:
+    replicas = (pid for name in ("Ingress", "OllamaDeployment", "ClipDeployment") for pid in service.replicas(name))
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in replicas)
+
+
+def test_a_poisoned_picture_fails_alone_and_what_does_not_fit_says_so(service: Service) -> None:
+    photographs = [photograph_path(name).read_bytes() for name in list(PHOTOGRAPHS)[:10]]
+    uploads = [plain(POISON), *photographs[:5], plain(TOO_MUCH), *photographs[5:]]
+    with ThreadPoolExecutor(len(uploads)) as callers:
+        answers = list(callers.map(lambda image: analyze(service, image=image, analysis_only="true"), uploads))
+    codes = [(answer.status_code, answer.json().get("code", "")) for answer in answers]
+    assert codes[0] == (500, "internal_error")
+    assert codes[6] == (503, "out_of_memory")
+    assert {*codes[1:6], *codes[7:]} == {(200, "")}
+    assert {answer.json()["analyzer"] for answer in answers if answer.is_success} == {"clip"}
+
+
+def test_a_full_disk_is_told_and_the_pixel_analyser_answers_meanwhile(service: Service) -> None:
+    body = analyze(service, FULL_DISK, analysis_only="true").json()
+    assert body["analyzer"] == "pixels"
+    assert "no room" in body["warnings"][0]
+    component = health(service, FULL_DISK)["components"]["analyzer"]
+    assert (component["status"], component["active"]) == ("fallback", "pixels")
+    assert "Free some space" in component["remedy"]

@@ -1,0 +1,74 @@
+"""`tests.support.frail_clip:build`: the service with a CLIP that fails on certain pictures, and on batches of three."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.serve import Application
+
+from deployments.batcher import Batching
+from deployments.clip.deployment import ClipDeployment
+from deployments.clip.encoder import load_encoder
+from deployments.clip.labels import LabelSet
+from deployments.clip.settings import ClipSettings
+from deployments.clip.vision import Logits, Pixels, VisionModel
+from deployments.errors import OutOfMemory
+from deployments.messages import AnalyzerName
+from serve_app.app import compose
+from serve_app.settings import load_settings
+
+POISON, TOO_MUCH = (255, 0, 255), (0, 255, 255)
+"""Colours: a picture of the first makes the model fail, one of the second takes more memory than there is."""
+
+ROOM_FOR = 2
+"""Pictures that fit into its memory."""
+
+
+class FrailModel:
+    """A vision model with these weaknesses, and another's strengths."""
+
+    def __init__(self, model: VisionModel) -> None:
+        self._model = model
+
+    @property
+    def analyzer(self) -> AnalyzerName:
+        return self._model.analyzer
+
+    @property
+    def input_size_px(self) -> int:
+        return self._model.input_size_px
+
+    @property
+    def batching(self) -> Batching:
+        return self._model.batching
+
+    @property
+    def facts(self) -> Mapping[str, str | int | float]:
+        return self._model.facts
+
+    def prepare(self, labels: LabelSet) -> Any:
+        return self._model.prepare(labels)
+
+    def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
+        colours = [tuple(np.median(picture, axis=(0, 1)).astype(int)) for picture in pictures]
+        if len(pictures) > ROOM_FOR or TOO_MUCH in colours:
+            raise OutOfMemory("Pictures of this size do not fit the memory: send it smaller.")
+        if POISON in colours:
+            raise ValueError("a poisoned picture")
+        return self._model.logits(pictures, prepared)
+
+
+def load_frail(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> FrailModel:
+    return FrailModel(load_encoder(folder, settings=settings, gpu_assigned=gpu_assigned, cores=cores))
+
+
+class FrailClipDeployment(ClipDeployment):
+    load_model = staticmethod(load_frail)  # type: ignore[assignment]
+
+
+def build(args: Mapping[str, Any]) -> Application:
+    return compose(load_settings(args, os.environ), FrailClipDeployment)
