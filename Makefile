@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.installed-bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo doctor test lint frontend bench check format clean
+.PHONY: help install run demo doctor test lint frontend bench soak audit check format clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -50,6 +50,13 @@ bench: $(BENCH_INSTALLED) ## measure us, the limit and the peers; QUICK=1: under
 $(BENCH_INSTALLED): $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@touch $@
+
+soak: $(INSTALLED) ## mixed load for MINUTES=20: every outcome judged, memory watched
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),20)
+
+audit: $(INSTALLED) ## look the pinned packages up among known vulnerabilities; needs a network
+	@$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	@.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 check: lint test ## lint, then test: what CI runs
 

@@ -200,6 +200,15 @@ async def test_a_failing_writer_ends_the_stream_after_its_deltas(service: Servic
     assert [event["status"] for event in events] == ["analyzing", "analyzed", "generating", "delta", "error"]
 
 
+async def test_an_answer_that_takes_too_long_in_all_meets_its_deadline() -> None:
+    service = Service(limits={"total_timeout_s": 0.05})
+    service.writer.hang = True
+    assert_error(await service.post(), 504, "deadline_passed", "raise limits.total_timeout_s")
+    assert service.writer.cut_short.is_set()
+    last = (await service.events())[-1]
+    assert (last["status"], last["code"]) == ("error", "deadline_passed")
+
+
 async def test_an_analysis_that_hangs_meets_its_deadline() -> None:
     service = Service(limits={"analysis_timeout_s": 0.05})
     service.reader.hang = True
