@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deployments.errors import SettingsError
+from serve_app.settings import AccessSettings
 
 logger = logging.getLogger("image_analyzer.access")
 
@@ -84,6 +85,18 @@ class ApiKeys:
         self._stamp = stamp  # A wrong file is complained of once, not every second.
         self._digests = {**self._fixed, **_digests(file.read_text(errors="replace"), f"The key file {file}")}
         logger.info("%d API keys may call.", len(self._digests))
+
+
+def keys_of(access: AccessSettings, environment: Mapping[str, str]) -> ApiKeys:
+    """Give the keys that the settings and the environment name.
+
+    Raises:
+        SettingsError: as `ApiKeys`; also where keys are demanded and there are none.
+    """
+    keys = ApiKeys(access.keys_file, environment)
+    if access.require_key and not keys.required:
+        raise SettingsError(f"access.require_key is set: name an access.keys_file, or set {KEYS_VARIABLE}.")
+    return keys
 
 
 def _digests(text: str, source: str) -> dict[str, bytes]:

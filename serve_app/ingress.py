@@ -16,12 +16,12 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
-from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull, SettingsError
+from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull
 from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
 from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
-from serve_app.api_keys import KEYS_VARIABLE, ApiKeys
+from serve_app.api_keys import keys_of
 from serve_app.settings import MIB, LimitSettings, Settings
 
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
@@ -99,11 +99,8 @@ class Ingress:
 
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
         join_serve_log()
-        keys = ApiKeys(settings.access.keys_file, os.environ)
-        if settings.access.require_key and not keys.required:
-            raise SettingsError(f"access.require_key is set: name an access.keys_file, or set {KEYS_VARIABLE}.")
         analyzer = Analyzer(ReaderHandle(clip, settings.limits), WriterHandle(ollama), settings)
-        self._api = create_api(analyzer, settings, keys)
+        self._api = create_api(analyzer, settings, keys_of(settings.access, os.environ))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from deployments.clip.settings import ClipSettings
 from deployments.errors import SettingsError
@@ -97,6 +97,11 @@ class AccessSettings(BaseModel):
         "where none are asked for, an address. One more is refused with 429.",
     )
     burst: int = Field(10, ge=1, description="Of these, how many may come at once after a pause.")
+
+    @field_validator("keys_file")
+    @classmethod
+    def _from_where_the_service_was_started(cls, file: Path | None) -> Path | None:
+        return file.absolute() if file else None
 
 
 class LimitSettings(BaseModel):

@@ -47,7 +47,8 @@ def test_a_config_is_understood_by_serve_and_by_us(path: Path) -> None:
 def test_serve_s_own_timeout_leaves_room_for_ours(path: Path) -> None:
     config = load(path)
     settings = load_settings(config["applications"][0]["args"], {})
-    ours_s = settings.limits.analysis_timeout_s + settings.ollama.total_timeout_s
+    assert settings.limits.total_timeout_s >= settings.limits.analysis_timeout_s + settings.ollama.total_timeout_s
+    ours_s = settings.limits.upload_timeout_s + settings.limits.total_timeout_s
     assert config["http_options"]["request_timeout_s"] >= ours_s + 30
 
 

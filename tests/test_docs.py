@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import logging
 import re
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.download import fetch_weights
@@ -22,7 +27,9 @@ from deployments.errors import AnalyzerError
 from deployments.messages import PromptComplete, PromptRequest
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
+from serve_app.api_keys import ApiKeys
 from serve_app.app import gpu_share
+from serve_app.before_serve import ContractFailures
 from serve_app.cli.config import read_config
 from serve_app.cli.port import require_free_port
 from serve_app.settings import load_settings
@@ -134,6 +141,48 @@ async def _refusal(upload: bytes) -> str:
     return error
 
 
+async def _refused(service: Service, **headers: str) -> str:
+    async with service.client() as client:
+        response = await client.post(ANALYZE, headers=headers)
+    error: str = response.json()["error"]
+    return error
+
+
+async def no_key(_: Path) -> str:
+    return await _refused(Service(api_keys="0123456789abcdef"))
+
+
+async def wrong_key_file(folder: Path) -> str:
+    file, times, told = folder / "keys.txt", itertools.count(), io.StringIO()
+    file.write_text("alice 0123456789abcdef")
+    keys = ApiKeys(file, {}, clock=lambda: next(times))
+    file.write_text("too short")
+    log, handler = logging.getLogger("image_analyzer.access"), logging.StreamHandler(told)
+    log.addHandler(handler)
+    keys.holder("")
+    log.removeHandler(handler)
+    return told.getvalue()
+
+
+async def foreign_page(_: Path) -> str:
+    return await _refused(Service(), **{"sec-fetch-site": "cross-site", "origin": "https://elsewhere.example"})
+
+
+async def too_often(_: Path) -> str:
+    service = Service(access={"requests_per_minute": 1, "burst": 1})
+    await _refused(service)
+    return await _refused(service)
+
+
+async def interrupted(_: Path) -> str:
+    async def silent(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer nothing, as Serve does whose replica is gone."""
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(ContractFailures(silent))) as client:
+        error: str = (await client.post("http://service/")).json()["error"]
+    return error
+
+
 async def unknown_setting(_: Path) -> str:
     with pytest.raises(AnalyzerError) as error:
         load_settings({"clip": {"modle": "x"}}, {})
@@ -163,6 +212,11 @@ async def port_taken(folder: Path) -> str:
         ("The picture has more than 100 million pixels", too_many_pixels),
         ("The weights of 'openai/clip-vit-base-patch32' are being downloaded", weights_on_their_way),
         ("Ollama at http://localhost:11434 sent no first token within 120 s.", no_first_token),
+        ("This needs an API key", no_key),
+        ("The API keys stay as they were", wrong_key_file),
+        ("Pages of other sites may not call", foreign_page),
+        ("You call more often than you may", too_often),
+        ("The part that takes requests was interrupted", interrupted),
         ("Unknown setting 'clip.modle'; did you mean 'clip.model'?", unknown_setting),
         ("The service cannot listen on 127.0.0.1, port 8000", port_taken),
     ],

@@ -12,6 +12,7 @@ import yaml
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.settings import parse_user_config
 from deployments.errors import SettingsError
+from serve_app.api_keys import keys_of
 from serve_app.settings import Settings, load_settings
 
 BUILDER = "serve_app.app:build"
@@ -52,7 +53,7 @@ class ServiceConfig:
 
 
 def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
-    """Read a Serve config and check what it says to the image analyzer, the label file and user_config included.
+    """Read a Serve config and check what it says to the image analyzer: labels, keys and user_config too.
 
     Raises:
         SettingsError: one sentence that says what is wrong and where.
@@ -68,6 +69,8 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
         raise SettingsError(f"The config {path} has no application whose import_path is {BUILDER}.")
     checked = [load_settings(_mapping(application.get("args"), "args"), environment) for application in ours]
     labels = [load_labels(settings.clip.labels_file) for settings in checked]
+    for settings in checked:
+        keys_of(settings.access, environment)
     for deployment in (entry for application in ours for entry in application.get("deployments") or []):
         _check_deployment(path, _mapping(deployment, "deployments"))
     http = _mapping(content.get("http_options"), "http_options")

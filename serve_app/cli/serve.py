@@ -142,11 +142,13 @@ def with_flags(environment: Mapping[str, str]) -> dict[str, str]:
 def banner(config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: float) -> str:
     """Say where the service listens, in which mode, what answers now, and what would improve it."""
     reach = " (from other machines too)" if config.open_to_others else ""
+    unguarded = config.open_to_others and not health.key_required
     return "\n".join(
         (
             f"Image Analyzer listens at {config.url}{reach}, after {start_s:.0f} s",
             *(f"  {line}" for line in describe(health)),
             f"  Mode:     {f'plain: {mode.plain_because}' if mode.plain_because else 'fast'}",
+            *(["  Access:   nobody is asked for a key: set access.keys_file (SECURITY.md)"] if unguarded else []),
             f"  Page:     {config.url}/",
             f"  API:      {config.url}/docs",
             f"  Try it:   curl -F image=@PICTURE {config.url}/api/images/analyze",

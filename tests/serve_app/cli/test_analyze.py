@@ -19,7 +19,7 @@ from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.api_keys import ApiKeys
 from serve_app.cli.analyze import TextView, analyze
-from serve_app.cli.client import ServiceClient
+from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
 from serve_app.settings import load_settings
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path
@@ -162,6 +162,20 @@ def test_a_wish_that_the_service_refuses_is_told(service: Service, capsys: pytes
     assert analyze([PICTURE], service.url, Wish(language="xx"), as_json=True) == 1  # type: ignore[arg-type]
 
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_form"
+
+
+def test_the_key_of_the_environment_is_sent(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[httpx.Request] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        return httpx.Response(401, json={"success": False, "error": "No.", "code": "key_required"})
+
+    monkeypatch.setenv(API_KEY_VARIABLE, "0123456789abcdef")
+    assert analyze([PICTURE], service.url, Wish(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
+    monkeypatch.delenv(API_KEY_VARIABLE)
+    assert analyze([PICTURE], service.url, Wish(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
+    assert [request.headers.get("authorization") for request in sent] == ["Bearer 0123456789abcdef", None]
 
 
 class Terminal(io.StringIO):

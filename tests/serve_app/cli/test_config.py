@@ -79,6 +79,14 @@ def test_the_address_is_one_that_this_machine_reaches(
             "applications: [{import_path: 'serve_app.app:build', args: {clip: {labels_file: /no/such.yaml}}}]",
             "/no/such.yaml cannot be read",
         ),
+        (
+            "applications: [{import_path: 'serve_app.app:build', args: {access: {keys_file: /no/keys.txt}}}]",
+            "The key file /no/keys.txt cannot be read",
+        ),
+        (
+            "applications: [{import_path: 'serve_app.app:build', args: {access: {require_key: true}}}]",
+            "access.require_key is set: name an access.keys_file, or set IMAGE_ANALYZER_API_KEYS.",
+        ),
         ("http_options: {port: eighty}\napplications: [{import_path: 'serve_app.app:build'}]", "is 'eighty'"),
         ("http_options: {port: 70000}\napplications: [{import_path: 'serve_app.app:build'}]", "from 1 to 65535"),
     ],

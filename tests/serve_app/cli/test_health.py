@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import httpx
 import pytest
 
@@ -67,6 +69,15 @@ def test_the_banner_names_the_address_and_the_docs(config: ServiceConfig) -> Non
     assert f"listens at {config.url}, after 14 s" in shown
     assert f"{config.url}/docs" in shown
     assert "→ Start it: ollama serve" in shown
+
+
+def test_the_banner_warns_where_others_may_call_and_nobody_is_asked_for_a_key(config: ServiceConfig) -> None:
+    reachable = dataclasses.replace(config, host="0.0.0.0")  # noqa: S104
+    guarded = health_answer().model_copy(update={"key_required": True})
+
+    assert "nobody is asked for a key" in banner(reachable, Mode({}), health_answer(), 14.2)
+    assert "nobody is asked for a key" not in banner(reachable, Mode({}), guarded, 14.2)
+    assert "nobody is asked for a key" not in banner(config, Mode({}), health_answer(), 14.2)
 
 
 def test_the_banner_tells_the_mode_and_why_it_is_the_plain_one(config: ServiceConfig) -> None:
