@@ -123,7 +123,7 @@ def soak(minutes: float) -> int:
         config["http_options"] |= {"port": port}
         config["applications"][0]["args"] = {
             "clip": {"model": str(workload.model)},
-            "ollama": {"host": ollama.url, "max_parallel": PARALLEL_PROMPTS},
+            "ollama": {"hosts": [ollama.url], "max_parallel": PARALLEL_PROMPTS},
             "cache": {"max_entries": CACHE_ENTRIES},
         }
         (folder / "soak.yaml").write_text(yaml.safe_dump(config))

@@ -216,7 +216,7 @@ class StreamingService:
 def _streaming_service(folder: Path, ollama_url: str) -> Iterator[StreamingService]:
     model, config, port = make_tiny_clip(folder / "clip"), folder / "serve_config.yaml", free_port()
     content = yaml.safe_load(our_config(SERVE_CONFIG, model=model, port=port))
-    content["applications"][0]["args"]["ollama"] |= {"host": ollama_url, "max_parallel": max(CALLERS)}
+    content["applications"][0]["args"]["ollama"] |= {"hosts": [ollama_url], "max_parallel": max(CALLERS)}
     config.write_text(yaml.safe_dump(content))
     command = (Path(PYTHON).with_name("image-analyzer"), "serve", config)
     with Service(command, {}, folder / "log", stop_s=OUR_STOP_S) as service:

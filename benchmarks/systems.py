@@ -116,7 +116,7 @@ def our_config(shipped: Path, *, model: Path, port: int) -> str:
     config["http_options"]["port"] = port
     (application,) = config["applications"]
     application["args"]["clip"]["model"] = str(model)
-    application["args"]["ollama"]["host"] = NOBODY
+    application["args"]["ollama"]["hosts"] = [NOBODY]
     return yaml.safe_dump(config)
 
 

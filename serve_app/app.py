@@ -46,7 +46,7 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
     )(clip_deployment)
     ollama = serve.deployment(
         # Above what may run and wait for Ollama, for the same reason.
-        max_ongoing_requests=2 * (settings.ollama.max_parallel + settings.ollama.max_waiting),
+        max_ongoing_requests=2 * (settings.ollama.max_writing + settings.ollama.max_waiting),
         ray_actor_options={"num_cpus": 0},
     )(OllamaDeployment)
     ingress = serve.deployment(

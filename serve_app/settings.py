@@ -16,7 +16,7 @@ from deployments.ollama.settings import OllamaSettings
 ENVIRONMENT_OVERRIDES = {
     "DEVICE": ("clip", "device"),
     "CLIP_MODEL_NAME": ("clip", "model"),
-    "OLLAMA_HOST": ("ollama", "host"),
+    "OLLAMA_HOST": ("ollama", "hosts"),
     "OLLAMA_MODEL": ("ollama", "model"),
 }
 """Environment variable → the setting it overrides. There are no others."""

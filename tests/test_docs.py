@@ -102,7 +102,7 @@ async def no_gpu(_: Path) -> str:
 
 async def ollama_down(_: Path) -> str:
     host = f"http://127.0.0.1:{free_port()}"
-    writer = PromptWriter(OllamaSettings(host=host), required=False)
+    writer = PromptWriter(OllamaSettings(hosts=(host,)), required=False)
     status = await writer.status()
     await writer.close()
     return f"{status.reason} {status.remedy}".replace(host, OLLAMA_HOST)
@@ -110,7 +110,7 @@ async def ollama_down(_: Path) -> str:
 
 async def model_absent(_: Path) -> str:
     with FakeOllama(models=[]) as server:
-        writer = PromptWriter(OllamaSettings(host=server.url), required=False)
+        writer = PromptWriter(OllamaSettings(hosts=(server.url,)), required=False)
         status = await writer.status()
         await writer.close()
     return f"{status.reason} {status.remedy}"
@@ -118,7 +118,7 @@ async def model_absent(_: Path) -> str:
 
 async def no_first_token(_: Path) -> str:
     with FakeOllama(Answer(tokens=["x"], hold_at=0)) as server:
-        writer = PromptWriter(OllamaSettings(host=server.url, first_token_timeout_s=0.05), required=False)
+        writer = PromptWriter(OllamaSettings(hosts=(server.url,), first_token_timeout_s=0.05), required=False)
         events = [event async for event in writer.write(PromptRequest(analysis={}))]
         await writer.close()
     complete = events[-1]

@@ -65,14 +65,14 @@ def service(
 ) -> Iterator[Service]:
     eager = {"download_retry_first_s": 0.2, "download_retry_max_s": 0.2}
     applications = [
-        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url}}, {}),
-        application("hub", HUB, {"clip": {"model": "openai/tiny", **eager}, "ollama": {"host": ollama.url}}, {}),
+        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url]}}, {}),
+        application("hub", HUB, {"clip": {"model": "openai/tiny", **eager}, "ollama": {"hosts": [ollama.url]}}, {}),
         application(
             "strict",
             STRICT,
             {
                 "clip": {"model": "nobody/nothing"},
-                "ollama": {"host": f"http://127.0.0.1:{free_port()}"},
+                "ollama": {"hosts": [f"http://127.0.0.1:{free_port()}"]},
                 "require_clip": True,
                 "require_ollama": True,
                 "limits": {"upload_timeout_s": 1},

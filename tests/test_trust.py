@@ -61,8 +61,8 @@ def keys_file(mode: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(mode: str, tiny_clip: Path, ollama: FakeOllama, keys_file: Path) -> Iterator[Service]:
-    parts = {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url}}
-    offline = {"clip": {"model": "nobody/nothing"}, "ollama": {"host": ollama.url}}
+    parts = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url]}}
+    offline = {"clip": {"model": "nobody/nothing"}, "ollama": {"hosts": [ollama.url]}}
     applications = [
         application("main", "/", parts, {}),
         application("guarded", GUARDED, {**offline, "access": {"keys_file": str(keys_file)}}, {}),

@@ -40,14 +40,16 @@ class OllamaClient:
     in Python.
 
     Args:
-        settings: address, model and limits.
+        settings: model and limits.
+        host: the server's address.
         transport: replaces the network in tests.
     """
 
-    def __init__(self, settings: OllamaSettings, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.host = host
         self._settings = settings
         self._ollama = ollama.AsyncClient(
-            host=settings.host,
+            host=host,
             timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
             transport=transport or _straight_to_the_server(),
         )
@@ -147,7 +149,7 @@ class OllamaClient:
 
     @contextmanager
     def _failures_named(self, too_slow: str) -> Iterator[None]:
-        host = self._settings.host
+        host = self.host
         try:
             yield
         except ollama.ResponseError as error:
@@ -174,11 +176,13 @@ class OllamaClient:
         return ServerFailed(f"Ollama failed: {told or error.status_code}.", "Its own log says more.")
 
     def _missing(self) -> ModelMissing:
-        return ModelMissing(f"Ollama has no model {self._settings.model}.", f"Run: {self._settings.pull_command}")
+        return ModelMissing(
+            f"Ollama has no model {self._settings.model}.", f"Run: {self._settings.pull_command(self.host)}"
+        )
 
     def _broken_off(self) -> ServerFailed:
         return ServerFailed(
-            f"Ollama at {self._settings.host} broke off in the middle of its answer.",
+            f"Ollama at {self.host} broke off in the middle of its answer.",
             "Try again; its own log says why.",
         )
 

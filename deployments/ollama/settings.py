@@ -16,7 +16,12 @@ class OllamaSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    host: str = Field("http://localhost:11434", min_length=1, description="Address of the Ollama server.")
+    hosts: tuple[str, ...] = Field(
+        ("http://localhost:11434",),
+        min_length=1,
+        description="Addresses of the Ollama servers, each with the model; a prompt goes to the least busy. "
+        "Environment: OLLAMA_HOST, separated by commas.",
+    )
     model: str = Field(
         "mistral:latest", pattern=r"^\S+$", description="Name in `ollama list`; without a tag, `:latest`."
     )
@@ -57,12 +62,18 @@ class OllamaSettings(BaseModel):
     )
 
     max_parallel: int = Field(
-        1, ge=1, description="Requests sent to Ollama at a time: match its OLLAMA_NUM_PARALLEL, which is 1."
+        1, ge=1, description="Requests sent to each server at a time: match its OLLAMA_NUM_PARALLEL, which is 1."
     )
     max_waiting: int = Field(
         16, ge=0, description="Requests in line for those places; Ollama itself would queue without a bound."
     )
     retry_after_s: int = Field(5, ge=1, description="Seconds a turned-away caller is asked to stay away.")
+    server_rest_s: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds that a server which failed is left alone while another works: the time in which a "
+        "server restarts and loads its model.",
+    )
 
     flush_interval_s: float = Field(
         0.02, ge=0, description="Seconds that tokens gather before they travel: a hop costs per item."
@@ -77,16 +88,22 @@ class OllamaSettings(BaseModel):
         8000, ge=1, description="Longest prompt in characters: stops a server that ignores num_predict."
     )
 
-    @field_validator("host")
+    @field_validator("hosts", mode="before")
     @classmethod
-    def _is_an_address(cls, host: str) -> str:
-        parts = _split(host)
-        if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, host)):
-            raise ValueError(f'"{host}" is not an address such as http://localhost:{DEFAULT_PORT}')
-        if parts.username is not None:
-            raise ValueError("name and password in the address are not used by the ollama client: remove them")
-        _ = parts.port  # raises ValueError when it is no port number
-        return host
+    def _listed(cls, hosts: object) -> object:
+        return [host.strip() for host in hosts.split(",")] if isinstance(hosts, str) else hosts
+
+    @field_validator("hosts")
+    @classmethod
+    def _are_addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if len({*hosts}) < len(hosts):
+            raise ValueError("an address is named twice")
+        return tuple(map(_checked, hosts))
+
+    @property
+    def max_writing(self) -> int:
+        """Requests sent to all servers together at a time."""
+        return self.max_parallel * len(self.hosts)
 
     @property
     def tagged_model(self) -> str:
@@ -94,12 +111,11 @@ class OllamaSettings(BaseModel):
         last_part = self.model.rpartition("/")[2]
         return self.model if ":" in last_part else f"{self.model}:latest"
 
-    @property
-    def pull_command(self) -> str:
-        """The shell command that fetches the model onto the configured server."""
-        parts = _split(self.host)
+    def pull_command(self, host: str) -> str:
+        """Give the shell command that fetches the model onto a server."""
+        parts = _split(host)
         local = parts.hostname in LOCAL_NAMES and (parts.port or DEFAULT_PORT) == DEFAULT_PORT
-        server = "" if local else f"OLLAMA_HOST={shlex.quote(self.host)} "
+        server = "" if local else f"OLLAMA_HOST={shlex.quote(host)} "
         return f"{server}ollama pull {shlex.quote(self.model)}"
 
     def sampling(self, *, deep: bool) -> dict[str, float | int]:
@@ -113,3 +129,13 @@ class OllamaSettings(BaseModel):
 
 def _split(host: str) -> SplitResult:
     return urlsplit(host if "://" in host else f"http://{host}")
+
+
+def _checked(host: str) -> str:
+    parts = _split(host)
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, host)):
+        raise ValueError(f'"{host}" is not an address such as http://localhost:{DEFAULT_PORT}')
+    if parts.username is not None:
+        raise ValueError("name and password in the address are not used by the ollama client: remove them")
+    _ = parts.port  # raises ValueError when it is no port number
+    return host

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -22,20 +23,22 @@ from deployments.ollama.client import OllamaClient
 from deployments.ollama.coalescer import coalesce
 from deployments.ollama.composer import compose, shortcomings
 from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
+from deployments.ollama.fleet import Fleet, Server
 from deployments.ollama.prompts import build_messages
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
-from deployments.ollama.turnstile import Turnstile
 
 HEADING = re.compile(r"\A(?:image[ -])?prompt\s*:\s*", re.IGNORECASE)
 QUOTES = ('""', "''", "“”", "„“", "«»", "「」")
+
+logger = logging.getLogger("image_analyzer.ollama")
 
 
 class PromptWriter:
     """Every request asks Ollama anew: a refused connection costs a millisecond, and it is found when it is back.
 
     Args:
-        settings: address, model, sampling and limits.
+        settings: addresses, model, sampling and limits.
         required: raise where Ollama cannot write, in place of composing.
         transport: replaces the network in tests.
     """
@@ -49,11 +52,12 @@ class PromptWriter:
     ) -> None:
         self._settings = settings
         self._required = required
-        self._client = OllamaClient(settings, transport)
-        self._pull = ModelPull(self._client, settings.model)
-        self._turnstile = Turnstile(
-            max_inside=settings.max_parallel,
+        clients = [OllamaClient(settings, host, transport) for host in settings.hosts]
+        self._fleet = Fleet(
+            [Server(client, ModelPull(client, settings.model)) for client in clients],
+            max_parallel=settings.max_parallel,
             max_waiting=settings.max_waiting,
+            rest_s=settings.server_rest_s,
             retry_after_s=settings.retry_after_s,
         )
 
@@ -79,62 +83,83 @@ class PromptWriter:
             if not prompt:
                 raise ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
         except OllamaFailure as failure:
-            told = self._answered_by_pull(failure)
             if self._required:
-                raise self._public(told) from failure
+                raise self._public(failure) from failure
+            shortcoming = str(failure)
         else:
             yield PromptComplete(prompt, "ollama", self._cut(text))
             return
         if text:
-            yield PromptRestart(str(told))
+            yield PromptRestart(shortcoming)
         composed = compose(request)
         yield PromptDelta(composed)
-        yield PromptComplete(composed, "template", (str(told), *shortcomings(request)))
+        yield PromptComplete(composed, "template", (shortcoming, *shortcomings(request)))
 
     async def status(self) -> ComponentStatus:
-        """Ask the server how it stands now; a model found missing is pulled if `auto_pull` is set."""
+        """Ask the servers how they stand now; a model found missing is pulled if `auto_pull` is set."""
+        servers = self._fleet.servers
+        found = await asyncio.gather(*(_failure_of(server.client) for server in servers))
+        failures = [
+            self._answered_by_pull(server, failure)
+            for server, failure in zip(servers, found, strict=True)
+            if failure is not None
+        ]
         facts: dict[str, str | int | float] = {
             "model": self._settings.tagged_model,
-            "host": self._settings.host,
-            "writing": self._turnstile.inside,
-            "waiting": self._turnstile.waiting,
+            "host": ", ".join(self._settings.hosts),
+            "writing": self._fleet.writing,
+            "waiting": self._fleet.waiting,
         }
-        try:
-            await self._client.check()
-        except OllamaFailure as failure:
-            told = self._answered_by_pull(failure)
-        else:
+        percents = [server.pull.percent for server in servers if server.pull.running]
+        if percents:
+            facts["pull_percent"] = min(percents)
+        if len(failures) < len(servers):
+            if failures:
+                facts["not_writing"] = " ".join(map(str, failures))
             return ComponentStatus("ready", "ollama", facts=facts)
-        if self._pull.running:
-            facts["pull_percent"] = self._pull.percent
+        told = failures[0]
         if self._required:
             return ComponentStatus("unavailable", "none", told.reason, told.remedy, facts)
         return ComponentStatus("fallback", "template", told.reason, told.remedy, facts)
 
     async def close(self) -> None:
-        """Stop a pull and close the client."""
-        await self._pull.close()
-        await self._client.close()
+        """Stop the pulls and close the clients."""
+        for server in self._fleet.servers:
+            await server.pull.close()
+            await server.client.close()
 
     async def _tokens(self, request: PromptRequest) -> AsyncGenerator[str, None]:
-        deadline_s = asyncio.get_running_loop().time() + self._settings.total_timeout_s
+        """Give one server's answer; until its first token, where that server fails, another's."""
+        loop = asyncio.get_running_loop()
+        deadline_s = loop.time() + self._settings.total_timeout_s
         messages, options = build_messages(request), self._settings.sampling(deep=request.deep_thinking)
-        # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
-        async with (
-            self._turnstile.turn(),
-            aclosing(self._client.chat(messages, options, deadline_s=deadline_s)) as tokens,
-        ):
-            async for token in tokens:
-                yield token
+        begun = again = False
+        while True:
+            # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
+            async with self._fleet.turn(again=again) as server:
+                started_s = loop.time()
+                try:
+                    async with aclosing(server.client.chat(messages, options, deadline_s=deadline_s)) as tokens:
+                        async for token in tokens:
+                            begun = True
+                            yield token
+                except OllamaFailure as failure:
+                    again = self._fleet.rest(server, failure.reason)
+                    told = self._answered_by_pull(server, failure)
+                    if begun or not again or isinstance(failure, TookTooLong):
+                        raise told from None
+                else:
+                    logger.info("%s wrote a prompt in %.1f s.", server.client.host, loop.time() - started_s)
+                    return
 
     def _flush_interval_s(self) -> float:
-        return max(self._settings.flush_interval_s, self._turnstile.inside / self._settings.max_pieces_per_s)
+        return max(self._settings.flush_interval_s, self._fleet.writing / self._settings.max_pieces_per_s)
 
-    def _answered_by_pull(self, failure: OllamaFailure) -> OllamaFailure:
+    def _answered_by_pull(self, server: Server, failure: OllamaFailure) -> OllamaFailure:
         if not (self._settings.auto_pull and isinstance(failure, ModelMissing)):
             return failure
-        self._pull.start()
-        return ModelMissing(self._pull.sentence(), "Wait until it is there.")
+        server.pull.start()
+        return ModelMissing(server.pull.sentence(), "Wait until it is there.")
 
     def _public(self, failure: OllamaFailure) -> AnalyzerError:
         kind = DeadlinePassed if isinstance(failure, TookTooLong) else OllamaUnavailable
@@ -143,6 +168,14 @@ class PromptWriter:
     def _cut(self, text: str) -> tuple[str, ...]:
         limit_chars = self._settings.max_prompt_chars
         return (f"The prompt was cut at {limit_chars} characters.",) if len(text) == limit_chars else ()
+
+
+async def _failure_of(client: OllamaClient) -> OllamaFailure | None:
+    try:
+        await client.check()
+    except OllamaFailure as failure:
+        return failure
+    return None
 
 
 def _unwrapped(text: str) -> str:

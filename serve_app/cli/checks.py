@@ -130,20 +130,27 @@ def check_hub(
 
 
 def check_ollama(settings: OllamaSettings, transport: httpx.AsyncBaseTransport | None = None) -> Iterator[Finding]:
-    """Check that Ollama answers and, if so, that it holds the model."""
-    failure = asyncio.run(_ollama_failure(settings, transport))
+    """Check of each server that it answers and, if so, that it holds the model."""
+    for host in settings.hosts:
+        yield from _check_server(settings, host, transport)
+
+
+def _check_server(settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None) -> Iterator[Finding]:
+    failure = asyncio.run(_ollama_failure(settings, host, transport))
     if failure is not None and not isinstance(failure, ModelMissing):
         yield Finding("Ollama", False, failure.reason, failure.remedy)
         return
-    yield Finding("Ollama", True, f"answers at {settings.host}")
+    yield Finding("Ollama", True, f"answers at {host}")
     if failure is None:
         yield Finding("Ollama model", True, settings.tagged_model)
     else:
         yield Finding("Ollama model", False, failure.reason, failure.remedy)
 
 
-async def _ollama_failure(settings: OllamaSettings, transport: httpx.AsyncBaseTransport | None) -> OllamaFailure | None:
-    client = OllamaClient(settings, transport)
+async def _ollama_failure(
+    settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None
+) -> OllamaFailure | None:
+    client = OllamaClient(settings, host, transport)
     try:
         await client.check()
     except OllamaFailure as failure:

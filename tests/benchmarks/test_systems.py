@@ -15,8 +15,8 @@ def test_our_service_runs_as_shipped_but_for_model_port_and_ollama() -> None:
 
     assert ours["http_options"].pop("port") == 18150
     assert ours["applications"][0]["args"]["clip"].pop("model") == "/model"
-    del ours["applications"][0]["args"]["ollama"]["host"]
+    del ours["applications"][0]["args"]["ollama"]["hosts"]
     del shipped["http_options"]["port"]
     del shipped["applications"][0]["args"]["clip"]["model"]
-    del shipped["applications"][0]["args"]["ollama"]["host"]
+    del shipped["applications"][0]["args"]["ollama"]["hosts"]
     assert ours == shipped

@@ -57,7 +57,7 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def service(tiny_clip: Path, ollama: FakeOllama, small_disk: Path) -> Iterator[Service]:
-    impatient = {"host": ollama.url, "first_token_timeout_s": 1, "token_gap_timeout_s": 1, "total_timeout_s": 3}
+    impatient = {"hosts": [ollama.url], "first_token_timeout_s": 1, "token_gap_timeout_s": 1, "total_timeout_s": 3}
     with LocalHub({"openai/tiny": tiny_clip}, port=free_port()) as hub:
         applications = [
             application(

@@ -35,7 +35,7 @@ def ollama() -> Iterator[FakeOllama]:
 
 @pytest.fixture(scope="module", params=["fast", "plain"])
 def service(request: pytest.FixtureRequest, tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
-    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url, "max_parallel": CALLERS}}
+    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url], "max_parallel": CALLERS}}
     switch = "1" if request.param == "fast" else "0"
     with Service([application("main", "/", args, {})], {SWITCH: switch}) as service:
         yield service

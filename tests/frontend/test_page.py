@@ -46,7 +46,7 @@ def ollama() -> Iterator[FakeOllama]:
 @pytest.fixture(scope="module")
 def service(tiny_clip: Path, ollama: FakeOllama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     chromium()  # before minutes are spent on what nobody would look at
-    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"host": ollama.url, "max_parallel": 4}}
+    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url], "max_parallel": 4}}
     keys_file = tmp_path_factory.mktemp("keys") / "keys.txt"
     keys_file.write_text(f"visitor {API_KEY}\n")
     guarded = {**args, "access": {"keys_file": str(keys_file)}}

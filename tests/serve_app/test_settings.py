@@ -17,7 +17,7 @@ from serve_app.settings import ENVIRONMENT_OVERRIDES, load_settings
 def test_the_defaults_are_the_guide_s() -> None:
     settings = load_settings({}, {})
     assert settings.clip.model == "openai/clip-vit-base-patch32"
-    assert (settings.ollama.host, settings.ollama.model) == ("http://localhost:11434", "mistral:latest")
+    assert (settings.ollama.hosts, settings.ollama.model) == (("http://localhost:11434",), "mistral:latest")
     assert (settings.image.max_upload_mib, settings.image.view_size_px) == (20, 512)
     assert (settings.require_clip, settings.require_ollama) == (False, False)
 
@@ -50,7 +50,7 @@ def test_the_environment_overrides_the_config() -> None:
     }
     settings = load_settings({"clip": {"device": "cuda", "top_labels": 5}}, environment)
     assert (settings.clip.device, settings.clip.model, settings.clip.top_labels) == ("cpu", "a/b", 5)
-    assert (settings.ollama.host, settings.ollama.model) == ("http://ollama:1234", "llama3")
+    assert (settings.ollama.hosts, settings.ollama.model) == (("http://ollama:1234",), "llama3")
     assert settings.ollama.top_p == 0.9
     assert set(environment) > set(ENVIRONMENT_OVERRIDES)
 

@@ -47,6 +47,8 @@ def _default(value: Any) -> str:
         return "`configs/labels.yaml`"
     if value is None or value == ():
         return "none"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(value)}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -19,7 +19,7 @@ QUESTION = [{"role": "user", "content": "a fox"}]
 
 
 async def tokens_of(settings: OllamaSettings, transport: httpx.AsyncBaseTransport | None = None) -> list[str]:
-    client = OllamaClient(settings, transport)
+    client = OllamaClient(settings, settings.hosts[0], transport)
     deadline_s = asyncio.get_running_loop().time() + settings.total_timeout_s
     try:
         async with aclosing(client.chat(QUESTION, {}, deadline_s=deadline_s)) as tokens:
@@ -31,22 +31,22 @@ async def tokens_of(settings: OllamaSettings, transport: httpx.AsyncBaseTranspor
 async def test_tokens_come_as_they_were_sent() -> None:
     sent = ["A", " fox", ' "quoted"', "\n", " 狐\u2028", "."]
     with FakeOllama(tokens=sent) as server:
-        assert await tokens_of(OllamaSettings(host=server.url)) == sent
+        assert await tokens_of(OllamaSettings(hosts=(server.url,))) == sent
 
 
 async def test_leading_blanks_are_dropped_because_they_are_not_the_first_word() -> None:
     with FakeOllama(tokens=["\n", " ", " A", " fox"]) as server:
-        assert await tokens_of(OllamaSettings(host=server.url)) == ["A", " fox"]
+        assert await tokens_of(OllamaSettings(hosts=(server.url,))) == ["A", " fox"]
 
 
 async def test_bytes_that_are_no_utf8_cost_only_themselves() -> None:
     with FakeOllama(tokens=["A", b" f\xffox", b"\xe7\x8b", b"\\ud83d", "."]) as server:
-        assert "".join(await tokens_of(OllamaSettings(host=server.url))) == "A fox."
+        assert "".join(await tokens_of(OllamaSettings(hosts=(server.url,)))) == "A fox."
 
 
 async def test_an_endless_answer_is_cut_and_the_server_told() -> None:
     with FakeOllama(Answer(["word "], ending="endless")) as server:
-        tokens = await tokens_of(OllamaSettings(host=server.url, max_prompt_chars=23))
+        tokens = await tokens_of(OllamaSettings(hosts=(server.url,), max_prompt_chars=23))
         assert "".join(tokens) == "word word word word wor"
         assert await server.wait_for_disconnect()
 
@@ -69,22 +69,22 @@ async def test_every_way_to_fail_is_one_family_and_says_what_happened(
     answer: Answer, failure: type[OllamaFailure], told: str
 ) -> None:
     with FakeOllama(answer) as server, pytest.raises(failure, match=told) as caught:
-        await tokens_of(OllamaSettings(host=server.url))
+        await tokens_of(OllamaSettings(hosts=(server.url,)))
     assert caught.value.reason.endswith(".")
     assert caught.value.remedy
 
 
 async def test_an_absent_model_is_named_with_the_command_that_fetches_it() -> None:
     with FakeOllama(models=["llama3"]) as server, pytest.raises(ModelMissing, match="ollama pull mistral:latest"):
-        await tokens_of(OllamaSettings(host=server.url))
+        await tokens_of(OllamaSettings(hosts=(server.url,)))
 
 
 async def test_nobody_listening_is_a_server_that_is_down() -> None:
     with FakeOllama() as server:
-        settings = OllamaSettings(host=server.url)
+        settings = OllamaSettings(hosts=(server.url,))
     with pytest.raises(ServerDown, match="ollama serve"):
         await tokens_of(settings)
-    client = OllamaClient(settings)
+    client = OllamaClient(settings, server.url)
     with pytest.raises(ServerDown):
         await client.check()
     await client.close()
@@ -94,14 +94,14 @@ async def test_a_proxy_for_the_internet_is_not_asked_for_ollama(monkeypatch: pyt
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with FakeOllama(tokens=["A"]) as server:
-        assert await tokens_of(OllamaSettings(host=server.url)) == ["A"]
+        assert await tokens_of(OllamaSettings(hosts=(server.url,))) == ["A"]
 
 
 @pytest.mark.parametrize("models", [["mistral"], ["llama3", "mistral:latest"]])
 @pytest.mark.parametrize("asked", ["mistral", "mistral:latest"])
 async def test_check_passes_where_the_model_is(models: list[str], asked: str) -> None:
     with FakeOllama(models=models) as server:
-        client = OllamaClient(OllamaSettings(host=server.url, model=asked))
+        client = OllamaClient(OllamaSettings(model=asked), server.url)
         await client.check()
         await client.close()
 
@@ -109,7 +109,7 @@ async def test_check_passes_where_the_model_is(models: list[str], asked: str) ->
 @pytest.mark.parametrize("models", [[], ["mistral:7b"], ["mistral-nemo"]])
 async def test_check_names_the_missing_model(models: list[str]) -> None:
     with FakeOllama(models=models) as server:
-        client = OllamaClient(OllamaSettings(host=server.url))
+        client = OllamaClient(OllamaSettings(), server.url)
         with pytest.raises(ModelMissing, match="mistral:latest"):
             await client.check()
         await client.close()
@@ -131,7 +131,7 @@ async def test_a_server_that_is_not_ollama_is_a_failure_and_not_a_crash(answered
     transport = httpx.MockTransport(lambda _: answered())
     with pytest.raises(ServerFailed):
         await tokens_of(OllamaSettings(), transport)
-    client = OllamaClient(OllamaSettings(), transport)
+    client = OllamaClient(OllamaSettings(), "http://localhost:11434", transport)
     with pytest.raises(ServerFailed):
         await client.check()
     await client.close()
@@ -150,7 +150,7 @@ async def test_what_is_not_even_http_is_a_failure_and_not_a_crash(answer: bytes)
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         with pytest.raises(ServerFailed, match="does not speak"):
-            await tokens_of(OllamaSettings(host=f"http://127.0.0.1:{port}"))
+            await tokens_of(OllamaSettings(hosts=(f"http://127.0.0.1:{port}",)))
 
 
 async def test_a_host_that_swallows_connections_is_a_server_that_is_down() -> None:
@@ -163,7 +163,9 @@ async def test_a_host_that_swallows_connections_is_a_server_that_is_down() -> No
 
 async def percentages(*lines: dict[str, Any]) -> list[int]:
     text = "\n".join(map(json.dumps, lines))
-    client = OllamaClient(OllamaSettings(), httpx.MockTransport(lambda _: httpx.Response(200, text=text)))
+    client = OllamaClient(
+        OllamaSettings(), "http://localhost:11434", httpx.MockTransport(lambda _: httpx.Response(200, text=text))
+    )
     try:
         return [percent async for percent in client.pull()]
     finally:

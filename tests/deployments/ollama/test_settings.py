@@ -4,11 +4,12 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.ollama.settings import OllamaSettings
+from serve_app.settings import load_settings
 
 
 def test_defaults_are_the_guides() -> None:
     settings = OllamaSettings()
-    assert (settings.host, settings.model) == ("http://localhost:11434", "mistral:latest")
+    assert (settings.hosts, settings.model) == (("http://localhost:11434",), "mistral:latest")
     assert settings.sampling(deep=True) == {"temperature": 0.7, "num_predict": 300, "top_p": 0.9}
     assert settings.sampling(deep=False) == {"temperature": 0.5, "num_predict": 150, "top_p": 0.9}
     assert settings.auto_pull is False
@@ -16,7 +17,7 @@ def test_defaults_are_the_guides() -> None:
 
 def test_environment_is_not_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_HOST", "http://elsewhere:1")
-    assert OllamaSettings().host == "http://localhost:11434"
+    assert OllamaSettings().hosts == ("http://localhost:11434",)
 
 
 def test_every_field_tells_what_it_is() -> None:
@@ -25,7 +26,7 @@ def test_every_field_tells_what_it_is() -> None:
 
 @pytest.mark.parametrize("host", ["http://ollama:11434", "https://gpu.example", "10.0.0.7:11434", "[::1]:11434"])
 def test_addresses_that_ollama_host_may_hold_are_taken(host: str) -> None:
-    assert OllamaSettings(host=host).host == host
+    assert OllamaSettings(hosts=(host,)).hosts == (host,)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_addresses_that_ollama_host_may_hold_are_taken(host: str) -> None:
 )
 def test_what_is_no_usable_address_is_refused_at_the_start(host: str) -> None:
     with pytest.raises(ValidationError, match="host"):
-        OllamaSettings(host=host)
+        OllamaSettings(hosts=(host,))
 
 
 def test_a_misspelt_setting_is_refused() -> None:
@@ -63,4 +64,16 @@ def test_a_name_without_a_tag_means_latest(model: str, listed: str) -> None:
     ],
 )
 def test_the_pull_command_reaches_the_configured_server(host: str, command: str) -> None:
-    assert OllamaSettings(host=host).pull_command == command
+    assert OllamaSettings(hosts=(host,)).pull_command(host) == command
+
+
+def test_several_servers_are_a_list_or_stand_between_commas() -> None:
+    both = ("http://a:11434", "http://b:11434")
+    assert OllamaSettings.model_validate({"hosts": list(both)}).hosts == both
+    settings = load_settings({}, {"OLLAMA_HOST": "http://a:11434, http://b:11434"}).ollama
+    assert (settings.hosts, settings.max_writing) == (both, 2 * settings.max_parallel)
+
+
+def test_the_same_server_twice_is_a_slip() -> None:
+    with pytest.raises(ValidationError, match="named twice"):
+        OllamaSettings(hosts=("http://a", "http://a"))

@@ -23,8 +23,8 @@ SENTENCE = "".join(WORDS)
 
 
 @asynccontextmanager
-async def open_writer(server: FakeOllama, *, required: bool = False, **settings: Any) -> AsyncIterator[PromptWriter]:
-    writer = PromptWriter(OllamaSettings(host=server.url, **settings), required=required)
+async def open_writer(*servers: FakeOllama, required: bool = False, **settings: Any) -> AsyncIterator[PromptWriter]:
+    writer = PromptWriter(OllamaSettings(hosts=tuple(server.url for server in servers), **settings), required=required)
     try:
         yield writer
     finally:
@@ -427,3 +427,65 @@ async def test_closing_the_writer_stops_a_pull() -> None:
                 server.wait_until, lambda server: any(e.path == "/api/pull" for e in server.exchanges)
             )
         assert await server.wait_for_disconnect()
+
+
+async def test_where_one_server_fails_another_writes_and_the_first_is_left_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "image_analyzer.ollama")
+    broken = Answer(status=500, error="out of memory")
+    with FakeOllama(broken) as one, FakeOllama(Answer(tokens=WORDS)) as two:
+        async with open_writer(one, two) as writer:
+            for _ in range(3):
+                assert outcome(await collected(writer.write(mountains()))) == PromptComplete(SENTENCE, "ollama")
+    assert (len(one.chats), len(two.chats)) == (1, 3)
+    assert caplog.messages[0] == f"{one.url} is left alone for 30 s: Ollama failed: out of memory."
+    assert caplog.messages[1].startswith(f"{two.url} wrote a prompt in ")
+
+
+async def test_a_server_that_is_down_costs_nobody_a_prompt_and_is_found_again() -> None:
+    with FakeOllama(Answer(tokens=WORDS)) as up, FakeOllama(Answer(tokens=WORDS)) as down:
+        down.stop()
+        async with open_writer(down, up, server_rest_s=0.01) as writer:
+            for _ in range(3):
+                assert outcome(await collected(writer.write(mountains()))).source == "ollama"
+            status = await writer.status()
+            assert (status.state, len(up.chats)) == ("ready", 3)
+            assert (
+                status.facts["not_writing"]
+                == f"Ollama does not answer at {down.url}. Start it there with: ollama serve"
+            )
+            down.start()
+            await asyncio.sleep(0.05)
+            for _ in range(2):
+                await collected(writer.write(mountains()))
+            assert (len(down.chats), "not_writing" in (await writer.status()).facts) == (1, False)
+
+
+async def test_a_stream_never_changes_its_server_midway() -> None:
+    with FakeOllama(Answer(tokens=WORDS, ending="cut")) as one, FakeOllama(Answer(tokens=WORDS)) as two:
+        async with open_writer(one, two) as writer:
+            events = await collected(writer.write(mountains()))
+    assert (outcome(events).source, len(two.chats)) == ("template", 0)
+    assert sum(isinstance(event, PromptRestart) for event in events) == 1
+
+
+async def test_prompts_written_at_the_same_time_are_spread_over_the_servers() -> None:
+    answer = Answer(tokens=WORDS, hold_at=1)
+    with FakeOllama(answer) as one, FakeOllama(answer) as two:
+        async with open_writer(one, two, max_parallel=2) as writer:
+            writing = [asyncio.create_task(collected(writer.write(mountains()))) for _ in range(5)]
+            for server in (one, two):
+                assert await asyncio.to_thread(server.wait_until, lambda s: len(s.chats) == 2)
+            assert ((await writer.status()).facts["writing"], (await writer.status()).facts["waiting"]) == (4, 1)
+            one.release()
+            two.release()
+            assert [outcome(events).source for events in await asyncio.gather(*writing)] == ["ollama"] * 5
+
+
+async def test_every_server_without_the_model_is_told_to_pull_it() -> None:
+    with FakeOllama(models=[]) as one, FakeOllama(models=[]) as two:
+        async with open_writer(one, two, auto_pull=True) as writer:
+            await writer.status()
+            for server in (one, two):
+                assert await asyncio.to_thread(server.wait_until, lambda s: s.models == ["mistral:latest"])

@@ -24,7 +24,7 @@ def test_the_default_config_is_well() -> None:
 def test_the_environment_is_laid_over_it(tmp_path: Path) -> None:
     config = read_config(write_config(tmp_path, port=1), {"OLLAMA_HOST": "http://gpu-box:11434"})
 
-    assert config.settings.ollama.host == "http://gpu-box:11434"
+    assert config.settings.ollama.hosts == ("http://gpu-box:11434",)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_the_hub() -> None:
 
 
 def ollama(handler: Callable[[httpx.Request], httpx.Response]) -> Iterator[Finding]:
-    settings = OllamaSettings(host="http://localhost:11434", model="mistral")
+    settings = OllamaSettings(hosts=("http://localhost:11434",), model="mistral")
     return checks.check_ollama(settings, httpx.MockTransport(handler))
 
 

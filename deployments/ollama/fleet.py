@@ -1,0 +1,132 @@
+"""One line in front of all Ollama servers: whoever is next goes to the least busy of those that work.
+
+Ollama itself would let any number wait, and knows nothing of other servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from deployments.errors import QueueFull
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.pull import ModelPull
+
+logger = logging.getLogger("image_analyzer.ollama")
+
+
+@dataclass(eq=False, slots=True)
+class Server:
+    """One Ollama server, and how it does."""
+
+    client: OllamaClient
+    pull: ModelPull
+    writing: int = 0
+    last_turn: int = 0
+    """The number of its latest turn, counted over all servers: the idle take turns."""
+    rests_until_s: float = 0.0
+    """Event loop time."""
+
+
+class Fleet:
+    """Gives turns at the servers, first come first served.
+
+    A server that failed is left alone for `rest_s` while another works; where none does, each is tried as if it had
+    not failed, so that a lone server is found again by the first request after it is back.
+
+    Args:
+        servers: at least one.
+        max_parallel: turns at one server at a time.
+        max_waiting: how many may stand in line.
+        rest_s: how long a server that failed is left alone.
+        retry_after_s: what a caller who finds the line full is told to wait.
+    """
+
+    def __init__(
+        self, servers: Sequence[Server], *, max_parallel: int, max_waiting: int, rest_s: float, retry_after_s: int
+    ) -> None:
+        self.servers = tuple(servers)
+        self._max_parallel = max_parallel
+        self._max_waiting = max_waiting
+        self._rest_s = rest_s
+        self._retry_after_s = retry_after_s
+        self._turns = 0
+        self._line: deque[asyncio.Future[Server]] = deque()
+
+    @property
+    def writing(self) -> int:
+        """How many have their turn."""
+        return sum(server.writing for server in self.servers)
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._line)
+
+    @asynccontextmanager
+    async def turn(self, *, again: bool = False) -> AsyncIterator[Server]:
+        """Wait in line, then hold a place at a server until the block ends. Cancelled while waiting, none is held.
+
+        Args:
+            again: the server of the turn before failed; the line is not for whoever has stood in it already.
+
+        Raises:
+            QueueFull: at once, when the line is full.
+        """
+        if not again and len(self._line) >= self._max_waiting and self._free() is None:
+            raise QueueFull(
+                f"{self._max_waiting} requests already wait for a prompt, and no more may; "
+                f"try again in {self._retry_after_s} s.",
+                retry_after_s=self._retry_after_s,
+            )
+        place: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
+        self._line.insert(0 if again else len(self._line), place)
+        self._let_in()
+        try:
+            server = await place
+        except asyncio.CancelledError:
+            if place in self._line:
+                self._line.remove(place)
+            elif not place.cancelled():
+                self._leave(place.result())
+            raise
+        try:
+            yield server
+        finally:
+            self._leave(server)
+
+    def rest(self, server: Server, reason: str) -> bool:
+        """Leave a server that failed alone for a while; tells whether another works."""
+        loop = asyncio.get_running_loop()
+        server.rests_until_s = loop.time() + self._rest_s
+        another = bool(self._awake())
+        if another:
+            logger.warning("%s is left alone for %g s: %s", server.client.host, self._rest_s, reason)
+            loop.call_at(server.rests_until_s, self._let_in)
+        self._let_in()
+        return another
+
+    def _awake(self) -> list[Server]:
+        now_s = asyncio.get_running_loop().time()
+        return [server for server in self.servers if server.rests_until_s <= now_s]
+
+    def _free(self) -> Server | None:
+        least_busy = min(self._awake() or self.servers, key=lambda server: (server.writing, server.last_turn))
+        return least_busy if least_busy.writing < self._max_parallel else None
+
+    def _let_in(self) -> None:
+        while self._line and (server := self._free()) is not None:
+            place = self._line.popleft()
+            if not place.done():
+                server.writing += 1
+                self._turns += 1
+                server.last_turn = self._turns
+                place.set_result(server)
+
+    def _leave(self, server: Server) -> None:
+        server.writing -= 1
+        self._let_in()
