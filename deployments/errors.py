@@ -15,6 +15,7 @@
     │   ├── ClipUnavailable       503 clip_unavailable
     │   ├── OutOfMemory           503 out_of_memory
     │   ├── OllamaUnavailable     503 ollama_unavailable
+    │   ├── Interrupted           503 component_unavailable
     │   └── ShuttingDown          503 shutting_down
     ├── DeadlinePassed            504 deadline_passed
     └── SettingsError             stops the start; never sent
@@ -138,6 +139,10 @@ class OllamaUnavailable(ComponentUnavailable):
     """Ollama is required and cannot write."""
 
     code = "ollama_unavailable"
+
+
+class Interrupted(ComponentUnavailable):
+    """The replica that worked on the request was lost with it."""
 
 
 class ShuttingDown(ComponentUnavailable):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
+from typing import Any, TypeVar, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -16,7 +16,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
-from deployments.errors import AnalyzerError, ComponentUnavailable, QueueFull
+from deployments.errors import AnalyzerError, Interrupted, QueueFull
 from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
 from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
@@ -24,7 +24,12 @@ from serve_app.api import create_api
 from serve_app.api_keys import keys_of
 from serve_app.settings import MIB, LimitSettings, Settings
 
+T = TypeVar("T")
+
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
+
+ATTEMPTS = 2
+"""How often a call is made whose replica is lost: two replicas lost within one request are an outage, which is told."""
 
 RETRY_AFTER_S = 2
 """What a caller is told when Serve itself refuses: a replica restarts or frees a place within seconds."""
@@ -54,12 +59,14 @@ class ReaderHandle:
         return await self._calls.submit(picture)
 
     async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
-        results: list[Reading | AnalyzerError] = await _answer(self._handle.read_many.remote(pictures), ANALYSIS)
+        results: list[Reading | AnalyzerError] = await _repeated(
+            lambda: _answer(self._handle.read_many.remote(pictures), ANALYSIS)
+        )
         return results
 
     async def edition(self) -> Edition:
         """Tell which vision model and label set answer now."""
-        edition: Edition = await _answer(self._handle.edition.remote(), ANALYSIS)
+        edition: Edition = await _repeated(lambda: _answer(self._handle.edition.remote(), ANALYSIS))
         return edition
 
     async def status(self) -> ComponentStatus:
@@ -76,6 +83,19 @@ class WriterHandle:
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece."""
+        for attempt in range(ATTEMPTS):
+            begun = False
+            try:
+                async with aclosing(self._written(request)) as events:
+                    async for event in events:
+                        begun = True
+                        yield event
+                return
+            except Interrupted:
+                if begun or attempt == ATTEMPTS - 1:
+                    raise
+
+    async def _written(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
         ended = False
         try:
@@ -106,6 +126,14 @@ class Ingress:
         return self._api
 
 
+async def _repeated(call: Callable[[], Awaitable[T]]) -> T:
+    """Make a call that changes nothing; where the replica that worked on it is lost, once more at another."""
+    for _ in range(ATTEMPTS - 1):
+        with suppress(Interrupted):
+            return await call()
+    return await call()
+
+
 async def _answer(response: Any, part: str) -> Any:
     """Await a call; if we are cancelled, by a deadline of ours or a caller that left, cancel it over there too.
 
@@ -119,7 +147,7 @@ async def _answer(response: Any, part: str) -> Any:
             task = asyncio.current_task()
             if task is not None and not task.cancelling():
                 # Ray raises the same for a call that was cancelled over there, and nobody here has left.
-                raise ComponentUnavailable(
+                raise Interrupted(
                     f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S
                 ) from None
             raise
@@ -139,6 +167,4 @@ def _own_errors(part: str) -> Iterator[None]:
             f"{part} has as many requests as it may; try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
         ) from error
     except (RayActorError, DeploymentUnavailableError, RequestCancelledError) as error:
-        raise ComponentUnavailable(
-            f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S
-        ) from error
+        raise Interrupted(f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S) from error

@@ -40,13 +40,15 @@ class Crowd:
         url: of the analyze route.
         picture: sent with a tail that decoders pass over, different each time, so that it is not remembered.
         callers: requests on their way at a time, each on a connection of its own.
+        key: API key, sent with each.
         form: the other fields.
     """
 
-    def __init__(self, url: str, picture: bytes, *, callers: int, **form: str) -> None:
+    def __init__(self, url: str, picture: bytes, *, callers: int, key: str = "", **form: str) -> None:
         self.outcomes: list[Outcome] = []
         self._url = url
         self._picture = picture
+        self._headers = {"Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
         self._form = form
         self._stopped = threading.Event()
         self._changed = threading.Condition()
@@ -79,7 +81,7 @@ class Crowd:
             return self._changed.wait_for(lambda: condition(self.outcomes), PATIENCE_S)
 
     def _call(self) -> None:
-        with httpx.Client(timeout=PATIENCE_S, headers={"Connection": "close"}) as client:
+        with httpx.Client(timeout=PATIENCE_S, headers=self._headers) as client:
             while not self._stopped.is_set():
                 began_s = time.monotonic()
                 outcome = self._sent(client, began_s)

@@ -153,6 +153,7 @@ class FakeOllama:
         pull: Pull | None = None,
         port: int = 0,
         parallel: int = 1,
+        address: str = "127.0.0.1",
     ) -> None:
         self.answer = answer or Answer(tokens=tokens)
         self.pull = pull or Pull()
@@ -161,6 +162,7 @@ class FakeOllama:
         self.exchanges: list[Exchange] = []
         self.peak_parallel = 0
         self._parallel = parallel
+        self._address = address
         self._pulled_steps: dict[str, int] = {}
         self._loaded_until_s: dict[str, float] = {}
         self._changed = threading.Condition()
@@ -169,7 +171,7 @@ class FakeOllama:
     @property
     def url(self) -> str:
         """The address to give to a client."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     @property
     def chats(self) -> list[Exchange]:
@@ -227,7 +229,7 @@ class FakeOllama:
         self._gate = Gate()
         self._places = asyncio.Semaphore(self._parallel)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, self._address, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _hang_up(self) -> None:

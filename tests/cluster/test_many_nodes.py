@@ -1,0 +1,188 @@
+"""`configs/cluster.yaml` on hosts of their own, with pretend GPUs: who runs where, and what a lost node costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.support.crowd import Crowd
+from tests.support.fake_ollama import FakeOllama
+from tests.support.hosts import HERE, Host, Hosts, run
+from tests.support.in_process import ANALYZE
+from tests.support.pictures import photograph_path
+from tests.support.service import SERVE
+
+pytestmark = pytest.mark.many_nodes
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "cluster.yaml"
+PHOTOGRAPH = photograph_path("china").read_bytes()
+KEY = "a-key-for-the-cluster-test"
+READY_LIMIT_S = 120
+FAILOVER_LIMIT_S = 60
+"""With Ray's own settings a pulled cable is not even noticed in this time."""
+POLL_S = 0.2
+NEW_STYLES = ["fresco", "mosaic"]
+REPLICAS = {"ClipDeployment": 2, "OllamaDeployment": 2, "Ingress": 3}
+
+
+def detection() -> dict[str, str]:
+    """Give the failure-detection settings that the config's head tells operators to export."""
+    told = CONFIG.read_text()
+    return {word.partition("=")[0]: word.partition("=")[2] for word in told.split() if word.startswith("RAY_health")}
+
+
+class Cluster:
+    """Three hosts, the last two with a GPU each, on which the shipped config is deployed."""
+
+    def __init__(self, folder: Path, model: Path, ollama: FakeOllama) -> None:
+        self._token = secrets.token_hex(32)
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self._token,
+            "HF_HUB_OFFLINE": "1",
+            "CLIP_MODEL_NAME": str(model),
+            "OLLAMA_HOST": ollama.url,
+            "IMAGE_ANALYZER_API_KEYS": KEY,
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+            **detection(),
+        }
+        self.hosts = Hosts(folder, self.environment)
+
+    @property
+    def head(self) -> Host:
+        return self.hosts.hosts[0]
+
+    def deploy(self, config: Path) -> None:
+        run(str(SERVE), "deploy", str(config), "-a", f"http://{self.head.address}:8265", environment=self.environment)
+
+    def state(self) -> dict[str, Any]:
+        answer = httpx.get(
+            f"http://{self.head.address}:8265/api/serve/applications/",
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=10,
+        )
+        application: dict[str, Any] = json.loads(answer.text)["applications"]["image-analyzer"]
+        return application
+
+    def running(self, deployment: str) -> list[str]:
+        """Give the address of each running replica's node."""
+        replicas = self.state()["deployments"].get(deployment, {}).get("replicas", [])
+        return sorted(replica["node_ip"] for replica in replicas if replica["state"] == "RUNNING")
+
+
+def soon(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> bool:
+    deadline_s = time.monotonic() + limit_s
+    while time.monotonic() < deadline_s:
+        try:
+            if condition():
+                return True
+        except (httpx.HTTPError, KeyError):
+            pass
+        time.sleep(POLL_S)
+    return False
+
+
+@pytest.fixture(scope="module")
+def cluster(tiny_clip: Path) -> Iterator[Cluster]:
+    if os.getpid() != 1:
+        pytest.skip("hosts need a network of their own to be in: make test gives them one")
+    folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
+    ollama = FakeOllama(parallel=8, tokens=["A ", "temple."], address=HERE, port=11434)
+    cluster = Cluster(folder, tiny_clip, ollama)
+    with cluster.hosts as hosts, ollama:
+        for gpus in (0, 1, 1):
+            hosts.add(cpus=4, gpus=gpus)
+        cluster.deploy(CONFIG)
+        assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
+        yield cluster
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def crowds(hosts: list[Host], stack: ExitStack) -> list[Crowd]:
+    """Send pictures, with prompts, to each of the hosts until the stack is closed."""
+    return [
+        stack.enter_context(Crowd(f"http://{host.address}:8000{ANALYZE}", PHOTOGRAPH, callers=2, key=KEY))
+        for host in hosts
+    ]
+
+
+def answered(crowd: Crowd, count: int) -> bool:
+    """Wait until so many more pictures have been answered."""
+    begun_s = time.monotonic()
+    return crowd.wait_until(lambda outcomes: sum(o.answered and o.began_s > begun_s for o in outcomes) >= count)
+
+
+def test_clip_is_on_the_nodes_with_gpus_and_every_node_takes_requests(cluster: Cluster) -> None:
+    _, first, second = cluster.hosts.hosts
+    assert cluster.running("ClipDeployment") == [first.address, second.address]
+    with ExitStack() as stack:
+        everywhere = crowds(cluster.hosts.hosts, stack)
+        assert all(answered(crowd, 5) for crowd in everywhere)
+    outcomes = [outcome for crowd in everywhere for outcome in crowd.outcomes]
+    assert {outcome.status for outcome in outcomes} == {200}
+    assert {(outcome.body["analyzer"], outcome.body["promptSource"]) for outcome in outcomes} == {("clip", "ollama")}
+
+
+def latest(crowd: Crowd) -> dict[str, Any]:
+    body: dict[str, Any] = crowd.outcomes[-1].body or {}
+    return body
+
+
+def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: Cluster, tmp_path: Path) -> None:
+    content = yaml.safe_load(CONFIG.read_text())
+    (application,) = content["applications"]
+    (clip,) = (entry for entry in application["deployments"] if entry["name"] == "ClipDeployment")
+    labels = yaml.safe_load((ROOT / "configs" / "labels.yaml").read_text())
+    clip["user_config"] = {"labels": labels | {"style": {"labels": NEW_STYLES}}}
+    changed = tmp_path / "changed.yaml"
+    with ExitStack() as stack:
+        everywhere = crowds(cluster.hosts.hosts, stack)
+        assert all(answered(crowd, 3) for crowd in everywhere)
+        changed.write_text(yaml.safe_dump(content))
+        cluster.deploy(changed)
+        assert soon(lambda: all(latest(crowd)["analysis"]["style"][0]["value"] in NEW_STYLES for crowd in everywhere))
+        # Other args make another application, as other code does: Serve replaces every replica.
+        application["args"]["image"] = {"palette_colours": 1}
+        changed.write_text(yaml.safe_dump(content))
+        cluster.deploy(changed)
+        assert soon(lambda: all(len(latest(crowd)["palette"]) == 1 for crowd in everywhere))
+        assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
+    assert [crowd.failures for crowd in everywhere] == [[]] * len(everywhere)
+
+
+def moved(cluster: Cluster, gone: Host) -> bool:
+    """Tell whether all replicas run, none of them on a host."""
+    running = {name: cluster.running(name) for name in REPLICAS}
+    return all(len(hosts) == REPLICAS[name] and gone.address not in hosts for name, hosts in running.items())
+
+
+@pytest.mark.parametrize("loss", [Host.power_off, Host.pull_cable])
+def test_a_lost_node_costs_the_others_no_request_and_its_replicas_are_back_soon(
+    cluster: Cluster, loss: Callable[[Host], None]
+) -> None:
+    lost = cluster.hosts.hosts[-1]
+    others = [host for host in cluster.hosts.hosts[:-1] if host.there]
+    cluster.hosts.add(cpus=4, gpus=1)
+    with ExitStack() as stack:
+        surviving = crowds(others, stack)
+        assert all(answered(crowd, 5) for crowd in surviving)
+        loss(lost)
+        assert soon(lambda: moved(cluster, lost), FAILOVER_LIMIT_S), cluster.state()
+        assert all(answered(crowd, 5) for crowd in surviving)
+    assert [crowd.failures for crowd in surviving] == [[]] * len(surviving)
