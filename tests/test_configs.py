@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import ray.serve.schema
 import yaml
@@ -15,10 +16,16 @@ from deployments.clip.settings import parse_user_config
 from deployments.ollama.deployment import OllamaDeployment
 from serve_app.ingress import Ingress
 from serve_app.settings import load_settings
+from tests.support.fake_ollama import FakeOllama
+from tests.support.in_process import ANALYZE
+from tests.support.pictures import photograph_path
+from tests.support.service import Service
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
 SERVE_CONFIGS = [path for path in CONFIGS if path.name != "labels.yaml"]
+FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("cpu.yaml", "rtx3050.yaml")]
+"""The default config is started by tests/test_command.py, the cluster's by tests/cluster/."""
 
 TOP_LEVEL_KEYS = set(ray.serve.schema.ServeDeploySchema.model_fields)
 DEPLOYMENTS = {cls.__name__ for cls in (ClipDeployment, OllamaDeployment, Ingress)}
@@ -50,6 +57,28 @@ def test_serve_s_own_timeout_leaves_room_for_ours(path: Path) -> None:
     assert settings.limits.total_timeout_s >= settings.limits.analysis_timeout_s + settings.ollama.total_timeout_s
     ours_s = settings.limits.upload_timeout_s + settings.limits.total_timeout_s
     assert config["http_options"]["request_timeout_s"] >= ours_s + 30
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("path", FOR_ONE_MACHINE, ids=lambda path: path.name)
+def test_a_config_for_one_machine_starts_and_answers(path: Path, tiny_clip: Path) -> None:
+    (application,) = load(path)["applications"]
+    # There is no CUDA here; what the config asks of Ray for it stays.
+    environment = {"CLIP_MODEL_NAME": str(tiny_clip), "DEVICE": "cpu"}
+    application["args"]["clip"].pop("precision", None)
+    with FakeOllama(tokens=["A ", "temple."]) as ollama:
+        environment["OLLAMA_HOST"] = ollama.url
+        with Service([application], environment, pretended_gpus=1) as service:
+            picture = {"image": photograph_path("china").read_bytes()}
+            answer = httpx.post(f"{service.url}{ANALYZE}", files=picture, timeout=60).json()
+    assert (answer["analyzer"], answer["promptSource"]) == ("clip", "ollama")
+
+
+def test_the_operators_page_exports_the_failure_detection_that_the_config_names() -> None:
+    config, page = ((ROOT / name).read_text().split() for name in ("configs/cluster.yaml", "docs/deploy.md"))
+    named = {word for word in config if word.startswith("RAY_health")}
+    assert len(named) == 4
+    assert {word for word in page if word.startswith("RAY_health")} == named
 
 
 def test_the_command_knows_the_deployments_by_their_names() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -25,8 +26,9 @@ PICTURE = np.zeros((2, 2, 3), np.uint8)
 class Response:
     """A `DeploymentResponse`, and a generator of them: waits for ever, or raises."""
 
-    def __init__(self, error: BaseException | None = None) -> None:
+    def __init__(self, error: BaseException | None = None, *, begins: bool = True) -> None:
         self.error = error
+        self._begins = begins
         self.cancelled = False
         self.asked = asyncio.Event()
 
@@ -34,7 +36,8 @@ class Response:
         return self._wait().__await__()
 
     async def __aiter__(self) -> AsyncIterator[PromptDelta]:
-        yield PromptDelta("A ")
+        if self._begins:
+            yield PromptDelta("A ")
         await self._wait()
 
     async def _wait(self) -> None:
@@ -47,8 +50,10 @@ class Response:
         self.cancelled = True
 
 
-def handle(response: Response) -> Any:
-    method = SimpleNamespace(remote=lambda *_: response)
+def handle(*responses: Response) -> Any:
+    """Answer calls with one response after the other, and every further call with the last."""
+    left = list(responses)
+    method = SimpleNamespace(remote=lambda *_: left.pop(0) if len(left) > 1 else left[0])
     deployment = SimpleNamespace(read_many=method, status=method, write=method)
     deployment.options = lambda **_: deployment
     return deployment
@@ -155,3 +160,27 @@ async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
 def test_a_gpu_share_is_asked_for_where_there_is_a_gpu_to_share() -> None:
     assert gpu_share("auto", cluster_gpus=1) == gpu_share("cuda", cluster_gpus=2) == 0.5
     assert gpu_share("auto", cluster_gpus=0) == gpu_share("cpu", cluster_gpus=1) == 0
+
+
+def interrupted() -> Exception:
+    return RayActorError()
+
+
+async def test_what_a_lost_replica_was_reading_is_read_by_another() -> None:
+    lost, full = Response(interrupted()), Response(task_error(OutOfMemory("The card is full.")))
+    reads = ReaderHandle(handle(lost, full), LimitSettings())
+    with pytest.raises(OutOfMemory):
+        await reads.read(PICTURE)
+
+
+async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another() -> None:
+    lost, writing = Response(interrupted(), begins=False), Response()
+    async with aclosing(WriterHandle(handle(lost, writing)).write(PromptRequest({}))) as events:
+        assert await anext(events) == PromptDelta("A ")
+
+
+async def test_a_prompt_whose_writer_is_lost_midway_is_not_begun_anew() -> None:
+    async with aclosing(WriterHandle(handle(Response(interrupted()), Response())).write(PromptRequest({}))) as events:
+        assert await anext(events) == PromptDelta("A ")
+        with pytest.raises(ComponentUnavailable, match="interrupted"):
+            await anext(events)

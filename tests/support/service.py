@@ -64,10 +64,13 @@ def _command(pid: int) -> str:
 class Service:
     """A Serve instance in a cluster of its own; `with Service([application(...)], environment) as service`."""
 
-    def __init__(self, applications: list[dict[str, Any]], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, applications: list[dict[str, Any]], environment: Mapping[str, str], *, pretended_gpus: int = 0
+    ) -> None:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._applications = applications
+        self._gpus = pretended_gpus
         # Short, because Ray puts sockets into it and their paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
         environment = with_flags(
@@ -88,7 +91,15 @@ class Service:
         self._address = f"{HOST}:{free_port()}"
         self._cluster = self._start(
             [
-                *(RAY, "start", "--head", "--block", "--include-dashboard=false", "--num-cpus=2", "--num-gpus=0"),
+                *(
+                    RAY,
+                    "start",
+                    "--head",
+                    "--block",
+                    "--include-dashboard=false",
+                    "--num-cpus=2",
+                    f"--num-gpus={self._gpus}",
+                ),
                 *(f"--port={self._address.split(':')[1]}", f"--node-ip-address={HOST}"),
                 *(f"--temp-dir={self._folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
             ],
