@@ -110,6 +110,10 @@ class Fleet:
         self._let_in()
         return another
 
+    def works(self, server: Server) -> None:
+        """End a server's rest: it has just written a prompt."""
+        server.rests_until_s = 0.0
+
     def _awake(self) -> list[Server]:
         now_s = asyncio.get_running_loop().time()
         return [server for server in self.servers if server.rests_until_s <= now_s]

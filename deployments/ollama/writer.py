@@ -149,6 +149,7 @@ class PromptWriter:
                     if begun or not again or isinstance(failure, TookTooLong):
                         raise told from None
                 else:
+                    self._fleet.works(server)
                     logger.info("%s wrote a prompt in %.1f s.", server.client.host, loop.time() - started_s)
                     return
 

@@ -89,19 +89,11 @@ class Service:
     def __enter__(self) -> Service:
         self._log = (self._folder / "serve.log").open("wb")
         self._address = f"{HOST}:{free_port()}"
+        resources = ("--num-cpus=2", f"--num-gpus={self._gpus}", f"--object-store-memory={OBJECT_STORE_BYTES}")
         self._cluster = self._start(
             [
-                *(
-                    RAY,
-                    "start",
-                    "--head",
-                    "--block",
-                    "--include-dashboard=false",
-                    "--num-cpus=2",
-                    f"--num-gpus={self._gpus}",
-                ),
-                *(f"--port={self._address.split(':')[1]}", f"--node-ip-address={HOST}"),
-                *(f"--temp-dir={self._folder}", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+                *(RAY, "start", "--head", "--block", "--include-dashboard=false", *resources),
+                *(f"--port={self._address.split(':')[1]}", f"--node-ip-address={HOST}", f"--temp-dir={self._folder}"),
             ],
             self.mode.environment,
         )

@@ -489,3 +489,15 @@ async def test_every_server_without_the_model_is_told_to_pull_it() -> None:
             await writer.status()
             for server in (one, two):
                 assert await asyncio.to_thread(server.wait_until, lambda s: s.models == ["mistral:latest"])
+
+
+async def test_of_two_that_were_down_the_one_that_is_back_writes_and_the_other_costs_nothing() -> None:
+    with FakeOllama(Answer(tokens=WORDS)) as back, FakeOllama(Answer(tokens=WORDS)) as down:
+        back.stop()
+        down.stop()
+        async with open_writer(down, back) as writer:
+            assert outcome(await collected(writer.write(mountains()))).source == "template"
+            back.start()
+            sources = [outcome(await collected(writer.write(mountains()))).source for _ in range(6)]
+        down.start()
+    assert sources[-4:] == ["ollama"] * 4
