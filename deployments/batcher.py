@@ -38,6 +38,7 @@ class _Waiting(Generic[Item, Result]):
 
     item: Item
     future: asyncio.Future[Result]
+    since_s: float
 
 
 class Batcher(Generic[Item, Result]):
@@ -51,6 +52,7 @@ class Batcher(Generic[Item, Result]):
         batching: may be set anew and holds from the next batch.
         max_waiting: items that may wait besides those running.
         retry_after_s: what a refused caller is told to wait.
+        started: told, as a batch starts, how many seconds each item of it has waited.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Batcher(Generic[Item, Result]):
         batching: Batching,
         max_waiting: int,
         retry_after_s: int,
+        started: Callable[[Sequence[float]], None] | None = None,
     ) -> None:
         self.batching = batching
         self._run_batch = run
         self._stoppable = stoppable
         self._max_waiting = max_waiting
         self._retry_after_s = retry_after_s
+        self._started = started
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -93,10 +97,11 @@ class Batcher(Generic[Item, Result]):
                 f"{self._max_waiting} requests are waiting already; try again in {self._retry_after_s} s.",
                 retry_after_s=self._retry_after_s,
             )
-        entry = _Waiting[Item, Result](item, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        entry = _Waiting[Item, Result](item, loop.create_future(), loop.time())
         self._waiting.append(entry)
         # Once whatever else arrives in this turn of the loop waits too, so that it travels together.
-        asyncio.get_running_loop().call_soon(self._start)
+        loop.call_soon(self._start)
         try:
             return await entry.future
         except asyncio.CancelledError:
@@ -119,6 +124,9 @@ class Batcher(Generic[Item, Result]):
                 return
             size = min(self.batching.batch_size, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(size)]
+            if self._started is not None:
+                now_s = asyncio.get_running_loop().time()
+                self._started([now_s - entry.since_s for entry in batch])
             task = asyncio.create_task(self._run(batch))
             self._running.add(task)
             task.add_done_callback(self._ended)

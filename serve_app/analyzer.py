@@ -67,6 +67,15 @@ class Job:
     deadline_s: float
     """Event loop time by which all must be done."""
     prompt_ms: float | None = None
+    view: View | None = None
+    written: PromptComplete | None = None
+    failure: AnalyzerError | None = None
+    """What a stream was ended by."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether all was done that can be; else the caller left."""
+        return self.written is not None or self.failure is not None
 
     def timings(self) -> Timings:
         """Give the milliseconds of the stages that have ended."""
@@ -119,13 +128,14 @@ class Analyzer:
         Raises:
             AnalyzerError: whatever kept the deployments from answering.
         """
-        view = await job.look.view()
+        view = job.view = await job.look.view()
         written = NO_PROMPT
         if not job.wish.analysis_only:
             async with aclosing(self._write(job, view)) as events:
                 async for event in events:
                     if isinstance(event, PromptComplete):
                         written = event
+        job.written = written
         return AnalyzeAnswer(
             generatedPrompt=written.prompt,
             analysis=view.analysis,
@@ -142,7 +152,7 @@ class Analyzer:
         """Give each stage as it happens; a failure becomes the last event."""
         try:
             yield AnalyzingEvent(message="Reading the picture.")
-            view = await job.look.view()
+            view = job.view = await job.look.view()
             yield AnalyzedEvent(
                 analysis=view.analysis,
                 palette=view.colours,
@@ -163,6 +173,7 @@ class Analyzer:
                                 yield GeneratingEvent(message=reason)
                             case PromptComplete():
                                 written = event
+            job.written = written
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
                 userInput=job.wish.user_prompt,
@@ -171,10 +182,12 @@ class Analyzer:
                 warnings=[*view.reading.warnings, *written.warnings],
             )
         except AnalyzerError as error:
+            job.failure = error
             yield ErrorEvent(error=str(error), code=error.code)
         except Exception:
             # The status is sent: only an event can still tell the caller.
             logger.exception("A stream failed.")
+            job.failure = AnalyzerError(FAULT)
             yield ErrorEvent(error=FAULT, code=AnalyzerError.code)
 
     async def health(self, *, key_required: bool) -> HealthAnswer:

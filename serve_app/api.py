@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, File, Form, Response, Security, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Request, Response, Security, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from deployments.errors import InvalidForm
 from deployments.messages import Language, Wish
+from deployments.metrics import Record, unrecorded
 from serve_app.admission import Admission
 from serve_app.analyzer import Analyzer, Job
 from serve_app.api_keys import ApiKeys
@@ -22,6 +23,7 @@ from serve_app.error_responses import add_error_handlers
 from serve_app.event_stream import EventStream
 from serve_app.gatekeeper import Gatekeeper
 from serve_app.images import ACCEPTED_FORMATS
+from serve_app.request_log import RequestLog
 from serve_app.response_headers import ResponseHeaders
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
 from serve_app.settings import KIB, MIB, Settings
@@ -58,13 +60,14 @@ _FORM_FILES = 1
 """A form brings one picture."""
 
 
-def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys) -> FastAPI:
+def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Record = unrecorded) -> FastAPI:
     """Build the application.
 
     Args:
         analyzer: the use case that the routes call.
         settings: limits and CORS origins.
         keys: of those who may call.
+        record: takes what every picture sent is counted and timed by.
     """
     limits = settings.limits
     # FastAPI's own page at /docs loads its script from elsewhere; this one needs no network.
@@ -94,9 +97,11 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys) -> FastAPI
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     api.add_middleware(ResponseHeaders)
+    api.add_middleware(RequestLog, record=record)
     add_error_handlers(api)
 
     async def accept(
+        request: Request,
         image: Annotated[UploadFile, File(description=f"The picture: {', '.join(ACCEPTED_FORMATS)}.")],
         user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
         deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
@@ -108,6 +113,7 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys) -> FastAPI
             raise InvalidForm(f"Form field 'user_prompt' has {len(user_prompt)} characters: send at most {longest}.")
         wish = Wish(user_prompt, deep_thinking, language, analysis_only)
         with closing(await analyzer.accept(await image.read(), wish)) as job:
+            request.state.account.job = job
             yield job
 
     Accepted = Annotated[Job, Depends(accept)]  # noqa: N806 - a type

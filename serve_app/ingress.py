@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayActorError, RayTaskError
+from ray.serve import metrics
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
@@ -18,6 +19,7 @@ from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, Interrupted, QueueFull
 from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
+from deployments.metrics import Recorder
 from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
@@ -120,7 +122,7 @@ class Ingress:
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
         join_serve_log()
         analyzer = Analyzer(ReaderHandle(clip, settings.limits), WriterHandle(ollama), settings)
-        self._api = create_api(analyzer, settings, keys_of(settings.access, os.environ))
+        self._api = create_api(analyzer, settings, keys_of(settings.access, os.environ), Recorder(metrics))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import ray
+from ray.serve import metrics
 
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.encoder import load_encoder
@@ -17,6 +18,7 @@ from deployments.clip.settings import ClipSettings
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError
 from deployments.messages import ComponentStatus, Edition, Reading
+from deployments.metrics import Recorder
 from deployments.serve_log import join_serve_log
 
 
@@ -49,6 +51,7 @@ class ClipDeployment:
                 retry_s=settings.load_retry_s,
             ),
             fallback=None if required else PixelAnalyser(),
+            record=Recorder(metrics),
         )
         await self._reader.start()
 

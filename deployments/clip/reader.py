@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deployments import metrics
 from deployments.batcher import Batcher, Batching
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.halving import run_halving
@@ -19,6 +20,7 @@ from deployments.clip.settings import ClipSettings, parse_user_config
 from deployments.clip.vision import Pixels, VisionModel
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory
 from deployments.messages import ComponentStatus, Edition, Reading
+from deployments.metrics import Record, record_state, unrecorded
 
 NO_EDITION = Edition("none", input_size_px=224)
 """While nothing can answer; most of the CLIP family looks at 224 px."""
@@ -48,6 +50,7 @@ class PictureReader:
         labels: the label file's content, used until `reconfigure` brings another set.
         clip: how CLIP comes to be there.
         fallback: answers while CLIP cannot; without one such requests raise `ClipUnavailable`.
+        record: takes size, wait and duration of every batch, and which analyser answers.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class PictureReader:
         *,
         clip: Acquisition,
         fallback: VisionModel | None,
+        record: Record = unrecorded,
     ) -> None:
         self._settings = settings
         self._default_labels = labels
         self._labels = labels
         self._clip = clip
         self._fallback = fallback
+        self._record = record
         self._active: _Active | None = None
         self._out_of_memory = ""
         self._taking_over: asyncio.Task[None] | None = None
@@ -78,6 +83,7 @@ class PictureReader:
             batching=Batching(streams=1, batch_size=1),
             max_waiting=settings.max_waiting,
             retry_after_s=settings.retry_after_s,
+            started=self._batch_started,
         )
 
     async def start(self) -> None:
@@ -137,6 +143,11 @@ class PictureReader:
 
     async def status(self) -> ComponentStatus:
         """Tell which analyser answers now and, if it is not CLIP, why."""
+        status = self._status()
+        record_state(self._record, "analyzer", status)
+        return status
+
+    def _status(self) -> ComponentStatus:
         active = self._active
         facts: dict[str, str | int | float] = {
             "labels_version": self._labels.version,
@@ -160,6 +171,7 @@ class PictureReader:
 
         Out of memory is not death: a restart would meet the same full card.
         """
+        await self.status()
         if self._active is not None and not self._answered_since_check:
             edge = self._active.model.input_size_px
             blank = np.zeros((edge, edge, 3), np.uint8)
@@ -221,7 +233,15 @@ class PictureReader:
 
     async def _read_in_thread(self, pictures: list[Pixels]) -> Sequence[Reading | Exception]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._model_threads, run_halving, self._read_batch, pictures)
+        started_s = loop.time()
+        results = await loop.run_in_executor(self._model_threads, run_halving, self._read_batch, pictures)
+        self._record(metrics.BATCH_RUN_SECONDS, loop.time() - started_s)
+        return results
+
+    def _batch_started(self, waited_s: Sequence[float]) -> None:
+        self._record(metrics.BATCH_PICTURES, len(waited_s))
+        for seconds in waited_s:
+            self._record(metrics.BATCH_WAIT_SECONDS, seconds)
 
     def _read_batch(self, pictures: list[Pixels]) -> list[Reading]:
         active = self._active

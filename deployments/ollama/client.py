@@ -13,6 +13,8 @@ import httpx
 import ollama
 from httpx_aiohttp import AiohttpTransport
 
+from deployments import metrics
+from deployments.metrics import Record, unrecorded
 from deployments.ollama.failures import ModelMissing, ServerDown, ServerFailed, TookTooLong
 from deployments.ollama.settings import OllamaSettings
 
@@ -25,6 +27,8 @@ SHOWN_ERROR_CHARS = 200
 SLOW_START = "sent no first token within {:g} s"
 SLOW_STEP = "sent no further token for {:g} s"
 SLOW_END = "did not finish within {:g} s"
+
+NS_PER_S = 1e9
 
 NOT_FOUND = 404
 BUSY = 503
@@ -43,10 +47,18 @@ class OllamaClient:
         settings: model and limits.
         host: the server's address.
         transport: replaces the network in tests.
+        record: takes how soon and how fast tokens come.
     """
 
-    def __init__(self, settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        settings: OllamaSettings,
+        host: str,
+        transport: httpx.AsyncBaseTransport | None = None,
+        record: Record = unrecorded,
+    ) -> None:
         self.host = host
+        self._record = record
         self._settings = settings
         self._ollama = ollama.AsyncClient(
             host=host,
@@ -76,6 +88,7 @@ class OllamaClient:
         limits = self._settings
         room_chars = limits.max_prompt_chars
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
+        asked_s = asyncio.get_running_loop().time()
         answer = await self._ollama.chat(
             limits.model, messages, stream=True, options=options, keep_alive=limits.keep_alive
         )
@@ -89,10 +102,21 @@ class OllamaClient:
                 if room_chars == limits.max_prompt_chars:
                     text = text.lstrip()
                 if text:
+                    if room_chars == limits.max_prompt_chars:
+                        waited_s = asyncio.get_running_loop().time() - asked_s
+                        self._record(metrics.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
                     room_chars -= len(text)
                     yield text
+                if done:
+                    self._record_speed(line)
         if room_chars == limits.max_prompt_chars:
             raise ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+
+    def _record_speed(self, last: ollama.ChatResponse) -> None:
+        tokens, took_ns = last.eval_count, last.eval_duration
+        if tokens and took_ns:
+            self._record(metrics.OLLAMA_TOKENS, tokens, host=self.host)
+            self._record(metrics.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
     async def check(self) -> None:
         """Ask whether the server is up and holds the model.

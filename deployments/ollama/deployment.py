@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from ray.serve import metrics
+
 from deployments.messages import ComponentStatus, PromptEvent, PromptRequest
+from deployments.metrics import Recorder
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
 from deployments.serve_log import join_serve_log
@@ -21,7 +24,7 @@ class OllamaDeployment:
 
     def __init__(self, settings: OllamaSettings, required: bool) -> None:
         join_serve_log()
-        self._writer = PromptWriter(settings, required=required)
+        self._writer = PromptWriter(settings, required=required, record=Recorder(metrics))
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece; the caller's cancellation stops Ollama's generation."""
@@ -32,6 +35,10 @@ class OllamaDeployment:
     async def status(self) -> ComponentStatus:
         """Tell whether Ollama can write now and, if not, what to do."""
         return await self._writer.status()
+
+    async def check_health(self) -> None:
+        """Look at the servers, so that the metrics tell of them while nobody asks; no restart here would mend them."""
+        await self._writer.status()
 
     async def __del__(self) -> None:
         await self._writer.close()

@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 import httpx
 
+from deployments import metrics
 from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable
 from deployments.messages import (
     ComponentStatus,
@@ -19,6 +20,7 @@ from deployments.messages import (
     PromptRequest,
     PromptRestart,
 )
+from deployments.metrics import Record, record_state, unrecorded
 from deployments.ollama.client import OllamaClient
 from deployments.ollama.coalescer import coalesce
 from deployments.ollama.composer import compose, shortcomings
@@ -40,6 +42,7 @@ class PromptWriter:
     Args:
         settings: addresses, model, sampling and limits.
         required: raise where Ollama cannot write, in place of composing.
+        record: takes waits, first tokens, speed and outcome of every prompt, and how the servers stand.
         transport: replaces the network in tests.
     """
 
@@ -48,11 +51,13 @@ class PromptWriter:
         settings: OllamaSettings,
         *,
         required: bool,
+        record: Record = unrecorded,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._settings = settings
         self._required = required
-        clients = [OllamaClient(settings, host, transport) for host in settings.hosts]
+        self._record = record
+        clients = [OllamaClient(settings, host, transport, record) for host in settings.hosts]
         self._fleet = Fleet(
             [Server(client, ModelPull(client, settings.model)) for client in clients],
             max_parallel=settings.max_parallel,
@@ -97,8 +102,15 @@ class PromptWriter:
 
     async def status(self) -> ComponentStatus:
         """Ask the servers how they stand now; a model found missing is pulled if `auto_pull` is set."""
+        status = await self._status()
+        record_state(self._record, "writer", status)
+        return status
+
+    async def _status(self) -> ComponentStatus:
         servers = self._fleet.servers
         found = await asyncio.gather(*(_failure_of(server.client) for server in servers))
+        for server, failure in zip(servers, found, strict=True):
+            self._record(metrics.OLLAMA_UP, float(failure is None), host=server.client.host)
         failures = [
             self._answered_by_pull(server, failure)
             for server, failure in zip(servers, found, strict=True)
@@ -135,23 +147,30 @@ class PromptWriter:
         messages, options = build_messages(request), self._settings.sampling(deep=request.deep_thinking)
         begun = again = False
         while True:
+            came_s = loop.time()
             # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
             async with self._fleet.turn(again=again) as server:
                 started_s = loop.time()
+                self._record(metrics.OLLAMA_WAIT_SECONDS, started_s - came_s)
+                outcome = "left"
                 try:
                     async with aclosing(server.client.chat(messages, options, deadline_s=deadline_s)) as tokens:
                         async for token in tokens:
                             begun = True
                             yield token
                 except OllamaFailure as failure:
+                    outcome = "failed"
                     again = self._fleet.rest(server, failure.reason)
                     told = self._answered_by_pull(server, failure)
                     if begun or not again or isinstance(failure, TookTooLong):
                         raise told from None
                 else:
+                    outcome = "written"
                     self._fleet.works(server)
                     logger.info("%s wrote a prompt in %.1f s.", server.client.host, loop.time() - started_s)
                     return
+                finally:
+                    self._record(metrics.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
 
     def _flush_interval_s(self) -> float:
         return max(self._settings.flush_interval_s, self._fleet.writing / self._settings.max_pieces_per_s)
