@@ -62,14 +62,24 @@ def _command(pid: int) -> str:
 
 
 class Service:
-    """A Serve instance in a cluster of its own; `with Service([application(...)], environment) as service`."""
+    """A Serve instance in a cluster of its own; `with Service([application(...)], environment) as service`.
+
+    `for_all` is what the Serve config says beside its applications.
+    """
 
     def __init__(
-        self, applications: list[dict[str, Any]], environment: Mapping[str, str], *, pretended_gpus: int = 0
+        self,
+        applications: list[dict[str, Any]],
+        environment: Mapping[str, str],
+        *,
+        pretended_gpus: int = 0,
+        for_all: Mapping[str, Any] | None = None,
     ) -> None:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
+        self._metrics_port = free_port()
         self._applications = applications
+        self._for_all = for_all or {}
         self._gpus = pretended_gpus
         # Short, because Ray puts sockets into it and their paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
@@ -94,6 +104,7 @@ class Service:
             [
                 *(RAY, "start", "--head", "--block", "--include-dashboard=false", *resources),
                 *(f"--port={self._address.split(':')[1]}", f"--node-ip-address={HOST}", f"--temp-dir={self._folder}"),
+                f"--metrics-export-port={self._metrics_port}",
             ],
             self.mode.environment,
         )
@@ -132,6 +143,10 @@ class Service:
                 break
         raise AssertionError(f"{health} did not answer:\n{self.log()}")
 
+    def metrics(self) -> str:
+        """Give what Prometheus would be given now."""
+        return httpx.get(f"http://{HOST}:{self._metrics_port}/metrics", timeout=10).text
+
     @property
     def sessions(self) -> set[int]:
         """The sessions that its processes are in."""
@@ -160,6 +175,7 @@ class Service:
                     "proxy_location": "HeadOnly",
                     "http_options": {"host": HOST, "port": self.port},
                     "applications": self._applications,
+                    **self._for_all,
                 }
             )
         )

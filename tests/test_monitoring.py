@@ -1,0 +1,205 @@
+"""The dashboard and the alerts: they ask only for what a running service exports, and each alert's cure is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deployments.metrics import CATALOGUE, Metric, Recorder
+from serve_app.cli.fast_mode import SWITCH
+from tests.support.fake_ollama import FakeOllama
+from tests.support.in_process import ANALYZE, HEALTH, STREAM
+from tests.support.pictures import photograph_path
+from tests.support.service import Service, application
+
+ROOT = Path(__file__).parents[1]
+ALERTS = yaml.safe_load((ROOT / "monitoring/alerts.yaml").read_text())["groups"][0]["rules"]
+DASHBOARD = json.loads((ROOT / "monitoring/dashboard.json").read_text())
+OPERATIONS = (ROOT / "docs/operations.md").read_text()
+NAME = re.compile(r"\bray_[a-z_]+")
+
+
+def questions() -> Iterator[str]:
+    """Give every PromQL expression that we ship."""
+    yield from (rule["expr"] for rule in ALERTS)
+    yield from (target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"])
+
+
+def asked_for() -> set[str]:
+    """Give every time series' name that an expression holds."""
+    return {name for question in questions() for name in NAME.findall(question)}
+
+
+def tags_asked_for() -> Iterator[tuple[str, str]]:
+    """Give a name and each tag that an expression on it selects or sums by."""
+    for question in questions():
+        names = NAME.findall(question)
+        selected = re.findall(r'(\w+)=~?"', question)
+        grouped = [tag.strip() for tags in re.findall(r"by \(([^)]*)\)", question) for tag in tags.split(",")]
+        yield from ((name, tag) for name in names for tag in grouped)
+        for name, selectors in re.findall(r"\b(ray_[a-z_]+)\{([^}]*)\}", question):
+            yield from ((name, tag) for tag in re.findall(r'(\w+)=~?"', selectors))
+        assert bool(selected) == ("{" in question)
+
+
+def exported_names(metric: Metric) -> set[str]:
+    """Give the time series that Ray makes of a metric."""
+    endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}[metric.kind]
+    return {f"ray_{metric.name}{ending}" for ending in endings}
+
+
+def missing_from(exposition: str) -> set[str]:
+    """Give what the dashboard or an alert asks for and a scrape does not hold, tags included."""
+    held: dict[str, set[str]] = {}
+    for line in exposition.splitlines():
+        if line.startswith("ray_") and "{" in line:
+            name, _, tags = line.partition("{")
+            held.setdefault(name, set()).update(re.findall(r'(\w+)="', tags))
+    wanted = {name for metric in CATALOGUE for name in exported_names(metric)} | asked_for()
+    without_tag = {f"{name}: {tag}" for name, tag in tags_asked_for() if tag not in held.get(name, {tag})}
+    return (wanted - held.keys()) | without_tag
+
+
+def test_what_is_missing_is_found() -> None:
+    assert missing_from("") >= {"ray_image_analyzer_requests_total", "ray_serve_deployment_replica_healthy"}
+    assert "ray_image_analyzer_ollama_up: host" in missing_from('ray_image_analyzer_ollama_up{replica="a"} 1')
+
+
+def test_every_metric_is_on_the_dashboard_or_in_an_alert() -> None:
+    assert {metric.name for metric in CATALOGUE if not exported_names(metric) & asked_for()} == set()
+
+
+def test_every_metric_is_explained() -> None:
+    assert {metric.name for metric in CATALOGUE if f"`{metric.name}`" not in OPERATIONS} == set()
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: str(rule["alert"]))
+def test_every_alert_has_its_cure(rule: dict[str, Any]) -> None:
+    document, _, anchor = rule["annotations"]["runbook"].partition("#")
+    assert document == "docs/operations.md"
+    assert f"### {rule['alert']}\n" in OPERATIONS
+    assert anchor == rule["alert"].lower()
+
+
+class FakeInstruments:
+    """Takes what `ray.serve.metrics` would."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Any, ...]] = []
+
+    def _instrument(self, kind: str, method: str, name: str, **more: Any) -> Any:
+        instrument = type(kind, (), {})()
+        setattr(instrument, method, lambda value, tags: self.taken.append((kind, name, value, tags, more)))
+        return instrument
+
+    def Counter(self, name: str, **more: Any) -> Any:  # noqa: N802 - Ray's name
+        return self._instrument("counter", "inc", name, **more)
+
+    def Gauge(self, name: str, **more: Any) -> Any:  # noqa: N802
+        return self._instrument("gauge", "set", name, **more)
+
+    def Histogram(self, name: str, **more: Any) -> Any:  # noqa: N802
+        return self._instrument("histogram", "observe", name, **more)
+
+
+@pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: str(metric.name))
+def test_a_metric_is_recorded_with_its_kind_tags_and_bounds(metric: Metric) -> None:
+    instruments = FakeInstruments()
+    record = Recorder(instruments)
+    tags = dict.fromkeys(metric.tags, "x")
+
+    record(metric, 2, **tags)
+
+    more: dict[str, Any] = {"description": metric.description, "tag_keys": metric.tags}
+    if metric.kind == "histogram":
+        more["boundaries"] = list(metric.bounds)
+    assert instruments.taken == [(metric.kind, metric.name, 2, tags, more)]
+
+
+PHOTOGRAPH = photograph_path("china").read_bytes()
+WISH = "a wish that no log may hold"
+EXPORT_LIMIT_S = 60
+"""Ray exports every few seconds, and looks at each replica's health every ten."""
+
+
+@pytest.fixture(scope="module")
+def service(tiny_clip: Path) -> Iterator[Service]:
+    """In plain mode, as on a cluster, logging JSON and tracing every request."""
+    watched = {"logging_config": {"encoding": "JSON"}, "tracing_config": {"enabled": True, "sampling_ratio": 1.0}}
+    with FakeOllama(tokens=["A ", "temple."]) as ollama:
+        args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url]}}
+        with Service([application("main", "/", args, {})], {SWITCH: "0"}, for_all=watched) as service:
+            for route in (ANALYZE, STREAM):
+                answer = httpx.post(
+                    service.url + route,
+                    files={"image": ("picture.jpg", PHOTOGRAPH)},
+                    data={"user_prompt": WISH},
+                    headers={"X-Request-ID": f"of-{route.rpartition('/')[2]}"},
+                    timeout=30,
+                )
+                assert answer.status_code == 200
+            assert httpx.post(service.url + ANALYZE, files={"image": ("no.jpg", b"no picture")}).status_code == 400
+            yield service
+
+
+def replica_log(service: Service, deployment: str) -> list[dict[str, Any]]:
+    paths = [path for path in service.log_files() if path.name.startswith(f"replica_main_{deployment}")]
+    return [json.loads(line) for path in paths if path.suffix == ".log" for line in path.read_text().splitlines()]
+
+
+@pytest.mark.serve
+def test_a_running_service_exports_all_that_is_asked_for(service: Service) -> None:
+    until_s = time.monotonic() + EXPORT_LIMIT_S
+    while (missing := missing_from(service.metrics())) and time.monotonic() < until_s:
+        time.sleep(1)
+
+    assert missing == set()
+
+
+@pytest.mark.serve
+def test_each_picture_leaves_a_line_of_json_with_its_stages_and_nothing_of_its_content(service: Service) -> None:
+    lines = {line["request_id"]: line for line in replica_log(service, "Ingress") if "outcome" in line}
+
+    first, again = lines["of-analyze"], lines["of-analyze-stream"]
+    assert (first["outcome"], first["origin"], first["analyzer"], first["source"]) == (
+        "answered",
+        "model",
+        "clip",
+        "ollama",
+    )
+    assert first["took_ms"] >= first["decode_ms"] + first["analysis_ms"] + first["prompt_ms"] > 0
+    assert again["origin"] == "cache"
+    assert "analysis_ms" not in again
+    assert "refused" in {line["outcome"] for line in lines.values()}
+    everything = "".join(path.read_text(errors="replace") for path in service.log_files())
+    assert WISH not in everything
+    assert "temple" not in everything
+
+
+@pytest.mark.serve
+def test_the_log_names_the_ollama_server_of_a_prompt(service: Service) -> None:
+    written = [line for line in replica_log(service, "OllamaDeployment") if "wrote a prompt" in line["message"]]
+
+    assert {line["request_id"] for line in written} == {"of-analyze", "of-analyze-stream"}
+    assert all(line["message"].startswith("http://127.0.0.1:") for line in written)
+
+
+@pytest.mark.serve
+def test_tracing_follows_a_request_through_all_three_deployments(service: Service) -> None:
+    assert httpx.get(service.url + HEALTH, timeout=10).status_code == 200
+    traces: dict[str, set[str]] = {}
+    for path in service.log_files():
+        if path.parent.name == "spans":
+            deployment = path.name.split("_")[2]
+            for trace in re.findall(r'"trace_id": "(\w+)"', path.read_text()):
+                traces.setdefault(trace, set()).add(deployment)
+
+    assert {"Ingress", "ClipDeployment", "OllamaDeployment"} in traces.values()
