@@ -23,8 +23,8 @@ from tests.support.service import Service
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
-SERVE_CONFIGS = [path for path in CONFIGS if path.name != "labels.yaml"]
-FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("cpu.yaml", "rtx3050.yaml")]
+SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "kuberay.yaml")]
+FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("container.yaml", "cpu.yaml", "rtx3050.yaml")]
 """The default config is started by tests/test_command.py, the cluster's by tests/cluster/."""
 
 TOP_LEVEL_KEYS = set(ray.serve.schema.ServeDeploySchema.model_fields)
