@@ -1,0 +1,1 @@
+"""A model of what the service can carry: measured costs, a simulation, and how many of each a given load needs."""
