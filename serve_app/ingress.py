@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
-from typing import Any, TypeVar, cast
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, cast
 
 from fastapi import FastAPI
 from ray import serve
@@ -26,12 +27,16 @@ from serve_app.api import create_api
 from serve_app.api_keys import keys_of
 from serve_app.settings import MIB, LimitSettings, Settings
 
-T = TypeVar("T")
+logger = logging.getLogger("image_analyzer.ingress")
 
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
 
-ATTEMPTS = 2
-"""How often a call is made whose replica is lost: two replicas lost within one request are an outage, which is told."""
+RETRY_PAUSES_S = (0.1, 1.0, 3.0)
+"""How long a call whose replica was lost waits before it is made again; lost after the last too, it is an outage.
+
+Serve may send the next attempt to the lost replica too: for a moment, until its router has heard, and after the loss of
+a node for the seconds in which the controller, which has not missed that yet, names its replicas anew.
+"""
 
 RETRY_AFTER_S = 2
 """What a caller is told when Serve itself refuses: a replica restarts or frees a place within seconds."""
@@ -44,8 +49,11 @@ class ReaderHandle:
     away travel together in the next one.
     """
 
-    def __init__(self, handle: DeploymentHandle[Any], limits: LimitSettings) -> None:
+    def __init__(
+        self, handle: DeploymentHandle[Any], limits: LimitSettings, pauses_s: Sequence[float] = RETRY_PAUSES_S
+    ) -> None:
         self._handle = handle
+        self._pauses_s = pauses_s
         self._call_bytes = int(limits.read_call_mib * MIB)
         self._calls = Batcher[Pixels, Reading](
             self._read_many,
@@ -61,14 +69,12 @@ class ReaderHandle:
         return await self._calls.submit(picture)
 
     async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
-        results: list[Reading | AnalyzerError] = await _repeated(
-            lambda: _answer(self._handle.read_many.remote(pictures), ANALYSIS)
-        )
+        results: list[Reading | AnalyzerError] = await self._repeated(lambda: self._handle.read_many.remote(pictures))
         return results
 
     async def edition(self) -> Edition:
         """Tell which vision model and label set answer now."""
-        edition: Edition = await _repeated(lambda: _answer(self._handle.edition.remote(), ANALYSIS))
+        edition: Edition = await self._repeated(self._handle.edition.remote)
         return edition
 
     async def status(self) -> ComponentStatus:
@@ -76,16 +82,26 @@ class ReaderHandle:
         status: ComponentStatus = await _answer(self._handle.status.remote(), ANALYSIS)
         return status
 
+    async def _repeated(self, call: Callable[[], Any]) -> Any:
+        """Make a call that changes nothing; where the replica that worked on it is lost, again at another."""
+        for pause_s in self._pauses_s:
+            try:
+                return await _answer(call(), ANALYSIS)
+            except Interrupted as lost:
+                await _pause(lost, pause_s)
+        return await _answer(call(), ANALYSIS)
+
 
 class WriterHandle:
     """The Ollama deployment over its handle; implements `serve_app.analyzer.Writer`."""
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], pauses_s: Sequence[float] = RETRY_PAUSES_S) -> None:
         self._handle = handle
+        self._pauses_s = pauses_s
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        """Write a prompt, piece by piece."""
-        for attempt in range(ATTEMPTS):
+        """Write a prompt, piece by piece; where its replica is lost before the first, from the start at another."""
+        for pause_s in (*self._pauses_s, None):
             begun = False
             try:
                 async with aclosing(self._written(request)) as events:
@@ -93,9 +109,10 @@ class WriterHandle:
                         begun = True
                         yield event
                 return
-            except Interrupted:
-                if begun or attempt == ATTEMPTS - 1:
+            except Interrupted as lost:
+                if begun or pause_s is None:
                     raise
+                await _pause(lost, pause_s)
 
     async def _written(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
@@ -128,12 +145,9 @@ class Ingress:
         return self._api
 
 
-async def _repeated(call: Callable[[], Awaitable[T]]) -> T:
-    """Make a call that changes nothing; where the replica that worked on it is lost, once more at another."""
-    for _ in range(ATTEMPTS - 1):
-        with suppress(Interrupted):
-            return await call()
-    return await call()
+async def _pause(lost: Interrupted, pause_s: float) -> None:
+    logger.warning("A replica was lost; in %s s another is asked for what it worked on: %r", pause_s, lost.__cause__)
+    await asyncio.sleep(pause_s)
 
 
 async def _answer(response: Any, part: str) -> Any:

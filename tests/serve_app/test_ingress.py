@@ -21,6 +21,7 @@ from serve_app.ingress import ReaderHandle, WriterHandle
 from serve_app.settings import LimitSettings
 
 PICTURE = np.zeros((2, 2, 3), np.uint8)
+PAUSES_S = (0.0, 0.001)
 
 
 class Response:
@@ -59,8 +60,12 @@ def handle(*responses: Response) -> Any:
     return deployment
 
 
-def reader(response: Response, **limits: float) -> ReaderHandle:
-    return ReaderHandle(handle(response), LimitSettings.model_validate(limits))
+def reader(*responses: Response) -> ReaderHandle:
+    return ReaderHandle(handle(*responses), LimitSettings(), PAUSES_S)
+
+
+def writer(*responses: Response) -> WriterHandle:
+    return WriterHandle(handle(*responses), PAUSES_S)
 
 
 def task_error(cause: Exception) -> RayTaskError:
@@ -81,7 +86,7 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
     with pytest.raises(expected, match=sentence):
         await reader(Response(raised())).read(PICTURE)
     with pytest.raises(expected, match=sentence):
-        async for _ in WriterHandle(handle(Response(raised()))).write(PromptRequest({})):
+        async for _ in writer(Response(raised())).write(PromptRequest({})):
             pass
 
 
@@ -151,7 +156,7 @@ async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hang
 
 async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
     response = Response()
-    events = WriterHandle(handle(response)).write(PromptRequest({}))
+    events = writer(response).write(PromptRequest({}))
     assert await anext(events) == PromptDelta("A ")
     await events.aclose()
     assert response.cancelled
@@ -162,25 +167,33 @@ def test_a_gpu_share_is_asked_for_where_there_is_a_gpu_to_share() -> None:
     assert gpu_share("auto", cluster_gpus=0) == gpu_share("cpu", cluster_gpus=1) == 0
 
 
-def interrupted() -> Exception:
-    return RayActorError()
+def lost(*, begins: bool = True) -> Response:
+    return Response(RayActorError(), begins=begins)
 
 
-async def test_what_a_lost_replica_was_reading_is_read_by_another() -> None:
-    lost, full = Response(interrupted()), Response(task_error(OutOfMemory("The card is full.")))
-    reads = ReaderHandle(handle(lost, full), LimitSettings())
+@pytest.mark.parametrize("times", [1, 2])
+async def test_what_a_lost_replica_was_reading_is_read_by_another(times: int) -> None:
+    full = Response(task_error(OutOfMemory("The card is full.")))
     with pytest.raises(OutOfMemory):
-        await reads.read(PICTURE)
+        await reader(*(lost() for _ in range(times)), full).read(PICTURE)
 
 
-async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another() -> None:
-    lost, writing = Response(interrupted(), begins=False), Response()
-    async with aclosing(WriterHandle(handle(lost, writing)).write(PromptRequest({}))) as events:
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another(times: int) -> None:
+    before = (lost(begins=False) for _ in range(times))
+    async with aclosing(writer(*before, Response()).write(PromptRequest({}))) as events:
         assert await anext(events) == PromptDelta("A ")
 
 
+async def test_who_finds_only_lost_replicas_is_told() -> None:
+    with pytest.raises(ComponentUnavailable, match="interrupted"):
+        await reader(lost(), lost(), lost(), Response()).read(PICTURE)
+    with pytest.raises(ComponentUnavailable, match="interrupted"):
+        await anext(writer(*(lost(begins=False) for _ in range(3)), Response()).write(PromptRequest({})))
+
+
 async def test_a_prompt_whose_writer_is_lost_midway_is_not_begun_anew() -> None:
-    async with aclosing(WriterHandle(handle(Response(interrupted()), Response())).write(PromptRequest({}))) as events:
+    async with aclosing(writer(lost(), Response()).write(PromptRequest({}))) as events:
         assert await anext(events) == PromptDelta("A ")
         with pytest.raises(ComponentUnavailable, match="interrupted"):
             await anext(events)
