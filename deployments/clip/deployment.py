@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray.serve import metrics
 
 from deployments.clip.acquisition import Acquisition
-from deployments.clip.encoder import load_encoder
 from deployments.clip.fetcher import WeightsFetcher
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels import PixelAnalyser
 from deployments.clip.reader import PictureReader
 from deployments.clip.settings import ClipSettings
-from deployments.clip.vision import Pixels
+from deployments.clip.vision import Pixels, VisionModel
 from deployments.errors import AnalyzerError
 from deployments.messages import ComponentStatus, Edition, Reading
 from deployments.metrics import Recorder
@@ -31,8 +31,14 @@ class ClipDeployment:
         required: refuse requests rather than let the pixel analyser stand in.
     """
 
-    load_model = staticmethod(load_encoder)
-    """Gives the vision model of a folder; a subclass may bring another."""
+    @staticmethod
+    def load_model(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> VisionModel:
+        """Load the vision model of a folder: `load_encoder`'s; a subclass may bring another."""
+        # Not at the top: torch and transformers take seconds to import, which the process that composes the application
+        # would spend before the replica spends them again.
+        from deployments.clip.encoder import load_encoder
+
+        return load_encoder(folder, settings=settings, gpu_assigned=gpu_assigned, cores=cores)
 
     async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
         join_serve_log()

@@ -67,7 +67,7 @@ def load_frail(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, core
 
 
 class FrailClipDeployment(ClipDeployment):
-    load_model = staticmethod(load_frail)  # type: ignore[assignment]
+    load_model = staticmethod(load_frail)
 
 
 def build(args: Mapping[str, Any]) -> Application:
