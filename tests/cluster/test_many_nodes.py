@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -34,8 +33,18 @@ READY_LIMIT_S = 120
 FAILOVER_LIMIT_S = 60
 """With Ray's own settings a pulled cable is not even noticed in this time."""
 POLL_S = 0.2
+PAUSE_S = 0.2
+"""Between two pictures of a caller: all hosts sit on this machine's cores, and starting replicas need some of them."""
 NEW_STYLES = ["fresco", "mosaic"]
 REPLICAS = {"ClipDeployment": 2, "OllamaDeployment": 2, "Ingress": 3}
+IN_ORDER = {"RUNNING", "DEPLOYING"}
+QUICK_SCALING = {"ClipDeployment": (0.1, 3), "Ingress": (1, 4)}
+"""Deployment → calls under way for each replica, and most replicas: what the tiny model and few callers reach."""
+NEW_ARGS = {"palette_colours": 1}
+HEADLESS_S = 10
+"""How long the workers are watched once the head is lost, of Ray's 60 s."""
+CPUS = 8
+"""Of each worker: room for all replicas of an update, old and new."""
 
 
 def detection() -> dict[str, str]:
@@ -45,7 +54,7 @@ def detection() -> dict[str, str]:
 
 
 class Cluster:
-    """Three hosts, the last two with a GPU each, on which the shipped config is deployed."""
+    """A head without replicas, and three workers, two with a GPU each, on which the shipped config is deployed."""
 
     def __init__(self, folder: Path, model: Path, ollama: FakeOllama) -> None:
         self._token = secrets.token_hex(32)
@@ -63,6 +72,8 @@ class Cluster:
             **detection(),
         }
         self.hosts = Hosts(folder, self.environment)
+        self.statuses: list[str] = []
+        """Of the application, each time that it was asked for."""
 
     @property
     def head(self) -> Host:
@@ -71,14 +82,21 @@ class Cluster:
     def deploy(self, config: Path) -> None:
         run(str(SERVE), "deploy", str(config), "-a", f"http://{self.head.address}:8265", environment=self.environment)
 
+    def ask_head(self, path: str) -> dict[str, Any]:
+        """Ask the head's dashboard."""
+        url, headers = f"http://{self.head.address}:8265{path}", {"Authorization": f"Bearer {self._token}"}
+        answer: dict[str, Any] = httpx.get(url, headers=headers, timeout=10).json()
+        return answer
+
     def state(self) -> dict[str, Any]:
-        answer = httpx.get(
-            f"http://{self.head.address}:8265/api/serve/applications/",
-            headers={"Authorization": f"Bearer {self._token}"},
-            timeout=10,
-        )
-        application: dict[str, Any] = json.loads(answer.text)["applications"]["image-analyzer"]
+        application: dict[str, Any] = self.ask_head("/api/serve/applications/")["applications"]["image-analyzer"]
+        self.statuses.append(application["status"])
         return application
+
+    def counts(self, host: Host) -> bool:
+        """Tell whether a host is a living node of the cluster."""
+        nodes = self.ask_head("/nodes?view=summary")["data"]["summary"]
+        return any(node["ip"] == host.address and node["raylet"]["state"] == "ALIVE" for node in nodes)
 
     def running(self, deployment: str) -> list[str]:
         """Give the address of each running replica's node."""
@@ -106,20 +124,29 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     ollama = FakeOllama(parallel=8, tokens=["A ", "temple."], address=HERE, port=11434)
     cluster = Cluster(folder, tiny_clip, ollama)
     with cluster.hosts as hosts, ollama:
+        hosts.add(cpus=0, gpus=0)
         for gpus in (0, 1, 1):
-            hosts.add(cpus=4, gpus=gpus)
+            hosts.add(cpus=CPUS, gpus=gpus)
         cluster.deploy(CONFIG)
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         yield cluster
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def crowds(hosts: list[Host], stack: ExitStack) -> list[Crowd]:
+def crowds(hosts: list[Host], stack: ExitStack, *, callers: int = 2, pause_s: float = PAUSE_S) -> list[Crowd]:
     """Send pictures, with prompts, to each of the hosts until the stack is closed."""
     return [
-        stack.enter_context(Crowd(f"http://{host.address}:8000{ANALYZE}", PHOTOGRAPH, callers=2, key=KEY))
+        stack.enter_context(
+            Crowd(f"http://{host.address}:8000{ANALYZE}", PHOTOGRAPH, callers=callers, pause_s=pause_s, key=KEY)
+        )
         for host in hosts
     ]
+
+
+def serving(cluster: Cluster) -> list[Host]:
+    """Give the hosts to which a load balancer sends: workers with a replica, since Serve runs a proxy there."""
+    replicas = {address for name in REPLICAS for address in cluster.running(name)}
+    return [host for host in cluster.hosts.hosts if host.address in replicas]
 
 
 def answered(crowd: Crowd, count: int) -> bool:
@@ -129,8 +156,9 @@ def answered(crowd: Crowd, count: int) -> bool:
 
 
 def test_clip_is_on_the_nodes_with_gpus_and_every_node_takes_requests(cluster: Cluster) -> None:
-    _, first, second = cluster.hosts.hosts
-    assert cluster.running("ClipDeployment") == [first.address, second.address]
+    _, *workers = cluster.hosts.hosts
+    assert cluster.running("ClipDeployment") == [host.address for host in workers[1:]]
+    assert cluster.running("Ingress") == [host.address for host in workers]
     with ExitStack() as stack:
         everywhere = crowds(cluster.hosts.hosts, stack)
         assert all(answered(crowd, 5) for crowd in everywhere)
@@ -151,19 +179,21 @@ def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: 
     labels = yaml.safe_load((ROOT / "configs" / "labels.yaml").read_text())
     clip["user_config"] = {"labels": labels | {"style": {"labels": NEW_STYLES}}}
     changed = tmp_path / "changed.yaml"
+    cluster.statuses.clear()
     with ExitStack() as stack:
-        everywhere = crowds(cluster.hosts.hosts, stack)
+        everywhere = crowds(serving(cluster), stack)
         assert all(answered(crowd, 3) for crowd in everywhere)
         changed.write_text(yaml.safe_dump(content))
         cluster.deploy(changed)
         assert soon(lambda: all(latest(crowd)["analysis"]["style"][0]["value"] in NEW_STYLES for crowd in everywhere))
         # Other args make another application, as other code does: Serve replaces every replica.
-        application["args"]["image"] = {"palette_colours": 1}
+        application["args"]["image"] = NEW_ARGS
         changed.write_text(yaml.safe_dump(content))
         cluster.deploy(changed)
         assert soon(lambda: all(len(latest(crowd)["palette"]) == 1 for crowd in everywhere))
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
     assert [crowd.failures for crowd in everywhere] == [[]] * len(everywhere)
+    assert set(cluster.statuses) <= IN_ORDER
 
 
 def moved(cluster: Cluster, gone: Host) -> bool:
@@ -177,12 +207,58 @@ def test_a_lost_node_costs_the_others_no_request_and_its_replicas_are_back_soon(
     cluster: Cluster, loss: Callable[[Host], None]
 ) -> None:
     lost = cluster.hosts.hosts[-1]
-    others = [host for host in cluster.hosts.hosts[:-1] if host.there]
-    cluster.hosts.add(cpus=4, gpus=1)
+    others = [host for host in serving(cluster) if host is not lost]
+    cluster.hosts.add(cpus=CPUS, gpus=1)
     with ExitStack() as stack:
         surviving = crowds(others, stack)
         assert all(answered(crowd, 5) for crowd in surviving)
         loss(lost)
         assert soon(lambda: moved(cluster, lost), FAILOVER_LIMIT_S), cluster.state()
+        assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert all(answered(crowd, 5) for crowd in surviving)
     assert [crowd.failures for crowd in surviving] == [[]] * len(surviving)
+
+
+def test_a_node_that_was_cut_off_joins_again_once_ray_is_started_anew(cluster: Cluster) -> None:
+    cut_off = cluster.hosts.hosts[-2]
+    with ExitStack() as stack:
+        surviving = crowds(serving(cluster), stack)
+        cut_off.plug_in()
+        assert soon(lambda: not cut_off.runs("raylet")), "Ray goes on, on a node that the head has given up"
+        cluster.hosts.start_ray(cut_off, cpus=CPUS, gpus=1)
+        assert soon(lambda: cluster.counts(cut_off))
+        assert all(answered(crowd, 5) for crowd in surviving)
+    assert [crowd.failures for crowd in surviving] == [[]] * len(surviving)
+
+
+def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster, tmp_path: Path) -> None:
+    content = yaml.safe_load(CONFIG.read_text())
+    (application,) = content["applications"]
+    application["args"]["image"] = NEW_ARGS
+    quick = {"upscale_delay_s": 1, "downscale_delay_s": 2, "look_back_period_s": 2}
+    for name, (target, most) in QUICK_SCALING.items():
+        (entry,) = (entry for entry in application["deployments"] if entry["name"] == name)
+        entry["autoscaling_config"] |= quick | {"target_ongoing_requests": target, "max_replicas": most}
+    changed = tmp_path / "quick.yaml"
+    changed.write_text(yaml.safe_dump(content))
+    cluster.statuses.clear()
+    cluster.deploy(changed)
+    with ExitStack() as stack:
+        many = crowds(serving(cluster), stack, callers=4, pause_s=0)
+        assert soon(lambda: all(len(cluster.running(name)) == most for name, (_, most) in QUICK_SCALING.items()))
+        assert all(answered(crowd, 5) for crowd in many)
+    with ExitStack() as stack:
+        few = crowds(serving(cluster)[:1], stack, callers=1)
+        assert soon(lambda: all(len(cluster.running(name)) == REPLICAS[name] for name in QUICK_SCALING))
+    assert [crowd.failures for crowd in (*many, *few)] == [[]] * len((*many, *few))
+    assert set(cluster.statuses) <= IN_ORDER
+
+
+def test_without_the_head_the_workers_serve_on_for_a_while(cluster: Cluster) -> None:
+    with ExitStack() as stack:
+        workers = crowds(serving(cluster), stack)
+        assert all(answered(crowd, 5) for crowd in workers)
+        cluster.head.power_off()
+        time.sleep(HEADLESS_S)
+        assert all(answered(crowd, 5) for crowd in workers)
+    assert [crowd.failures for crowd in workers] == [[]] * len(workers)

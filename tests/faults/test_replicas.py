@@ -59,7 +59,7 @@ def kill_one(service: Service, deployment: str) -> float:
 def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_back(
     service: Service, deployment: str, form: dict[str, str]
 ) -> None:
-    with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=CALLERS, **form) as crowd:
+    with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=CALLERS, form=form) as crowd:
         assert crowd.wait_until(lambda outcomes: len(outcomes) > 2 * CALLERS)
         killed_s = kill_one(service, deployment)
         # Every caller, at the mean, has had an answer to what it sent afterwards.

@@ -1,4 +1,4 @@
-"""Callers that send pictures, each its next as soon as it has its answer, until they are told to stop."""
+"""Callers that send pictures, each its next once it has its answer, until they are told to stop."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 
 PATIENCE_S = 60
+FAILED_PAUSE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,25 @@ class Crowd:
         url: of the analyze route.
         picture: sent with a tail that decoders pass over, different each time, so that it is not remembered.
         callers: requests on their way at a time, each on a connection of its own.
+        pause_s: between an answer and the next request: leaves the machine's cores to others.
         key: API key, sent with each.
         form: the other fields.
     """
 
-    def __init__(self, url: str, picture: bytes, *, callers: int, key: str = "", **form: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        picture: bytes,
+        *,
+        callers: int,
+        pause_s: float = 0,
+        key: str = "",
+        form: Mapping[str, str] | None = None,
+    ) -> None:
         self.outcomes: list[Outcome] = []
         self._url = url
         self._picture = picture
+        self._pause_s = pause_s
         self._headers = {"Connection": "close", **({"Authorization": f"Bearer {key}"} if key else {})}
         self._form = form
         self._stopped = threading.Event()
@@ -88,8 +100,7 @@ class Crowd:
                 with self._changed:
                     self.outcomes.append(outcome)
                     self._changed.notify_all()
-                if not outcome.answered:
-                    self._stopped.wait(0.1)
+                self._stopped.wait(self._pause_s if outcome.answered else FAILED_PAUSE_S)
 
     def _sent(self, client: httpx.Client, began_s: float) -> Outcome:
         image = self._picture + secrets.token_bytes(8)

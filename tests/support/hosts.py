@@ -78,6 +78,15 @@ class Host:
         self.there = False
         run("ip", "link", "set", self._cable, "down")
 
+    def plug_in(self) -> None:
+        """Undo `pull_cable`."""
+        self.there = True
+        run("ip", "link", "set", self._cable, "up")
+
+    def runs(self, program: str) -> bool:
+        """Tell whether a program runs on it."""
+        return subprocess.run(self.inside("pgrep", "-x", program), stdout=subprocess.DEVNULL).returncode == 0
+
     def close(self) -> None:
         """Take it away, if it is still there."""
         if self._process.poll() is None:
@@ -121,11 +130,16 @@ class Hosts:
         number = len(self.hosts) + 1
         host = Host(f"host{number}", number, self._folder / f"host{number}")
         self.hosts.append(host)
-        place = ("--head", "--port=6379", "--dashboard-host=0.0.0.0") if number == 1 else ("--address=10.77.0.1:6379",)
+        self.start_ray(host, cpus=cpus, gpus=gpus)
+        return host
+
+    def start_ray(self, host: Host, *, cpus: int, gpus: int) -> None:
+        """Start Ray on a host where it does not run."""
+        head = host is self.hosts[0]
+        place = ("--head", "--port=6379", "--dashboard-host=0.0.0.0") if head else ("--address=10.77.0.1:6379",)
         run(
             *host.inside(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
             *(f"--node-ip-address={host.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"),
             "--object-store-memory=100000000",
             environment=self._environment,
         )
-        return host
