@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +62,26 @@ def test_serve_s_own_timeout_leaves_room_for_ours(path: Path) -> None:
     assert config["http_options"]["request_timeout_s"] >= ours_s + 30
 
 
+@pytest.fixture(scope="module")
+def started(tiny_clip: Path) -> Iterator[Service]:
+    """All configs for one machine, each as an application at its own prefix: one start for all."""
+    applications = []
+    for path in FOR_ONE_MACHINE:
+        (application,) = load(path)["applications"]
+        # There is no CUDA here; what the config asks of Ray for it stays.
+        application["args"]["clip"].pop("precision", None)
+        applications.append(application | {"name": path.stem, "route_prefix": f"/{path.stem}"})
+    with FakeOllama(tokens=["A ", "temple."]) as ollama:
+        environment = {"CLIP_MODEL_NAME": str(tiny_clip), "DEVICE": "cpu", "OLLAMA_HOST": ollama.url}
+        with Service(applications, environment, pretended_cpus=4, pretended_gpus=1) as service:
+            yield service
+
+
 @pytest.mark.serve
 @pytest.mark.parametrize("path", FOR_ONE_MACHINE, ids=lambda path: path.name)
-def test_a_config_for_one_machine_starts_and_answers(path: Path, tiny_clip: Path) -> None:
-    (application,) = load(path)["applications"]
-    # There is no CUDA here; what the config asks of Ray for it stays.
-    environment = {"CLIP_MODEL_NAME": str(tiny_clip), "DEVICE": "cpu"}
-    application["args"]["clip"].pop("precision", None)
-    with FakeOllama(tokens=["A ", "temple."]) as ollama:
-        environment["OLLAMA_HOST"] = ollama.url
-        with Service([application], environment, pretended_gpus=1) as service:
-            picture = {"image": photograph_path("china").read_bytes()}
-            answer = httpx.post(f"{service.url}{ANALYZE}", files=picture, timeout=60).json()
+def test_a_config_for_one_machine_starts_and_answers(path: Path, started: Service) -> None:
+    picture = {"image": photograph_path("china").read_bytes()}
+    answer = httpx.post(f"{started.url}/{path.stem}{ANALYZE}", files=picture, timeout=60).json()
     assert (answer["analyzer"], answer["promptSource"]) == ("clip", "ollama")
 
 
@@ -99,6 +110,11 @@ def test_only_the_edge_imports_ray() -> None:
         if any(line.startswith(("import ray", "from ray")) for line in path.read_text().splitlines())
     }
     assert importing <= edge
+
+
+def test_composing_the_application_does_not_wait_for_torch() -> None:
+    told = "import serve_app.app, sys; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", told], capture_output=True, text=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

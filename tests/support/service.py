@@ -72,6 +72,7 @@ class Service:
         applications: list[dict[str, Any]],
         environment: Mapping[str, str],
         *,
+        pretended_cpus: int = 2,
         pretended_gpus: int = 0,
         for_all: Mapping[str, Any] | None = None,
     ) -> None:
@@ -80,7 +81,7 @@ class Service:
         self._metrics_port = free_port()
         self._applications = applications
         self._for_all = for_all or {}
-        self._gpus = pretended_gpus
+        self._resources = (f"--num-cpus={pretended_cpus}", f"--num-gpus={pretended_gpus}")
         # Short, because Ray puts sockets into it and their paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
         environment = with_flags(
@@ -99,7 +100,7 @@ class Service:
     def __enter__(self) -> Service:
         self._log = (self._folder / "serve.log").open("wb")
         self._address = f"{HOST}:{free_port()}"
-        resources = ("--num-cpus=2", f"--num-gpus={self._gpus}", f"--object-store-memory={OBJECT_STORE_BYTES}")
+        resources = (*self._resources, f"--object-store-memory={OBJECT_STORE_BYTES}")
         self._cluster = self._start(
             [
                 *(RAY, "start", "--head", "--block", "--include-dashboard=false", *resources),
