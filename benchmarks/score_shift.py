@@ -30,6 +30,8 @@ ENGINES: dict[str, Callable[[VisionTower], Engine]] = {
     "openvino float32": lambda tower: OpenVinoEngine(tower, torch.float32, cores=1),
     "openvino bfloat16": lambda tower: OpenVinoEngine(tower, torch.bfloat16, cores=1),
 }
+if torch.cuda.is_available():
+    ENGINES["GPU float16"] = lambda tower: TorchEngine(tower, torch.device("cuda"), torch.float16, cores=1)
 
 
 def main() -> None:
