@@ -38,7 +38,7 @@ PAUSE_S = 0.2
 NEW_STYLES = ["fresco", "mosaic"]
 REPLICAS = {"ClipDeployment": 2, "OllamaDeployment": 2, "Ingress": 3}
 IN_ORDER = {"RUNNING", "DEPLOYING"}
-QUICK_SCALING = {"ClipDeployment": (0.1, 3), "Ingress": (1, 4)}
+QUICK_SCALING = {"ClipDeployment": (0.05, 3), "Ingress": (0.5, 4)}
 """Deployment → calls under way for each replica, and most replicas: what the tiny model and few callers reach."""
 NEW_ARGS = {"palette_colours": 1}
 HEADLESS_S = 10
@@ -124,20 +124,19 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     ollama = FakeOllama(parallel=8, tokens=["A ", "temple."], address=HERE, port=11434)
     cluster = Cluster(folder, tiny_clip, ollama)
     with cluster.hosts as hosts, ollama:
-        hosts.add(cpus=0, gpus=0)
-        for gpus in (0, 1, 1):
-            hosts.add(cpus=CPUS, gpus=gpus)
+        hosts.add(cpus=0, gpus=[0])
+        hosts.add(cpus=CPUS, gpus=[0, 1, 1])
         cluster.deploy(CONFIG)
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         yield cluster
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def crowds(hosts: list[Host], stack: ExitStack, *, callers: int = 2, pause_s: float = PAUSE_S) -> list[Crowd]:
+def crowds(hosts: list[Host], stack: ExitStack, *, callers: int = 2) -> list[Crowd]:
     """Send pictures, with prompts, to each of the hosts until the stack is closed."""
     return [
         stack.enter_context(
-            Crowd(f"http://{host.address}:8000{ANALYZE}", PHOTOGRAPH, callers=callers, pause_s=pause_s, key=KEY)
+            Crowd(f"http://{host.address}:8000{ANALYZE}", PHOTOGRAPH, callers=callers, pause_s=PAUSE_S, key=KEY)
         )
         for host in hosts
     ]
@@ -207,8 +206,10 @@ def test_a_lost_node_costs_the_others_no_request_and_its_replicas_are_back_soon(
     cluster: Cluster, loss: Callable[[Host], None]
 ) -> None:
     lost = cluster.hosts.hosts[-1]
-    others = [host for host in serving(cluster) if host is not lost]
-    cluster.hosts.add(cpus=CPUS, gpus=1)
+    carrying = serving(cluster)
+    assert lost in carrying
+    others = [host for host in carrying if host is not lost]
+    cluster.hosts.add(cpus=CPUS, gpus=[1])
     with ExitStack() as stack:
         surviving = crowds(others, stack)
         assert all(answered(crowd, 5) for crowd in surviving)
@@ -244,7 +245,7 @@ def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster, tmp_path: 
     cluster.statuses.clear()
     cluster.deploy(changed)
     with ExitStack() as stack:
-        many = crowds(serving(cluster), stack, callers=4, pause_s=0)
+        many = crowds(serving(cluster), stack, callers=6)
         assert soon(lambda: all(len(cluster.running(name)) == most for name, (_, most) in QUICK_SCALING.items()))
         assert all(answered(crowd, 5) for crowd in many)
     with ExitStack() as stack:

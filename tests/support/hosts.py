@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -94,7 +95,7 @@ class Host:
 
 
 class Hosts:
-    """A Ray cluster on hosts: `with Hosts(folder, environment) as hosts: hosts.add(cpus=4, gpus=0)`.
+    """A Ray cluster on hosts: `with Hosts(folder, environment) as hosts: hosts.add(cpus=0, gpus=[0])`.
 
     Args:
         folder: short, for Ray's sockets; every host gets a folder of its own in it.
@@ -125,13 +126,15 @@ class Hosts:
         for host in self.hosts:
             host.close()
 
-    def add(self, *, cpus: int, gpus: int) -> Host:
-        """Start a host and Ray on it; the first is the head."""
-        number = len(self.hosts) + 1
-        host = Host(f"host{number}", number, self._folder / f"host{number}")
-        self.hosts.append(host)
-        self.start_ray(host, cpus=cpus, gpus=gpus)
-        return host
+    def add(self, *, cpus: int, gpus: Sequence[int]) -> None:
+        """Start a host for each number of GPUs, and Ray on all at once; the very first is the head."""
+        added = []
+        for _ in gpus:
+            number = len(self.hosts) + 1
+            added.append(Host(f"host{number}", number, self._folder / f"host{number}"))
+            self.hosts.append(added[-1])
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(lambda host, count: self.start_ray(host, cpus=cpus, gpus=count), added, gpus))
 
     def start_ray(self, host: Host, *, cpus: int, gpus: int) -> None:
         """Start Ray on a host where it does not run."""

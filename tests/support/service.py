@@ -10,7 +10,6 @@ import copy
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -25,14 +24,13 @@ import yaml
 
 from benchmarks.processes import sessions_below
 from serve_app.cli.fast_mode import SWITCH, chosen_mode
-from serve_app.cli.processes import session_members
+from serve_app.cli.processes import kill_session, session_members
 from serve_app.cli.serve import with_flags
 from tests.support.ports import free_port
 
 RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("ray", "serve"))
 HOST = "127.0.0.1"
 START_LIMIT_S = 120
-STOP_LIMIT_S = 60
 POLL_S = 0.1
 OBJECT_STORE_BYTES = 100_000_000
 
@@ -188,13 +186,11 @@ class Service:
         )
 
     def _stop(self) -> None:
-        for process, polite in ((self._serving, signal.SIGINT), (self._cluster, signal.SIGTERM)):
-            process.send_signal(polite)
-            try:
-                process.wait(STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        # All at once: how Serve and Ray end in order takes seconds each time, and tests/test_command.py sees to that.
+        for session in self.sessions:
+            kill_session(session)
+        for process in (self._serving, self._cluster):
+            process.wait()
         self._log.close()
         self._for_as_long_as_it_runs.close()
         shutil.rmtree(self._folder, ignore_errors=True)
