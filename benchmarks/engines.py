@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from deployments.clip.cuda_engine import CudaEngine
 from deployments.clip.encoder import ClipEncoder
 from deployments.clip.engine import Engine, Pictures, Vectors
 from deployments.clip.openvino_engine import OpenVinoEngine
@@ -65,6 +66,8 @@ def engines(device: torch.device, cores: int, compiled: bool) -> dict[str, Calla
         on_torch: dict[str, Any] = {"device": device, "dtype": dtype, "cores": cores}
         made[f"bare forward {name}"] = functools.partial(Bare, **on_torch)
         made[f"torch {name}"] = functools.partial(TorchEngine, **on_torch)
+        if device.type == "cuda":
+            made[f"CUDA graphs {name}"] = functools.partial(CudaEngine, **on_torch)
         if compiled:
             made[f"torch.compile {name}"] = functools.partial(Compiled, **on_torch)
         if device.type == "cpu":

@@ -33,7 +33,7 @@ PROMPT_WINDOW_S, CELL_WARM_UP_S, CELL_WINDOW_S = 60.0, 6.0, 100.0
 CELL_REQUESTS = 3_000
 """Simulated of an application, after the warm-up."""
 
-OLLAMA = Gpu(pictures_per_s=10_127, batch_ms=8, places=4, tokens_per_s=106, first_token_ms=64)
+OLLAMA = Gpu(pictures_per_s=10_127, batch_ms=1, places=4, tokens_per_s=106, first_token_ms=64)
 LARGE_BATCHES = replace(OLLAMA, places=60, tokens_per_s=30)
 HOUR = Hour(core=0.04, gpu=0.5)
 

@@ -15,6 +15,7 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from deployments.batcher import Batching
+from deployments.clip.cuda_engine import CudaEngine
 from deployments.clip.engine import Engine
 from deployments.clip.labels import LabelSet
 from deployments.clip.openvino_engine import OpenVinoEngine
@@ -130,6 +131,8 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
     def make_engine(tower: VisionTower) -> Engine:
         if device.type == "cpu" and settings.engine != "torch":
             return OpenVinoEngine(tower, dtype, cores)
+        if device.type == "cuda" and settings.engine != "torch":
+            return CudaEngine(tower, device, dtype, cores)
         return TorchEngine(tower, device, dtype, cores)
 
     def make_warm_engine(tower: VisionTower) -> Engine:

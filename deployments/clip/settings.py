@@ -41,8 +41,8 @@ class ClipSettings(BaseModel):
     )
     engine: EngineName = Field(
         "auto",
-        description="What runs CLIP's vision tower. `auto`: torch on a GPU, OpenVINO on CPU cores, where it is faster "
-        "(`python -m benchmarks.engines`).",
+        description="What runs CLIP's vision tower. `auto`: recorded CUDA graphs on a GPU, OpenVINO on CPU cores, "
+        "each where it is faster (`python -m benchmarks.engines`). `torch`: eager torch on either.",
     )
     labels_file: Path = Field(
         DEFAULT_LABELS_FILE,

@@ -1,4 +1,4 @@
-"""CLIP's vision tower in eager torch: on a GPU, and on the CPU as the reference."""
+"""CLIP's vision tower in eager torch, on any device: the reference, and what the GPU's engine is made of."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from deployments.batcher import Batching
+from deployments.clip.cuda_engine import CudaEngine, RecordedPasses
 from deployments.clip.encoder import ClipEncoder, load_encoder, warm_up
 from deployments.clip.engine import Engine, Pictures, Vectors
 from deployments.clip.labels import LabelSet, load_labels
@@ -43,6 +44,7 @@ def openvino_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
     return OpenVinoEngine(tower, dtype, cores=2)
 
 
+ENGINES_OF_A_GPU: tuple[EngineName, EngineName] = ("auto", "torch")
 ENGINES = pytest.mark.parametrize("engine", [torch_engine, openvino_engine], ids=["torch", "openvino"])
 MakeEngine = Callable[[VisionTower, torch.dtype], Engine]
 
@@ -170,6 +172,47 @@ def test_the_cpu_s_engine_takes_calls_from_as_many_threads_as_it_has_streams(tin
         for _ in range(20):
             together = threads.map(lambda batch: model.logits(batch, prepared), batches)
             np.testing.assert_allclose(np.vstack(list(together)), np.vstack(alone), atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("count", [1, 3, 8, 40])
+def test_a_gpu_s_recorded_passes_score_as_eager_ones(count: int, tiny_clip: Path, labels: LabelSet) -> None:
+    recorded, eager = (
+        load_encoder(tiny_clip, settings=ClipSettings(device="cuda", engine=engine), gpu_assigned=True, cores=1)
+        for engine in ENGINES_OF_A_GPU
+    )
+    prepared = eager.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    for shift in range(2):
+        batch = [pictures[(place + shift) % len(pictures)] for place in range(count)]
+        np.testing.assert_allclose(recorded.logits(batch, prepared), eager.logits(batch, prepared), atol=1e-2)
+    assert (recorded.facts["launch"], "launch" in eager.facts) == ("recorded", False)
+
+
+class Unrecorded(RecordedPasses):
+    """A device that has no room for more than two pictures, and that a pass cannot be recorded on."""
+
+    def __init__(self, tower: VisionTower, device: torch.device) -> None:
+        pass
+
+    def encode(self, pictures: Pictures) -> Vectors:
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_where_no_pass_can_be_recorded_kernels_are_launched_one_by_one(tiny_clip: Path, labels: LabelSet) -> None:
+    def on_cpu(tower: VisionTower) -> Engine:
+        return CudaEngine(tower, torch.device("cpu"), torch.float32, cores=2, passes=Unrecorded)
+
+    model, eager = ClipEncoder.load(tiny_clip, name="tiny", make_engine=on_cpu), encoder(tiny_clip)
+    prepared = model.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    with pytest.raises(OutOfMemory):
+        model.logits(pictures, prepared)
+    assert model.facts["launch"] == "recorded", "a full device says nothing of recording"
+    np.testing.assert_allclose(model.logits(pictures[:2], prepared), eager.logits(pictures[:2], prepared), atol=1e-3)
+    assert model.facts["launch"] == "kernel by kernel"
 
 
 class SmallDevice:
