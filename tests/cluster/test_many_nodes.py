@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ QUICK_SCALING = {"ClipDeployment": (0.05, 3), "Ingress": (0.5, 4)}
 """Deployment → calls under way for each replica, and most replicas: what the tiny model and few callers reach."""
 NEW_ARGS = {"palette_colours": 1}
 HEADLESS_S = 10
-"""How long the workers are watched once the head is lost, of Ray's 60 s."""
+"""How long the workers are without a head, of Ray's 60 s."""
+REDIS, REDIS_PORT = shutil.which("redis-server"), 6380
 CPUS = 8
 """Of each worker: room for all replicas of an update, old and new."""
 
@@ -71,7 +73,8 @@ class Cluster:
             "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
             **detection(),
         }
-        self.hosts = Hosts(folder, self.environment)
+        state = {"RAY_REDIS_ADDRESS": f"{HERE}:{REDIS_PORT}"} if REDIS else {}
+        self.hosts = Hosts(folder, self.environment, the_heads=state)
         self.statuses: list[str] = []
         """Of the application, each time that it was asked for."""
 
@@ -116,6 +119,20 @@ def soon(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> bool:
     return False
 
 
+@contextmanager
+def redis() -> Iterator[None]:
+    """Run Redis where the hosts reach it, for the head to keep its state in; where it is not installed, do without."""
+    if REDIS is None:
+        yield
+        return
+    with subprocess.Popen(
+        [REDIS, "--bind", HERE, "--port", str(REDIS_PORT), "--protected-mode", "no", "--save", ""],
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        yield
+        process.terminate()
+
+
 @pytest.fixture(scope="module")
 def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     if os.getpid() != 1:
@@ -123,7 +140,7 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
     ollama = FakeOllama(parallel=8, tokens=["A ", "temple."], address=HERE, port=11434)
     cluster = Cluster(folder, tiny_clip, ollama)
-    with cluster.hosts as hosts, ollama:
+    with cluster.hosts as hosts, ollama, redis():
         hosts.add(cpus=0, gpus=[0])
         hosts.add(cpus=CPUS, gpus=[0, 1, 1])
         cluster.deploy(CONFIG)
@@ -255,11 +272,17 @@ def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster, tmp_path: 
     assert set(cluster.statuses) <= IN_ORDER
 
 
-def test_without_the_head_the_workers_serve_on_for_a_while(cluster: Cluster) -> None:
+@pytest.mark.skipif(REDIS is None, reason="needs redis-server")
+def test_a_lost_head_costs_no_request_and_takes_its_state_up_again(cluster: Cluster) -> None:
     with ExitStack() as stack:
         workers = crowds(serving(cluster), stack)
         assert all(answered(crowd, 5) for crowd in workers)
         cluster.head.power_off()
         time.sleep(HEADLESS_S)
+        assert all(answered(crowd, 5) for crowd in workers)
+        cluster.head.power_on()
+        cluster.hosts.start_ray(cluster.head, cpus=0, gpus=0)
+        assert soon(lambda: all(len(cluster.running(name)) == count for name, count in REPLICAS.items()))
+        assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert all(answered(crowd, 5) for crowd in workers)
     assert [crowd.failures for crowd in workers] == [[]] * len(workers)

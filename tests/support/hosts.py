@@ -47,10 +47,15 @@ class Host:
     def __init__(self, name: str, number: int, folder: Path) -> None:
         self.name = name
         self.address = f"10.77.0.{number}"
-        self.there = True
         self._cable = f"cable{number}"
+        self._folder = folder
         folder.mkdir()
-        life = f"mount -t tmpfs shm /dev/shm; mount --bind {folder} {RAY_FOLDER}; hostname {name}; {REAPER}"
+        self.power_on()
+
+    def power_on(self) -> None:
+        """Start it, with nothing running on it; what an earlier life wrote to its folder is there."""
+        self.there = True
+        life = f"mount -t tmpfs shm /dev/shm; mount --bind {self._folder} {RAY_FOLDER}; hostname {self.name}; {REAPER}"
         starting = [UNSHARE, "-nmpuif", "--kill-child", "--mount-proc", "bash", "-ec", life]
         self._process = subprocess.Popen(starting, start_new_session=True)
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
@@ -100,11 +105,13 @@ class Hosts:
     Args:
         folder: short, for Ray's sockets; every host gets a folder of its own in it.
         environment: of every Ray process.
+        the_heads: what the head's has besides.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], the_heads: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = environment
+        self._the_heads = the_heads
         self.hosts: list[Host] = []
 
     def __enter__(self) -> Self:
@@ -144,5 +151,5 @@ class Hosts:
             *host.inside(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
             *(f"--node-ip-address={host.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"),
             "--object-store-memory=100000000",
-            environment=self._environment,
+            environment={**self._environment, **(self._the_heads if head else {})},
         )
