@@ -12,16 +12,17 @@ from dataclasses import fields, replace
 from typing import Any
 
 from benchmarks.capacity.costs import Costs
-from benchmarks.capacity.fit import FEW, MANY, RETRY_AFTER_S, WARM_UP_S, WINDOW_S, fitted, read
+from benchmarks.capacity.fit import FEW, MANY, WARM_UP_S, WINDOW_S, fitted, read
 from benchmarks.capacity.layouts import Gpu, on_cluster, one_machine
 from benchmarks.capacity.measure import MEASURED, PROMPT_TOKENS, SERVER_PLACES, TOKENS_PER_S
-from benchmarks.capacity.plan import Hour, Plan, full_per_s, largest_cell_per_s, planned
+from benchmarks.capacity.plan import Hour, Plan, answer_ms, full_per_s, largest_cell_per_s, planned
 from benchmarks.capacity.replicas import Prompts
 from benchmarks.capacity.site import Answers
 from benchmarks.figures import percentile
 from benchmarks.report import table
 from benchmarks.service import ROOT
 from deployments.ollama.settings import OllamaSettings
+from serve_app.settings import LimitSettings
 
 PAGE = ROOT / "docs" / "scaling.md"
 LOADS_PER_S = (10, 1_000, 100_000)
@@ -29,9 +30,11 @@ TOKENS = OllamaSettings().num_predict_standard
 """Of a prompt, at most, in standard mode."""
 MAX_WAITING = 64
 """ollama.max_waiting in configs/cluster.yaml."""
-PROMPT_WINDOW_S, CELL_WARM_UP_S, CELL_WINDOW_S = 60.0, 6.0, 100.0
-CELL_REQUESTS = 3_000
-"""Simulated of an application, after the warm-up."""
+PROMPT_WARM_UP_S, PROMPT_WINDOW_S = 6.0, 60.0
+CELL_WARM_UP, CELL_WINDOW = 2, 4
+"""How long an application is simulated, in times of an answer: until as many begin as end, and then watched."""
+CELL_REQUESTS = 1_000
+"""Watched at least."""
 
 OLLAMA = Gpu(pictures_per_s=10_127, batch_ms=1, places=4, tokens_per_s=106, first_token_ms=64)
 LARGE_BATCHES = replace(OLLAMA, places=60, tokens_per_s=30)
@@ -63,17 +66,21 @@ def cost_table(costs: Costs, measured: Mapping[str, Any]) -> str:
 
 def curves(costs: Costs, measured: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any], Answers]]:
     """Simulate every level of load that was measured on one machine."""
+    retry_after_s = LimitSettings().retry_after_s
     for callers, level in measured["analyses"].items():
         site = one_machine(costs, measured["cores"])
         yield (
             callers,
             level,
-            site.crowd(int(callers), retry_after_s=RETRY_AFTER_S, warm_up_s=WARM_UP_S, window_s=WINDOW_S),
+            site.crowd(int(callers), retry_after_s=retry_after_s, warm_up_s=WARM_UP_S, window_s=WINDOW_S),
         )
     for callers, level in measured["prompts"].items():
         site = one_machine(costs, measured["cores"], Prompts(PROMPT_TOKENS, TOKENS_PER_S), SERVER_PLACES)
         answers = site.crowd(
-            int(callers), retry_after_s=RETRY_AFTER_S, warm_up_s=CELL_WARM_UP_S, window_s=PROMPT_WINDOW_S
+            int(callers),
+            retry_after_s=LimitSettings().retry_after_s,
+            warm_up_s=PROMPT_WARM_UP_S,
+            window_s=PROMPT_WINDOW_S,
         )
         yield f"{callers}, with prompts", level, answers
 
@@ -112,16 +119,19 @@ def plan_table(costs: Costs, gpu: Gpu, hour: Hour) -> str:
     rows = []
     for per_s in LOADS_PER_S:
         plan = planned(costs, gpu, TOKENS, per_s)
-        window_s = min(CELL_WINDOW_S, CELL_REQUESTS / plan.cell_per_s)
+        answer_s = answer_ms(gpu, TOKENS) / 1000
         answers = on_cluster(costs, plan.cell, gpu, TOKENS, MAX_WAITING).stream(
-            plan.cell_per_s, warm_up_s=CELL_WARM_UP_S, window_s=window_s
+            plan.cell_per_s,
+            warm_up_s=CELL_WARM_UP * answer_s,
+            window_s=max(CELL_WINDOW * answer_s, CELL_REQUESTS / plan.cell_per_s),
         )
-        rows.append((f"{per_s:,}", *_counts(plan), *_seen(answers), f"{plan.dollars_per_million(hour):,.0f}"))
+        rows.append((f"{per_s:,}", *counts(plan), *_seen(answers), f"{plan.dollars_per_million(hour):,.0f}"))
     head = ("pictures/s", "applications", "ingress", "CLIP", "GPUs under CLIP", "OllamaDeployment", "Ollama servers")
     return table((*head, "cores", "GPUs", "p50 s", "p99 s", "refused", "dollars per million"), rows)
 
 
-def _counts(plan: Plan) -> Iterator[str]:
+def counts(plan: Plan) -> Iterator[str]:
+    """Give how many of each, of all applications together, as the table shows them."""
     cell = plan.cell
     parts = (cell.ingresses, cell.clips, cell.clip_gpus, cell.writers, cell.servers, cell.cores, cell.gpus)
     yield f"{plan.cells:,}"

@@ -8,7 +8,7 @@ from typing import Any
 import simpy
 
 TURN_MS = 2.0
-"""How long a core works on one thing before the next has its turn."""
+"""How long a core works on one thing before the next has its turn: of the order of a scheduler's slice."""
 
 Steps = Generator[simpy.Event, Any, None]
 

@@ -16,12 +16,13 @@ from typing import Any
 
 from benchmarks.capacity.costs import Costs
 from benchmarks.capacity.layouts import one_machine
+from serve_app.settings import LimitSettings
 
 FEW, MANY = "1", "16"
 """Levels of load, as the file names them."""
 FIT_ROUNDS = 4
+"""What a call costs and how many pictures share one depend on each other; after four rounds neither moves any more."""
 WARM_UP_S, WINDOW_S = 1.5, 8.0
-RETRY_AFTER_S = 2.0
 STREAMS = "64"
 """Streams under way at a time where the cost of a token is taken: a busy service's."""
 
@@ -83,7 +84,7 @@ def split(ms_per_picture: list[float], pictures_per_call: list[float]) -> tuple[
 
 def _seen(costs: Costs, cores: int, callers: int) -> _Seen:
     site = one_machine(costs, cores)
-    site.crowd(callers, retry_after_s=RETRY_AFTER_S, warm_up_s=0, window_s=WINDOW_S)
+    site.crowd(callers, retry_after_s=LimitSettings().retry_after_s, warm_up_s=0, window_s=WINDOW_S)
     (ingress,), (clip,) = site.ingresses, site.clips
     pictures = sum(clip.batches.sizes)
     return _Seen(pictures / len(ingress.calls.sizes), clip.engine.cpu_ms / pictures)

@@ -34,7 +34,7 @@ class Cell:
         ingresses: replicas, each with a core.
         clips: replicas, each with a core and an equal share of a GPU.
         clip_gpus: GPUs that the CLIP replicas share.
-        writers: OllamaDeployment replicas, each with a core; together they fill every place of every server.
+        writers: OllamaDeployment replicas, each with a core.
         servers: Ollama servers, each with a GPU.
     """
 
@@ -101,7 +101,7 @@ def on_cluster(costs: Costs, cell: Cell, gpu: Gpu, tokens: int, max_waiting: int
         )
         for number in range(cell.clips)
     ]
-    places = cell.servers * gpu.places // cell.writers
+    places = cell.servers * max_parallel(gpu, cell.writers)
     writers = [
         Writer(environment, Cores(environment, 1), costs, prompts, places, max_waiting) for _ in range(cell.writers)
     ]
@@ -110,6 +110,11 @@ def on_cluster(costs: Costs, cell: Cell, gpu: Gpu, tokens: int, max_waiting: int
         for _ in range(cell.ingresses)
     ]
     return Site(environment, ingresses, clips, chance)
+
+
+def max_parallel(gpu: Gpu, writers: int) -> int:
+    """Give how many places each OllamaDeployment replica has at each server: a whole number, the same for all."""
+    return int(gpu.places // writers)
 
 
 def _background(environment: simpy.Environment, cores: Cores, share: float) -> Steps:

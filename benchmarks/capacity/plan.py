@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.capacity.costs import Costs
-from benchmarks.capacity.layouts import Cell, Gpu
+from benchmarks.capacity.layouts import Cell, Gpu, max_parallel
 from serve_app.settings import LimitSettings
 
 REPLICAS_BUSY = 0.7
@@ -15,7 +15,7 @@ REPLICAS_BUSY = 0.7
 SERVERS_BUSY = 0.8
 """The same for the Ollama servers' places, of which there are many."""
 INGRESSES, REPLICAS = 3, 2
-"""The least there are, so that one of each may be lost: configs/cluster.yaml."""
+"""The least there are, as in configs/cluster.yaml: one of each may be lost, and each of three nodes has an ingress."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +82,21 @@ def planned(costs: Costs, gpu: Gpu, tokens: int, per_s: float) -> Plan:
     cells = math.ceil(per_s / largest_cell_per_s(costs, gpu, tokens))
     share_per_s, full = per_s / cells, full_per_s(costs, gpu, tokens)
 
-    def enough(part: str, least: int, busy: float = REPLICAS_BUSY) -> int:
-        return max(least, math.ceil(share_per_s / full[part] / busy))
+    def enough(part: str, least: int) -> int:
+        return max(least, math.ceil(share_per_s / full[part] / REPLICAS_BUSY))
 
+    # As many as share out a server's places without a rest: a core costs less than an idle place.
+    writers = int(gpu.places // max_parallel(gpu, enough("OllamaDeployment replica", REPLICAS)))
+    under_way = share_per_s * answer_ms(gpu, tokens) / 1000
+    places_of_a_server = writers * max_parallel(gpu, writers)
     return Plan(
         cells,
         Cell(
             ingresses=max(enough("ingress replica", INGRESSES), enough("ingress replica's places", INGRESSES)),
             clips=enough("CLIP replica", REPLICAS),
             clip_gpus=enough("GPU under CLIP", REPLICAS),
-            writers=enough("OllamaDeployment replica", REPLICAS),
-            servers=enough("Ollama server", REPLICAS, SERVERS_BUSY),
+            writers=writers,
+            servers=max(REPLICAS, math.ceil(under_way / places_of_a_server / SERVERS_BUSY)),
         ),
         share_per_s,
     )

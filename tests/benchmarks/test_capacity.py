@@ -7,16 +7,31 @@ from typing import Any
 
 import pytest
 import simpy
+import yaml
 
-from benchmarks.capacity.__main__ import LARGE_BATCHES, OLLAMA, PAGE, TOKENS, curves, off, quick_tables, written
+from benchmarks.capacity.__main__ import (
+    HOUR,
+    LARGE_BATCHES,
+    LOADS_PER_S,
+    MAX_WAITING,
+    OLLAMA,
+    PAGE,
+    TOKENS,
+    counts,
+    curves,
+    off,
+    quick_tables,
+    written,
+)
 from benchmarks.capacity.batches import Batches
 from benchmarks.capacity.cores import Cores, Steps
 from benchmarks.capacity.costs import Costs
 from benchmarks.capacity.fit import fitted, read, split
-from benchmarks.capacity.layouts import on_cluster
+from benchmarks.capacity.layouts import Gpu, max_parallel, on_cluster
 from benchmarks.capacity.measure import MEASURED
-from benchmarks.capacity.plan import answer_ms, planned
+from benchmarks.capacity.plan import INGRESSES, REPLICAS, SERVERS_BUSY, answer_ms, planned
 from benchmarks.figures import percentile
+from benchmarks.service import ROOT
 from deployments.batcher import Batching
 from serve_app.settings import LimitSettings
 
@@ -50,6 +65,34 @@ def test_every_measured_rate_and_median_is_simulated_within_15_percent(
 def test_the_page_says_what_is_printed(costs: Costs, measured: Mapping[str, object]) -> None:
     page = PAGE.read_text()
     assert written(page, quick_tables(costs, measured)) == page
+
+
+@pytest.mark.parametrize(("name", "gpu"), [("plan", OLLAMA), ("large batches", LARGE_BATCHES)])
+def test_the_page_s_plans_are_the_planner_s(name: str, gpu: Gpu, costs: Costs) -> None:
+    _, _, rest = PAGE.read_text().partition(f"<!-- {name} -->\n")
+    told = [line.strip("| ").split("|") for line in rest.partition("<!-- /")[0].splitlines()[2:]]
+    columns = [[cell.strip() for cell in row] for row in told]
+    plans = [planned(costs, gpu, TOKENS, per_s) for per_s in LOADS_PER_S]
+    assert [row[1:9] for row in columns] == [list(counts(plan)) for plan in plans]
+    assert [row[-1] for row in columns] == [f"{plan.dollars_per_million(HOUR):,.0f}" for plan in plans]
+
+
+@pytest.mark.parametrize("gpu", [OLLAMA, LARGE_BATCHES])
+@pytest.mark.parametrize("per_s", LOADS_PER_S)
+def test_a_plan_has_places_for_all_prompts_under_way(gpu: Gpu, per_s: int, costs: Costs) -> None:
+    plan = planned(costs, gpu, TOKENS, per_s)
+    places = plan.cell.servers * plan.cell.writers * max_parallel(gpu, plan.cell.writers)
+    assert plan.cell_per_s * answer_ms(gpu, TOKENS) / 1000 <= SERVERS_BUSY * places
+    assert plan.cell.writers * max_parallel(gpu, plan.cell.writers) <= gpu.places
+
+
+def test_what_the_plans_take_from_the_cluster_s_config_is_what_it_says() -> None:
+    (application,) = yaml.safe_load((ROOT / "configs" / "cluster.yaml").read_text())["applications"]
+    said = {entry["name"]: entry for entry in application["deployments"]}
+    assert said["Ingress"]["autoscaling_config"]["min_replicas"] == INGRESSES
+    assert said["ClipDeployment"]["autoscaling_config"]["min_replicas"] == REPLICAS
+    assert said["OllamaDeployment"]["num_replicas"] == REPLICAS
+    assert application["args"]["ollama"]["max_waiting"] == MAX_WAITING
 
 
 def test_a_planned_application_refuses_nobody_and_half_of_it_refuses_many(costs: Costs) -> None:
