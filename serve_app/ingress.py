@@ -18,7 +18,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
-from deployments.errors import AnalyzerError, Interrupted, QueueFull
+from deployments.errors import AnalyzerError, ComponentUnavailable, Interrupted, QueueFull
 from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
 from deployments.metrics import Recorder
 from deployments.serve_log import join_serve_log
@@ -32,11 +32,14 @@ logger = logging.getLogger("image_analyzer.ingress")
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
 
 RETRY_PAUSES_S = (0.1, 1.0, 3.0)
-"""How long a call whose replica was lost waits before it is made again; lost after the last too, it is an outage.
+"""How long a call whose replica was lost waits before it is made again, each time.
 
-Serve may send the next attempt to the lost replica too: for a moment, until its router has heard, and after the loss of
-a node for the seconds in which the controller, which has not missed that yet, names its replicas anew.
+Serve may send it to the lost one again: for a moment, until its router has heard, and after the loss of a node for the
+seconds in which the controller, which has not missed that yet, names its replicas anew.
 """
+
+LOST_REPLICAS = 2
+"""So many different ones lost within one call are an outage, which is told; and what kills them must not meet more."""
 
 RETRY_AFTER_S = 2
 """What a caller is told when Serve itself refuses: a replica restarts or frees a place within seconds."""
@@ -79,17 +82,11 @@ class ReaderHandle:
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        status: ComponentStatus = await _answer(self._handle.status.remote(), ANALYSIS)
+        status: ComponentStatus = await self._repeated(self._handle.status.remote)
         return status
 
     async def _repeated(self, call: Callable[[], Any]) -> Any:
-        """Make a call that changes nothing; where the replica that worked on it is lost, again at another."""
-        for pause_s in self._pauses_s:
-            try:
-                return await _answer(call(), ANALYSIS)
-            except Interrupted as lost:
-                await _pause(lost, pause_s)
-        return await _answer(call(), ANALYSIS)
+        return await _repeated(call, ANALYSIS, self._pauses_s)
 
 
 class WriterHandle:
@@ -101,8 +98,8 @@ class WriterHandle:
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece; where its replica is lost before the first, from the start at another."""
-        for pause_s in (*self._pauses_s, None):
-            begun = False
+        patience, begun = _Patience(self._pauses_s), False
+        while True:
             try:
                 async with aclosing(self._written(request)) as events:
                     async for event in events:
@@ -110,9 +107,9 @@ class WriterHandle:
                         yield event
                 return
             except Interrupted as lost:
-                if begun or pause_s is None:
+                if begun:
                     raise
-                await _pause(lost, pause_s)
+                await patience.outlast(lost)
 
     async def _written(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
@@ -128,7 +125,7 @@ class WriterHandle:
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        status: ComponentStatus = await _answer(self._handle.status.remote(), WRITING)
+        status: ComponentStatus = await _repeated(self._handle.status.remote, WRITING, self._pauses_s)
         return status
 
 
@@ -145,9 +142,35 @@ class Ingress:
         return self._api
 
 
-async def _pause(lost: Interrupted, pause_s: float) -> None:
-    logger.warning("A replica was lost; in %s s another is asked for what it worked on: %r", pause_s, lost.__cause__)
-    await asyncio.sleep(pause_s)
+class _Patience:
+    """How often one call is made: again while Serve names the same lost replica, but not after several were lost."""
+
+    def __init__(self, pauses_s: Sequence[float]) -> None:
+        self._pauses_s = iter(pauses_s)
+        self._lost: set[object] = set()
+
+    async def outlast(self, lost: Interrupted) -> None:
+        """Wait until the call may be made again.
+
+        Raises:
+            Interrupted: the same again, where it may not.
+        """
+        self._lost.add(getattr(lost.__cause__, "actor_id", None) or lost)
+        pause_s = next(self._pauses_s, None)
+        if pause_s is None or len(self._lost) >= LOST_REPLICAS:
+            raise lost
+        logger.warning("A call was interrupted and is made again in %s s: %r", pause_s, lost.__cause__ or lost)
+        await asyncio.sleep(pause_s)
+
+
+async def _repeated(call: Callable[[], Any], part: str, pauses_s: Sequence[float]) -> Any:
+    """Make a call that changes nothing; where the replica that worked on it is lost, again at another."""
+    patience = _Patience(pauses_s)
+    while True:
+        try:
+            return await _answer(call(), part)
+        except Interrupted as lost:
+            await patience.outlast(lost)
 
 
 async def _answer(response: Any, part: str) -> Any:
@@ -182,5 +205,7 @@ def _own_errors(part: str) -> Iterator[None]:
         raise QueueFull(
             f"{part} has as many requests as it may; try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
         ) from error
-    except (RayActorError, DeploymentUnavailableError, RequestCancelledError) as error:
+    except DeploymentUnavailableError as error:
+        raise ComponentUnavailable(f"{part} could not be started: serve status says why.") from error
+    except (RayActorError, RequestCancelledError) as error:
         raise Interrupted(f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S) from error

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from ray.exceptions import RayActorError, RayTaskError
-from ray.serve.exceptions import BackPressureError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
 from deployments.messages import PromptDelta, PromptRequest
@@ -78,6 +78,7 @@ def task_error(cause: Exception) -> RayTaskError:
         (lambda: task_error(OutOfMemory("The card is full.")), OutOfMemory, "The card is full."),
         (lambda: BackPressureError(num_queued_requests=9, max_queued_requests=8), QueueFull, "try again in 2 s"),
         (lambda: RayActorError(), ComponentUnavailable, "was interrupted: send the request again"),
+        (lambda: DeploymentUnavailableError(cast(Any, "clip")), ComponentUnavailable, "serve status says why"),
     ],
 )
 async def test_what_ray_raises_becomes_an_error_of_the_tree(
@@ -167,33 +168,42 @@ def test_a_gpu_share_is_asked_for_where_there_is_a_gpu_to_share() -> None:
     assert gpu_share("auto", cluster_gpus=0) == gpu_share("cpu", cluster_gpus=1) == 0
 
 
-def lost(*, begins: bool = True) -> Response:
-    return Response(RayActorError(), begins=begins)
+def lost(replica: str, *, begins: bool = True) -> Response:
+    return Response(RayActorError(replica), begins=begins)
 
 
-@pytest.mark.parametrize("times", [1, 2])
-async def test_what_a_lost_replica_was_reading_is_read_by_another(times: int) -> None:
+SAME, TWO = ("a", "a"), ("a", "b")
+
+
+async def test_what_a_lost_replica_was_reading_is_read_by_another_once_serve_has_missed_it() -> None:
     full = Response(task_error(OutOfMemory("The card is full.")))
     with pytest.raises(OutOfMemory):
-        await reader(*(lost() for _ in range(times)), full).read(PICTURE)
+        await reader(*map(lost, SAME), full).read(PICTURE)
 
 
-@pytest.mark.parametrize("times", [1, 2])
-async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another(times: int) -> None:
-    before = (lost(begins=False) for _ in range(times))
+async def test_a_lost_replica_does_not_make_the_service_look_ill() -> None:
+    full = Response(task_error(OutOfMemory("The card is full.")))
+    for handle_of in (reader, writer):
+        with pytest.raises(OutOfMemory):
+            await handle_of(*map(lost, SAME), full).status()
+
+
+async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another() -> None:
+    before = (lost(replica, begins=False) for replica in SAME)
     async with aclosing(writer(*before, Response()).write(PromptRequest({}))) as events:
         assert await anext(events) == PromptDelta("A ")
 
 
-async def test_who_finds_only_lost_replicas_is_told() -> None:
+@pytest.mark.parametrize("replicas", [TWO, (*SAME, "a")])
+async def test_what_outlives_two_replicas_or_patience_is_told(replicas: tuple[str, ...]) -> None:
     with pytest.raises(ComponentUnavailable, match="interrupted"):
-        await reader(lost(), lost(), lost(), Response()).read(PICTURE)
+        await reader(*map(lost, replicas), Response()).read(PICTURE)
     with pytest.raises(ComponentUnavailable, match="interrupted"):
-        await anext(writer(*(lost(begins=False) for _ in range(3)), Response()).write(PromptRequest({})))
+        await anext(writer(*(lost(one, begins=False) for one in replicas), Response()).write(PromptRequest({})))
 
 
 async def test_a_prompt_whose_writer_is_lost_midway_is_not_begun_anew() -> None:
-    async with aclosing(writer(lost(), Response()).write(PromptRequest({}))) as events:
+    async with aclosing(writer(lost("a"), Response()).write(PromptRequest({}))) as events:
         assert await anext(events) == PromptDelta("A ")
         with pytest.raises(ComponentUnavailable, match="interrupted"):
             await anext(events)
