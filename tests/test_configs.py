@@ -30,6 +30,9 @@ SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "k
 FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("container.yaml", "cpu.yaml", "rtx3050.yaml")]
 """The default config is started by tests/test_command.py, the cluster's by tests/cluster/."""
 
+MACHINE_CPUS = 2
+"""Of the smallest machine that they are for."""
+
 TOP_LEVEL_KEYS = set(ray.serve.schema.ServeDeploySchema.model_fields)
 DEPLOYMENTS = {cls.__name__ for cls in (ClipDeployment, OllamaDeployment, Ingress)}
 
@@ -73,13 +76,17 @@ def started(tiny_clip: Path) -> Iterator[Service]:
         applications.append(application | {"name": path.stem, "route_prefix": f"/{path.stem}"})
     with FakeOllama(tokens=["A ", "temple."]) as ollama:
         environment = {"CLIP_MODEL_NAME": str(tiny_clip), "DEVICE": "cpu", "OLLAMA_HOST": ollama.url}
-        with Service(applications, environment, pretended_cpus=4, pretended_gpus=1) as service:
+        cpus = MACHINE_CPUS * len(applications)
+        with Service(applications, environment, pretended_cpus=cpus, pretended_gpus=1) as service:
             yield service
 
 
 @pytest.mark.serve
 @pytest.mark.parametrize("path", FOR_ONE_MACHINE, ids=lambda path: path.name)
 def test_a_config_for_one_machine_starts_and_answers(path: Path, started: Service) -> None:
+    (application,) = load(path)["applications"]
+    asked = [entry.get("ray_actor_options", {}).get("num_cpus", 0) for entry in application.get("deployments", ())]
+    assert sum(asked) <= MACHINE_CPUS
     picture = {"image": photograph_path("china").read_bytes()}
     answer = httpx.post(f"{started.url}/{path.stem}{ANALYZE}", files=picture, timeout=60).json()
     assert (answer["analyzer"], answer["promptSource"]) == ("clip", "ollama")

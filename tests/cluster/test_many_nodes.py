@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import yaml
 from tests.support.crowd import Crowd
 from tests.support.fake_ollama import FakeOllama
 from tests.support.hosts import HERE, Host, Hosts, run
-from tests.support.in_process import ANALYZE
+from tests.support.in_process import ANALYZE, HEALTH
 from tests.support.pictures import photograph_path
 from tests.support.service import SERVE
 
@@ -42,6 +42,7 @@ IN_ORDER = {"RUNNING", "DEPLOYING"}
 QUICK_SCALING = {"ClipDeployment": (0.05, 3), "Ingress": (0.5, 4)}
 """Deployment → calls under way for each replica, and most replicas: what the tiny model and few callers reach."""
 NEW_ARGS = {"palette_colours": 1}
+NEW_CODE = "tests.support.frail_clip:build"
 HEADLESS_S = 10
 """How long the workers are without a head, of Ray's 60 s."""
 REDIS, REDIS_PORT = shutil.which("redis-server"), 6380
@@ -96,6 +97,11 @@ class Cluster:
         self.statuses.append(application["status"])
         return application
 
+    def add(self, *, cpus: int, gpus: Sequence[int]) -> None:
+        """Add a host for each number of GPUs, and wait until they belong to the cluster."""
+        added = self.hosts.add(cpus=cpus, gpus=gpus)
+        assert soon(lambda: all(self.counts(host) for host in added)), [host.name for host in added]
+
     def counts(self, host: Host) -> bool:
         """Tell whether a host is a living node of the cluster."""
         nodes = self.ask_head("/nodes?view=summary")["data"]["summary"]
@@ -113,7 +119,7 @@ def soon(condition: Callable[[], bool], limit_s: float = READY_LIMIT_S) -> bool:
         try:
             if condition():
                 return True
-        except (httpx.HTTPError, KeyError):
+        except (httpx.HTTPError, KeyError, ValueError):
             pass
         time.sleep(POLL_S)
     return False
@@ -129,8 +135,10 @@ def redis() -> Iterator[None]:
         [REDIS, "--bind", HERE, "--port", str(REDIS_PORT), "--protected-mode", "no", "--save", ""],
         stdout=subprocess.DEVNULL,
     ) as process:
-        yield
-        process.terminate()
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +148,9 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
     ollama = FakeOllama(parallel=8, tokens=["A ", "temple."], address=HERE, port=11434)
     cluster = Cluster(folder, tiny_clip, ollama)
-    with cluster.hosts as hosts, ollama, redis():
-        hosts.add(cpus=0, gpus=[0])
-        hosts.add(cpus=CPUS, gpus=[0, 1, 1])
+    with cluster.hosts, ollama, redis():
+        cluster.add(cpus=0, gpus=[0])
+        cluster.add(cpus=CPUS, gpus=[0, 1, 1])
         cluster.deploy(CONFIG)
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         yield cluster
@@ -160,9 +168,9 @@ def crowds(hosts: list[Host], stack: ExitStack, *, callers: int = 2) -> list[Cro
 
 
 def serving(cluster: Cluster) -> list[Host]:
-    """Give the hosts to which a load balancer sends: workers with a replica, since Serve runs a proxy there."""
-    replicas = {address for name in REPLICAS for address in cluster.running(name)}
-    return [host for host in cluster.hosts.hosts if host.address in replicas]
+    """Give the hosts that have an ingress of their own."""
+    ingresses = cluster.running("Ingress")
+    return [host for host in cluster.hosts.hosts if host.address in ingresses]
 
 
 def answered(crowd: Crowd, count: int) -> bool:
@@ -188,6 +196,12 @@ def latest(crowd: Crowd) -> dict[str, Any]:
     return body
 
 
+def code_of(host: Host) -> Any:
+    """Tell which code its health answer shows: only the new one calls itself something."""
+    health = httpx.get(f"http://{host.address}:8000{HEALTH}", timeout=10).json()
+    return health["components"]["analyzer"]["facts"].get("code")
+
+
 def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: Cluster, tmp_path: Path) -> None:
     content = yaml.safe_load(CONFIG.read_text())
     (application,) = content["applications"]
@@ -197,48 +211,60 @@ def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: 
     changed = tmp_path / "changed.yaml"
     cluster.statuses.clear()
     with ExitStack() as stack:
-        everywhere = crowds(serving(cluster), stack)
+        hosts = serving(cluster)
+        everywhere = crowds(hosts, stack)
         assert all(answered(crowd, 3) for crowd in everywhere)
         changed.write_text(yaml.safe_dump(content))
         cluster.deploy(changed)
         assert soon(lambda: all(latest(crowd)["analysis"]["style"][0]["value"] in NEW_STYLES for crowd in everywhere))
-        # Other args make another application, as other code does: Serve replaces every replica.
-        application["args"]["image"] = NEW_ARGS
+        application["args"]["image"], application["import_path"] = NEW_ARGS, NEW_CODE
         changed.write_text(yaml.safe_dump(content))
         cluster.deploy(changed)
         assert soon(lambda: all(len(latest(crowd)["palette"]) == 1 for crowd in everywhere))
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
+        assert {code_of(host) for host in hosts} == {"frail"}
     assert [crowd.failures for crowd in everywhere] == [[]] * len(everywhere)
     assert set(cluster.statuses) <= IN_ORDER
 
 
-def moved(cluster: Cluster, gone: Host) -> bool:
-    """Tell whether all replicas run, none of them on a host."""
-    running = {name: cluster.running(name) for name in REPLICAS}
-    return all(len(hosts) == REPLICAS[name] and gone.address not in hosts for name, hosts in running.items())
+class Moving:
+    """Watches replicas come back elsewhere: `all_run` until it is true, then `back_s` per deployment, from the loss."""
+
+    def __init__(self, cluster: Cluster, lost: Host) -> None:
+        self.back_s: dict[str, float] = {}
+        self._cluster, self._lost, self._begun_s = cluster, lost, time.monotonic()
+
+    def all_run(self) -> bool:
+        for name, count in REPLICAS.items():
+            running = self._cluster.running(name)
+            if name not in self.back_s and len(running) == count and self._lost.address not in running:
+                self.back_s[name] = round(time.monotonic() - self._begun_s, 1)
+        return len(self.back_s) == len(REPLICAS)
 
 
 @pytest.mark.parametrize("loss", [Host.power_off, Host.pull_cable])
 def test_a_lost_node_costs_the_others_no_request_and_its_replicas_are_back_soon(
     cluster: Cluster, loss: Callable[[Host], None]
 ) -> None:
-    lost = cluster.hosts.hosts[-1]
-    carrying = serving(cluster)
-    assert lost in carrying
+    carrying, clips = serving(cluster), cluster.running("ClipDeployment")
+    expendable = [host for host in carrying if set(clips) - {host.address}]
+    lost = max(expendable, key=lambda host: host.address in clips)
     others = [host for host in carrying if host is not lost]
-    cluster.hosts.add(cpus=CPUS, gpus=[1])
+    cluster.add(cpus=CPUS, gpus=[1])
     with ExitStack() as stack:
         surviving = crowds(others, stack)
         assert all(answered(crowd, 5) for crowd in surviving)
         loss(lost)
-        assert soon(lambda: moved(cluster, lost), FAILOVER_LIMIT_S), cluster.state()
+        moving = Moving(cluster, lost)
+        assert soon(moving.all_run, FAILOVER_LIMIT_S), cluster.state()
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert all(answered(crowd, 5) for crowd in surviving)
+    print(f"{loss.__name__}: back after s, 0 where none was lost: {moving.back_s}")  # noqa: T201 - pytest -rP shows it
     assert [crowd.failures for crowd in surviving] == [[]] * len(surviving)
 
 
 def test_a_node_that_was_cut_off_joins_again_once_ray_is_started_anew(cluster: Cluster) -> None:
-    cut_off = cluster.hosts.hosts[-2]
+    (cut_off,) = (host for host in cluster.hosts.hosts if host.unplugged)
     with ExitStack() as stack:
         surviving = crowds(serving(cluster), stack)
         cut_off.plug_in()
@@ -252,7 +278,7 @@ def test_a_node_that_was_cut_off_joins_again_once_ray_is_started_anew(cluster: C
 def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster, tmp_path: Path) -> None:
     content = yaml.safe_load(CONFIG.read_text())
     (application,) = content["applications"]
-    application["args"]["image"] = NEW_ARGS
+    application["args"]["image"], application["import_path"] = NEW_ARGS, NEW_CODE
     quick = {"upscale_delay_s": 1, "downscale_delay_s": 2, "look_back_period_s": 2}
     for name, (target, most) in QUICK_SCALING.items():
         (entry,) = (entry for entry in application["deployments"] if entry["name"] == name)

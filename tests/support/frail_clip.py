@@ -48,7 +48,7 @@ class FrailModel:
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:
-        return self._model.facts
+        return {**self._model.facts, "code": "frail"}
 
     def prepare(self, labels: LabelSet) -> Any:
         return self._model.prepare(labels)

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
 
@@ -49,12 +48,12 @@ class Host:
         self.address = f"10.77.0.{number}"
         self._cable = f"cable{number}"
         self._folder = folder
+        self.unplugged = False
         folder.mkdir()
         self.power_on()
 
     def power_on(self) -> None:
         """Start it, with nothing running on it; what an earlier life wrote to its folder is there."""
-        self.there = True
         life = f"mount -t tmpfs shm /dev/shm; mount --bind {self._folder} {RAY_FOLDER}; hostname {self.name}; {REAPER}"
         starting = [UNSHARE, "-nmpuif", "--kill-child", "--mount-proc", "bash", "-ec", life]
         self._process = subprocess.Popen(starting, start_new_session=True)
@@ -75,23 +74,24 @@ class Host:
 
     def power_off(self) -> None:
         """End everything on it at once."""
-        self.there = False
         os.kill(self._first_pid, signal.SIGKILL)
         self._process.wait(STOP_LIMIT_S)
 
     def pull_cable(self) -> None:
         """Cut it off; what runs on it goes on."""
-        self.there = False
+        self.unplugged = True
         run("ip", "link", "set", self._cable, "down")
 
     def plug_in(self) -> None:
         """Undo `pull_cable`."""
-        self.there = True
+        self.unplugged = False
         run("ip", "link", "set", self._cable, "up")
 
     def runs(self, program: str) -> bool:
         """Tell whether a program runs on it."""
-        return subprocess.run(self.inside("pgrep", "-x", program), stdout=subprocess.DEVNULL).returncode == 0
+        found = subprocess.run(self.inside("pgrep", "-x", program), stdout=subprocess.DEVNULL).returncode
+        assert found in (0, 1), "pgrep could not look"
+        return found == 0
 
     def close(self) -> None:
         """Take it away, if it is still there."""
@@ -112,6 +112,7 @@ class Hosts:
         self._folder = folder
         self._environment = environment
         self._the_heads = the_heads
+        self._started: list[subprocess.Popen[bytes]] = []
         self.hosts: list[Host] = []
 
     def __enter__(self) -> Self:
@@ -132,24 +133,33 @@ class Hosts:
     def __exit__(self, *_: object) -> None:
         for host in self.hosts:
             host.close()
+        for process in self._started:
+            process.wait(STOP_LIMIT_S)
 
-    def add(self, *, cpus: int, gpus: Sequence[int]) -> None:
-        """Start a host for each number of GPUs, and Ray on all at once; the very first is the head."""
+    def add(self, *, cpus: int, gpus: Sequence[int]) -> list[Host]:
+        """Start a host for each number of GPUs, and Ray on it; the very first is the head."""
         added = []
-        for _ in gpus:
+        for count in gpus:
             number = len(self.hosts) + 1
-            added.append(Host(f"host{number}", number, self._folder / f"host{number}"))
-            self.hosts.append(added[-1])
-        with ThreadPoolExecutor() as threads:
-            list(threads.map(lambda host, count: self.start_ray(host, cpus=cpus, gpus=count), added, gpus))
+            host = Host(f"host{number}", number, self._folder / f"host{number}")
+            self.hosts.append(host)
+            self.start_ray(host, cpus=cpus, gpus=count)
+            added.append(host)
+        return added
 
     def start_ray(self, host: Host, *, cpus: int, gpus: int) -> None:
-        """Start Ray on a host where it does not run."""
+        """Start Ray on a host where it does not run, and do not wait for it: `ray start` hung once (Ray 2.60)."""
         head = host is self.hosts[0]
         place = ("--head", "--port=6379", "--dashboard-host=0.0.0.0") if head else ("--address=10.77.0.1:6379",)
-        run(
-            *host.inside(sys.executable, "-m", "ray.scripts.scripts", "start", *place),
-            *(f"--node-ip-address={host.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"),
-            "--object-store-memory=100000000",
-            environment={**self._environment, **(self._the_heads if head else {})},
-        )
+        with (self._folder / f"{host.name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    *host.inside(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *place),
+                    *(f"--node-ip-address={host.address}", f"--num-cpus={cpus}", f"--num-gpus={gpus}"),
+                    "--object-store-memory=100000000",
+                ],
+                env={**self._environment, **(self._the_heads if head else {})},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        self._started.append(process)
