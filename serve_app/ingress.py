@@ -72,21 +72,20 @@ class ReaderHandle:
         return await self._calls.submit(picture)
 
     async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
-        results: list[Reading | AnalyzerError] = await self._repeated(lambda: self._handle.read_many.remote(pictures))
+        results: list[Reading | AnalyzerError] = await _repeated(
+            lambda: self._handle.read_many.remote(pictures), ANALYSIS, self._pauses_s
+        )
         return results
 
     async def edition(self) -> Edition:
         """Tell which vision model and label set answer now."""
-        edition: Edition = await self._repeated(self._handle.edition.remote)
+        edition: Edition = await _repeated(self._handle.edition.remote, ANALYSIS, self._pauses_s)
         return edition
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        status: ComponentStatus = await self._repeated(self._handle.status.remote)
+        status: ComponentStatus = await _repeated(self._handle.status.remote, ANALYSIS, self._pauses_s)
         return status
-
-    async def _repeated(self, call: Callable[[], Any]) -> Any:
-        return await _repeated(call, ANALYSIS, self._pauses_s)
 
 
 class WriterHandle:

@@ -17,13 +17,13 @@ from deployments.clip.engine import Pictures, Vectors
 from deployments.clip.torch_engine import TorchEngine, telling_of_memory
 from deployments.clip.tower import VisionTower
 
+if TYPE_CHECKING:
+    from torch.cuda import _POOL_HANDLE
+
 MAX_RECORDED = 32
 """Pictures in the largest recorded batch. Larger ones run about as long as they take to launch, and a recording keeps
 the memory of its pass.
 """
-
-if TYPE_CHECKING:
-    from torch.cuda import _POOL_HANDLE
 
 logger = logging.getLogger("image_analyzer.clip")
 

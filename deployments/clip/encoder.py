@@ -129,11 +129,11 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
         raise SettingsError("clip.engine 'openvino' runs on CPUs: set DEVICE=cpu too, or leave clip.engine 'auto'.")
 
     def make_engine(tower: VisionTower) -> Engine:
-        if device.type == "cpu" and settings.engine != "torch":
-            return OpenVinoEngine(tower, dtype, cores)
-        if device.type == "cuda" and settings.engine != "torch":
+        if settings.engine == "torch":
+            return TorchEngine(tower, device, dtype, cores)
+        if device.type == "cuda":
             return CudaEngine(tower, device, dtype, cores)
-        return TorchEngine(tower, device, dtype, cores)
+        return OpenVinoEngine(tower, dtype, cores)
 
     def make_warm_engine(tower: VisionTower) -> Engine:
         engine = make_engine(tower)
