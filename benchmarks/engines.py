@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.timing import median_ms
 from deployments.clip.cuda_engine import CudaEngine
 from deployments.clip.encoder import ClipEncoder
 from deployments.clip.engine import Engine, Pictures, Vectors
@@ -90,16 +91,6 @@ def rate(engine: Engine, threads: ThreadPoolExecutor, batch: Pictures) -> float:
     return done / (time.perf_counter() - started_s)
 
 
-def lone_ms(engine: Engine, picture: Pictures) -> float:
-    """Give the median of one picture at a time."""
-    taken_ms = []
-    for _ in range(LONE_PICTURES):
-        started_s = time.perf_counter()
-        engine.encode(picture)
-        taken_ms.append((time.perf_counter() - started_s) * 1000)
-    return statistics.median(taken_ms)
-
-
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -132,7 +123,7 @@ def main() -> None:
                 for size, batch in batches.items():
                     engine.encode(batch)
                     rates.setdefault((name, size), []).append(rate(engine, threads, batch))
-                lone.setdefault(name, []).append(lone_ms(engine, batches[1]))
+                lone.setdefault(name, []).append(median_ms(functools.partial(engine.encode, batches[1]), LONE_PICTURES))
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{cores} cores"
     print(f"{where}, torch {torch.__version__}; pictures/s by batch size, ms of a lone picture")
     print(f"{'':26}" + "".join(f"{size:>9}" for size in batches) + f"{'lone ms':>10}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from benchmarks.targets import CACHED, COMPARED_CALLERS, FRONT_PAGE, FRONT_PAGE_
 
 KEPT_FROM = "<!-- What follows was measured elsewhere; make bench keeps it. -->"
 """Where the part of the results file begins that this command does not write."""
+_TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "–"
 LEAST_SHOWN_MS = 0.05
 """Per picture: below it a process rounds to nothing."""
@@ -52,6 +54,16 @@ def results(
         *_failures(figures, unavailable),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def filled(document: str, tables: Mapping[str, str]) -> str:
+    """Put each table where the document asks for it by its name."""
+
+    def replaced(match: re.Match[str]) -> str:
+        made = tables.get(match["name"])
+        return match[0] if made is None else f"{match[1]}{made}\n{match[3]}"
+
+    return _TABLE.sub(replaced, document)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

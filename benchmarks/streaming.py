@@ -23,7 +23,6 @@ from statistics import median
 from typing import Any
 
 import httpx
-import yaml
 
 from benchmarks.figures import percentile
 from benchmarks.processes import spent_by_role
@@ -215,9 +214,8 @@ class StreamingService:
 @contextmanager
 def _streaming_service(folder: Path, ollama_url: str) -> Iterator[StreamingService]:
     model, config, port = make_tiny_clip(folder / "clip"), folder / "serve_config.yaml", free_port()
-    content = yaml.safe_load(our_config(SERVE_CONFIG, model=model, port=port))
-    content["applications"][0]["args"]["ollama"] |= {"hosts": [ollama_url], "max_parallel": max(CALLERS)}
-    config.write_text(yaml.safe_dump(content))
+    ollama = {"hosts": [ollama_url], "max_parallel": max(CALLERS)}
+    config.write_text(our_config(SERVE_CONFIG, model=model, port=port, ollama=ollama))
     command = (Path(PYTHON).with_name("image-analyzer"), "serve", config)
     with Service(command, {}, folder / "log", stop_s=OUR_STOP_S) as service:
         streaming_service = StreamingService(service, f"http://127.0.0.1:{port}")

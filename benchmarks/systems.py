@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,8 +16,8 @@ from benchmarks.upload import BodyKind
 from benchmarks.workload import Workload
 
 SERVE_CONFIG = ROOT / "serve_config.yaml"
-NOBODY = "http://127.0.0.1:9"
-"""Where nothing listens: prompts are not measured, and an Ollama of this machine must not take its cores."""
+NO_OLLAMA = {"hosts": ["http://127.0.0.1:9"]}
+"""Nothing listens there: where prompts are not measured, an Ollama of this machine must not take its cores."""
 
 LIMIT, OURS = "limit", "ours"
 ORIGINAL, FASTAPI, SERVE_DOCS = "original", "fastapi", "serve-docs"
@@ -70,7 +71,7 @@ def all_systems(*, quick: bool) -> tuple[System, ...]:
         System(
             OURS,
             "image-analyzer serve, default settings",
-            _ours,
+            our_command(OURS, NO_OLLAMA),
             path="/api/images/analyze",
             form={"analysis_only": "true"},
             callers=(*CALLERS, *RISING_CALLERS),
@@ -110,20 +111,25 @@ def all_systems(*, quick: bool) -> tuple[System, ...]:
     )
 
 
-def our_config(shipped: Path, *, model: Path, port: int) -> str:
-    """Give the shipped Serve config with another port, the workload's model, and no Ollama."""
+def our_config(shipped: Path, *, model: Path, port: int, ollama: Mapping[str, Any]) -> str:
+    """Give the shipped Serve config with another port and model, and with these settings of Ollama."""
     config = yaml.safe_load(shipped.read_text())
     config["http_options"]["port"] = port
     (application,) = config["applications"]
     application["args"]["clip"]["model"] = str(model)
-    application["args"]["ollama"]["hosts"] = [NOBODY]
+    application["args"]["ollama"] |= ollama
     return yaml.safe_dump(config)
 
 
-def _ours(workload: Workload, port: int, folder: Path) -> Command:
-    config = folder / "ours.yaml"
-    config.write_text(our_config(SERVE_CONFIG, model=workload.model, port=port))
-    return (Path(PYTHON).with_name("image-analyzer"), "serve", config, "--log-file", folder / "ours-serve.log")
+def our_command(name: str, ollama: Mapping[str, Any]) -> Callable[[Workload, int, Path], Command]:
+    """Give the command of our service with these settings of Ollama; its files are called by the name."""
+
+    def command(workload: Workload, port: int, folder: Path) -> Command:
+        config = folder / f"{name}.yaml"
+        config.write_text(our_config(SERVE_CONFIG, model=workload.model, port=port, ollama=ollama))
+        return (Path(PYTHON).with_name("image-analyzer"), "serve", config, "--log-file", folder / f"{name}-serve.log")
+
+    return command
 
 
 def _uvicorn(application: str) -> Callable[[Workload, int, Path], Command]:

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from benchmarks.report import filled
 from deployments.clip.acquisition import Acquisition
 from deployments.clip.download import fetch_weights
 from deployments.clip.encoder import load_encoder
@@ -39,7 +40,7 @@ from tests.support.local_hub import LocalHub
 from tests.support.parts import FakeWeights
 from tests.support.pictures import header_of_png, photograph, pixels
 from tests.support.ports import free_port
-from tests.support.settings_table import DOCUMENT, filled
+from tests.support.settings_table import DOCUMENT, tables
 
 ROOT = Path(__file__).parents[1]
 TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
@@ -49,7 +50,7 @@ PICTURE: Pixels = pixels(photograph("china"))
 
 def test_the_settings_tables_are_the_models() -> None:
     document = DOCUMENT.read_text()
-    assert document == filled(document), "run: python -m tests.support.settings_table"
+    assert document == filled(document, tables()), "run: python -m tests.support.settings_table"
 
 
 @pytest.mark.parametrize("path", ["README.md", *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))])

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_type_hints
 
 from benchmarks.capacity.costs import Costs
 from benchmarks.capacity.fit import FEW, MANY, WARM_UP_S, WINDOW_S, fitted, read
@@ -19,7 +19,7 @@ from benchmarks.capacity.plan import Hour, Plan, answer_ms, full_per_s, largest_
 from benchmarks.capacity.replicas import Prompts
 from benchmarks.capacity.site import Answers
 from benchmarks.figures import percentile
-from benchmarks.report import table
+from benchmarks.report import filled, table
 from benchmarks.service import ROOT
 from deployments.ollama.settings import OllamaSettings
 from serve_app.settings import LimitSettings
@@ -78,7 +78,7 @@ def curves(costs: Costs, measured: Mapping[str, Any]) -> Iterator[tuple[str, Map
         site = one_machine(costs, measured["cores"], Prompts(PROMPT_TOKENS, TOKENS_PER_S), SERVER_PLACES)
         answers = site.crowd(
             int(callers),
-            retry_after_s=LimitSettings().retry_after_s,
+            retry_after_s=retry_after_s,
             warm_up_s=PROMPT_WARM_UP_S,
             window_s=PROMPT_WINDOW_S,
         )
@@ -157,26 +157,18 @@ def quick_tables(costs: Costs, measured: Mapping[str, Any]) -> Mapping[str, str]
     }
 
 
-def written(page: str, made: Mapping[str, str]) -> str:
-    """Put the tables into the page, each between its marks."""
-    for name, text in made.items():
-        before, begin, rest = page.partition(f"<!-- {name} -->\n")
-        _, end, after = rest.partition(f"<!-- /{name} -->")
-        page = f"{before}{begin}{text}\n{end}{after}"
-    return page
-
-
 def main() -> None:
     """Print what the options ask for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="all tables, into docs/scaling.md")
     asked = parser.add_argument_group("a plan of your own, instead of the page's tables")
-    for option in fields(Gpu):
-        asked.add_argument(f"--{option.name.replace('_', '-')}", type=float, default=None)
-    asked.add_argument("--core-hour", type=float, default=None, help="dollars")
-    asked.add_argument("--gpu-hour", type=float, default=None, help="dollars")
+    kinds = get_type_hints(Gpu)
+    for name, kind in kinds.items():
+        asked.add_argument(f"--{name.replace('_', '-')}", type=kind)
+    asked.add_argument("--core-hour", type=float, help="dollars")
+    asked.add_argument("--gpu-hour", type=float, help="dollars")
     options = vars(parser.parse_args())
-    own_gpu = {one.name: options[one.name] for one in fields(Gpu) if options[one.name] is not None}
+    own_gpu = {name: options[name] for name in kinds if options[name] is not None}
     own_hour = {name: options[f"{name}_hour"] for name in ("core", "gpu") if options[f"{name}_hour"] is not None}
     measured = read(MEASURED)
     costs = fitted(measured)
@@ -186,11 +178,11 @@ def main() -> None:
     made = {
         **quick_tables(costs, measured),
         "plan": plan_table(costs, OLLAMA, HOUR),
-        "large batches": plan_table(costs, LARGE_BATCHES, HOUR),
+        "large_batches": plan_table(costs, LARGE_BATCHES, HOUR),
     }
     print("\n\n".join(made.values()))
     if options["write"]:
-        PAGE.write_text(written(PAGE.read_text(), made))
+        PAGE.write_text(filled(PAGE.read_text(), made))
 
 
 if __name__ == "__main__":

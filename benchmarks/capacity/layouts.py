@@ -114,7 +114,7 @@ def on_cluster(costs: Costs, cell: Cell, gpu: Gpu, tokens: int, max_waiting: int
 
 def max_parallel(gpu: Gpu, writers: int) -> int:
     """Give how many places each OllamaDeployment replica has at each server: a whole number, the same for all."""
-    return int(gpu.places // writers)
+    return gpu.places // writers
 
 
 def _background(environment: simpy.Environment, cores: Cores, share: float) -> Steps:

@@ -11,7 +11,6 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,6 @@ from threading import Barrier
 from typing import Any
 
 import numpy as np
-import yaml
 
 from benchmarks import machine
 from benchmarks.bench import FOLDER, Bench, Plan
@@ -27,7 +25,8 @@ from benchmarks.figures import Figures, percentile
 from benchmarks.service import end_all
 from benchmarks.stamping_ollama import stamping_ollama
 from benchmarks.streaming import SERVED, measure_streaming
-from benchmarks.systems import OURS, PYTHON, SERVE_CONFIG, Command, System, all_systems, our_config
+from benchmarks.systems import OURS, all_systems, our_command
+from benchmarks.timing import median_ms
 from benchmarks.workload import Workload, prepare
 from deployments.clip.encoder import ClipEncoder, load_encoder
 from deployments.clip.labels import load_labels
@@ -46,16 +45,6 @@ PROMPTS = "prompts"
 EDGE_PX = 224
 
 
-def median_ms(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Give the median time that a piece of work takes by this clock, the first run not counted."""
-    taken_ms = []
-    for _ in range(REPEATS + 1):
-        started_s = clock()
-        work()
-        taken_ms.append((clock() - started_s) * 1000)
-    return statistics.median(taken_ms[1:])
-
-
 def batch_costs(encoder: ClipEncoder, cores: int) -> dict[str, dict[int, float]]:
     """Give the wall time in ms of a batch by its size: alone on all cores, and with every core busy with one."""
     prepared = encoder.prepare(load_labels(DEFAULT_LABELS_FILE))
@@ -63,12 +52,12 @@ def batch_costs(encoder: ClipEncoder, cores: int) -> dict[str, dict[int, float]]
     alone_ms, beside_ms = {}, {}
     for size in BATCH_SIZES:
         pictures = [random.integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8) for _ in range(size)]
-        alone_ms[size] = median_ms(lambda pictures=pictures: encoder.logits(pictures, prepared))  # type: ignore[misc]
+        alone_ms[size] = median_ms(lambda pictures=pictures: encoder.logits(pictures, prepared), REPEATS)  # type: ignore[misc]
         together = Barrier(cores)
 
         def beside(_: int, pictures: list[Any] = pictures, together: Barrier = together) -> float:
             together.wait()
-            return median_ms(lambda: encoder.logits(pictures, prepared))
+            return median_ms(lambda: encoder.logits(pictures, prepared), REPEATS)
 
         with ThreadPoolExecutor(cores) as threads:
             beside_ms[size] = statistics.median(threads.map(beside, range(cores)))
@@ -83,23 +72,9 @@ def bare_costs(workload: Workload) -> dict[str, Any]:
     upload, decoding = workload.picture.read_bytes(), ImageSettings()
     return {
         "cores": cores,
-        "decode_ms": median_ms(lambda: read_picture(upload, decoding, EDGE_PX), time.thread_time),
+        "decode_ms": median_ms(lambda: read_picture(upload, decoding, EDGE_PX), REPEATS, time.thread_time),
         **batch_costs(encoder, cores),
     }
-
-
-def prompts_system(ollama_url: str) -> System:
-    """Give our service with an Ollama server, asked for prompts."""
-
-    def command(workload: Workload, port: int, folder: Path) -> Command:
-        content = yaml.safe_load(our_config(SERVE_CONFIG, model=workload.model, port=port))
-        content["applications"][0]["args"]["ollama"] |= {"hosts": [ollama_url], "max_parallel": SERVER_PLACES}
-        config = folder / f"{PROMPTS}.yaml"
-        config.write_text(yaml.safe_dump(content))
-        return (Path(PYTHON).with_name("image-analyzer"), "serve", config, "--log-file", folder / f"{PROMPTS}.log")
-
-    (ours,) = (system for system in all_systems(quick=False) if system.name == OURS)
-    return replace(ours, name=PROMPTS, command=command, form={}, callers=PROMPT_CALLERS)
 
 
 def levels(figures: dict[tuple[str, int], Figures], name: str) -> dict[int, dict[str, Any]]:
@@ -129,7 +104,9 @@ def main() -> None:
         analyses = Bench(workload, Plan(), [replace(ours, callers=CALLERS)])
         analyses.run()
         with stamping_ollama(PROMPT_TOKENS, TOKENS_PER_S, SERVER_PLACES) as ollama:
-            written = Bench(workload, Plan(rounds=1, window_s=15), [prompts_system(ollama.url)])
+            command = our_command(PROMPTS, {"hosts": [ollama.url], "max_parallel": SERVER_PLACES})
+            prompted = replace(ours, name=PROMPTS, command=command, form={}, callers=PROMPT_CALLERS)
+            written = Bench(workload, Plan(rounds=1, window_s=15), [prompted])
             written.run()
     finally:
         end_all()

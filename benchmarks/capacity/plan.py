@@ -86,7 +86,7 @@ def planned(costs: Costs, gpu: Gpu, tokens: int, per_s: float) -> Plan:
         return max(least, math.ceil(share_per_s / full[part] / REPLICAS_BUSY))
 
     # As many as share out a server's places without a rest: a core costs less than an idle place.
-    writers = int(gpu.places // max_parallel(gpu, enough("OllamaDeployment replica", REPLICAS)))
+    writers = gpu.places // max_parallel(gpu, enough("OllamaDeployment replica", REPLICAS))
     under_way = share_per_s * answer_ms(gpu, tokens) / 1000
     places_of_a_server = writers * max_parallel(gpu, writers)
     return Plan(

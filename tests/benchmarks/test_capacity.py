@@ -21,7 +21,6 @@ from benchmarks.capacity.__main__ import (
     curves,
     off,
     quick_tables,
-    written,
 )
 from benchmarks.capacity.batches import Batches
 from benchmarks.capacity.cores import Cores, Steps
@@ -31,6 +30,7 @@ from benchmarks.capacity.layouts import Gpu, max_parallel, on_cluster
 from benchmarks.capacity.measure import MEASURED
 from benchmarks.capacity.plan import INGRESSES, REPLICAS, SERVERS_BUSY, answer_ms, planned
 from benchmarks.figures import percentile
+from benchmarks.report import filled
 from benchmarks.service import ROOT
 from deployments.batcher import Batching
 from serve_app.settings import LimitSettings
@@ -64,13 +64,13 @@ def test_every_measured_rate_and_median_is_simulated_within_15_percent(
 
 def test_the_page_says_what_is_printed(costs: Costs, measured: Mapping[str, object]) -> None:
     page = PAGE.read_text()
-    assert written(page, quick_tables(costs, measured)) == page
+    assert filled(page, quick_tables(costs, measured)) == page
 
 
-@pytest.mark.parametrize(("name", "gpu"), [("plan", OLLAMA), ("large batches", LARGE_BATCHES)])
+@pytest.mark.parametrize(("name", "gpu"), [("plan", OLLAMA), ("large_batches", LARGE_BATCHES)])
 def test_the_page_s_plans_are_the_planner_s(name: str, gpu: Gpu, costs: Costs) -> None:
-    _, _, rest = PAGE.read_text().partition(f"<!-- {name} -->\n")
-    told = [line.strip("| ").split("|") for line in rest.partition("<!-- /")[0].splitlines()[2:]]
+    _, _, rest = PAGE.read_text().partition(f"<!-- table: {name} -->\n")
+    told = [line.strip("| ").split("|") for line in rest.partition("<!-- end")[0].splitlines()[2:]]
     columns = [[cell.strip() for cell in row] for row in told]
     plans = [planned(costs, gpu, TOKENS, per_s) for per_s in LOADS_PER_S]
     assert [row[1:9] for row in columns] == [list(counts(plan)) for plan in plans]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.systems import SERVE_CONFIG, our_config
+from benchmarks.systems import NO_OLLAMA, SERVE_CONFIG, our_config
 
 
 def test_our_service_runs_as_shipped_but_for_model_port_and_ollama() -> None:
     shipped = yaml.safe_load(SERVE_CONFIG.read_text())
-    ours = yaml.safe_load(our_config(SERVE_CONFIG, model=Path("/model"), port=18150))
+    ours = yaml.safe_load(our_config(SERVE_CONFIG, model=Path("/model"), port=18150, ollama=NO_OLLAMA))
 
     assert ours["http_options"].pop("port") == 18150
     assert ours["applications"][0]["args"]["clip"].pop("model") == "/model"

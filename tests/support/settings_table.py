@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from benchmarks.report import filled
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipUserConfig
 from serve_app.settings import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
-_TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def tables() -> dict[str, str]:
@@ -28,18 +27,12 @@ def tables() -> dict[str, str]:
     return made | {name: _table(f"{name}.", model.model_fields) for name, model in sections.items()}
 
 
-def filled(document: str) -> str:
-    """Put the tables where the document asks for them."""
-    made = tables()
-    return _TABLE.sub(lambda match: f"{match[1]}{made[match['name']]}{match[3]}", document)
-
-
 def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
     rows = [
         f"| `{prefix}{name}` | {_default(field.get_default())} | {field.description} |"
         for name, field in fields.items()
     ]
-    return "\n".join(["| setting | default | |", "| --- | --- | --- |", *rows, ""])
+    return "\n".join(["| setting | default | |", "| --- | --- | --- |", *rows])
 
 
 def _default(value: Any) -> str:
@@ -53,4 +46,4 @@ def _default(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(filled(DOCUMENT.read_text()))
+    DOCUMENT.write_text(filled(DOCUMENT.read_text(), tables()))
