@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,7 @@ class Cluster:
     """A head without replicas, and three workers, two with a GPU each, on which the shipped config is deployed."""
 
     def __init__(self, folder: Path, model: Path, ollama: FakeOllama) -> None:
+        self._changed = folder / "changed.yaml"
         self._token = secrets.token_hex(32)
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -85,6 +86,11 @@ class Cluster:
 
     def deploy(self, config: Path) -> None:
         run(str(SERVE), "deploy", str(config), "-a", f"http://{self.head.address}:8265", environment=self.environment)
+
+    def redeploy(self, content: Mapping[str, Any]) -> None:
+        """Deploy a config that is not the shipped one."""
+        self._changed.write_text(yaml.safe_dump(content))
+        self.deploy(self._changed)
 
     def ask_head(self, path: str) -> dict[str, Any]:
         """Ask the head's dashboard."""
@@ -202,24 +208,21 @@ def code_of(host: Host) -> Any:
     return health["components"]["analyzer"]["facts"].get("code")
 
 
-def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: Cluster, tmp_path: Path) -> None:
+def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: Cluster) -> None:
     content = yaml.safe_load(CONFIG.read_text())
     (application,) = content["applications"]
     (clip,) = (entry for entry in application["deployments"] if entry["name"] == "ClipDeployment")
     labels = yaml.safe_load((ROOT / "configs" / "labels.yaml").read_text())
     clip["user_config"] = {"labels": labels | {"style": {"labels": NEW_STYLES}}}
-    changed = tmp_path / "changed.yaml"
     cluster.statuses.clear()
     with ExitStack() as stack:
         hosts = serving(cluster)
         everywhere = crowds(hosts, stack)
         assert all(answered(crowd, 3) for crowd in everywhere)
-        changed.write_text(yaml.safe_dump(content))
-        cluster.deploy(changed)
+        cluster.redeploy(content)
         assert soon(lambda: all(latest(crowd)["analysis"]["style"][0]["value"] in NEW_STYLES for crowd in everywhere))
         application["args"]["image"], application["import_path"] = NEW_ARGS, NEW_CODE
-        changed.write_text(yaml.safe_dump(content))
-        cluster.deploy(changed)
+        cluster.redeploy(content)
         assert soon(lambda: all(len(latest(crowd)["palette"]) == 1 for crowd in everywhere))
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert {code_of(host) for host in hosts} == {"frail"}
@@ -275,7 +278,7 @@ def test_a_node_that_was_cut_off_joins_again_once_ray_is_started_anew(cluster: C
     assert [crowd.failures for crowd in surviving] == [[]] * len(surviving)
 
 
-def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster, tmp_path: Path) -> None:
+def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster) -> None:
     content = yaml.safe_load(CONFIG.read_text())
     (application,) = content["applications"]
     application["args"]["image"], application["import_path"] = NEW_ARGS, NEW_CODE
@@ -283,10 +286,8 @@ def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster, tmp_path: 
     for name, (target, most) in QUICK_SCALING.items():
         (entry,) = (entry for entry in application["deployments"] if entry["name"] == name)
         entry["autoscaling_config"] |= quick | {"target_ongoing_requests": target, "max_replicas": most}
-    changed = tmp_path / "quick.yaml"
-    changed.write_text(yaml.safe_dump(content))
     cluster.statuses.clear()
-    cluster.deploy(changed)
+    cluster.redeploy(content)
     with ExitStack() as stack:
         many = crowds(serving(cluster), stack, callers=6)
         assert soon(lambda: all(len(cluster.running(name)) == most for name, (_, most) in QUICK_SCALING.items()))

@@ -22,9 +22,9 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmarks.processes import sessions_below
+from benchmarks.processes import end, sessions_below
 from serve_app.cli.fast_mode import SWITCH, chosen_mode
-from serve_app.cli.processes import kill_session, session_members
+from serve_app.cli.processes import session_members
 from serve_app.cli.serve import with_flags
 from tests.support.ports import free_port
 
@@ -187,8 +187,7 @@ class Service:
 
     def _stop(self) -> None:
         # All at once: how Serve and Ray end in order takes seconds each time, and tests/test_command.py sees to that.
-        for session in self.sessions:
-            kill_session(session)
+        end(self.sessions)
         for process in (self._serving, self._cluster):
             process.wait()
         self._log.close()
