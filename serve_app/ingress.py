@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
@@ -19,7 +19,15 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from deployments.batcher import Batcher, Batching
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, ComponentUnavailable, Interrupted, QueueFull
-from deployments.messages import ComponentStatus, Edition, PromptEvent, PromptRequest, Reading
+from deployments.messages import (
+    ComponentStatus,
+    Edition,
+    PromptComplete,
+    PromptEvent,
+    PromptRequest,
+    PromptRestart,
+    Reading,
+)
 from deployments.metrics import Recorder
 from deployments.serve_log import join_serve_log
 from serve_app.analyzer import Analyzer
@@ -30,16 +38,6 @@ from serve_app.settings import MIB, LimitSettings, Settings
 logger = logging.getLogger("image_analyzer.ingress")
 
 ANALYSIS, WRITING = "The picture analysis", "The prompt writer"
-
-RETRY_PAUSES_S = (0.1, 1.0, 3.0)
-"""How long a call whose replica was lost waits before it is made again, each time.
-
-Serve may send it to the lost one again: for a moment, until its router has heard, and after the loss of a node for the
-seconds in which the controller, which has not missed that yet, names its replicas anew.
-"""
-
-LOST_REPLICAS = 2
-"""So many different ones lost within one call are an outage, which is told; and what kills them must not meet more."""
 
 RETRY_AFTER_S = 2
 """What a caller is told when Serve itself refuses: a replica restarts or frees a place within seconds."""
@@ -52,11 +50,8 @@ class ReaderHandle:
     away travel together in the next one.
     """
 
-    def __init__(
-        self, handle: DeploymentHandle[Any], limits: LimitSettings, pauses_s: Sequence[float] = RETRY_PAUSES_S
-    ) -> None:
+    def __init__(self, handle: DeploymentHandle[Any], limits: LimitSettings) -> None:
         self._handle = handle
-        self._pauses_s = pauses_s
         self._call_bytes = int(limits.read_call_mib * MIB)
         self._calls = Batcher[Pixels, Reading](
             self._read_many,
@@ -73,42 +68,44 @@ class ReaderHandle:
 
     async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
         results: list[Reading | AnalyzerError] = await _repeated(
-            lambda: self._handle.read_many.remote(pictures), ANALYSIS, self._pauses_s
+            lambda: self._handle.read_many.remote(pictures), ANALYSIS
         )
         return results
 
     async def edition(self) -> Edition:
         """Tell which vision model and label set answer now."""
-        edition: Edition = await _repeated(self._handle.edition.remote, ANALYSIS, self._pauses_s)
+        edition: Edition = await _repeated(self._handle.edition.remote, ANALYSIS)
         return edition
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        status: ComponentStatus = await _repeated(self._handle.status.remote, ANALYSIS, self._pauses_s)
+        status: ComponentStatus = await _repeated(self._handle.status.remote, ANALYSIS)
         return status
 
 
 class WriterHandle:
     """The Ollama deployment over its handle; implements `serve_app.analyzer.Writer`."""
 
-    def __init__(self, handle: DeploymentHandle[Any], pauses_s: Sequence[float] = RETRY_PAUSES_S) -> None:
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
-        self._pauses_s = pauses_s
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        """Write a prompt, piece by piece; where its replica is lost before the first, from the start at another."""
-        patience, begun = _Patience(self._pauses_s), False
-        while True:
-            try:
-                async with aclosing(self._written(request)) as events:
-                    async for event in events:
-                        begun = True
-                        yield event
+        """Write a prompt, piece by piece; where its replica is lost, once more, from the start, at another."""
+        last: PromptEvent | None = None
+        try:
+            async with aclosing(self._written(request)) as events:
+                async for last in events:
+                    yield last
+            return
+        except Interrupted as lost:
+            if isinstance(last, PromptComplete):
                 return
-            except Interrupted as lost:
-                if begun:
-                    raise
-                await patience.outlast(lost)
+            _log_repeat(lost)
+        if last is not None:
+            yield PromptRestart(f"{WRITING} was interrupted and starts over.")
+        async with aclosing(self._written(request)) as events:
+            async for event in events:
+                yield event
 
     async def _written(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
@@ -124,7 +121,7 @@ class WriterHandle:
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
-        status: ComponentStatus = await _repeated(self._handle.status.remote, WRITING, self._pauses_s)
+        status: ComponentStatus = await _repeated(self._handle.status.remote, WRITING)
         return status
 
 
@@ -141,35 +138,21 @@ class Ingress:
         return self._api
 
 
-class _Patience:
-    """How often one call is made: again while Serve names the same lost replica, but not after several were lost."""
+async def _repeated(call: Callable[[], Any], part: str) -> Any:
+    """Make a call that changes nothing; where the replica that worked on it is lost, once more, at another.
 
-    def __init__(self, pauses_s: Sequence[float]) -> None:
-        self._pauses_s = iter(pauses_s)
-        self._lost: set[object] = set()
-
-    async def outlast(self, lost: Interrupted) -> None:
-        """Wait until the call may be made again.
-
-        Raises:
-            Interrupted: the same again, where it may not.
-        """
-        self._lost.add(getattr(lost.__cause__, "actor_id", None) or lost)
-        pause_s = next(self._pauses_s, None)
-        if pause_s is None or len(self._lost) >= LOST_REPLICAS:
-            raise lost
-        logger.warning("A call was interrupted and is made again in %s s: %r", pause_s, lost.__cause__ or lost)
-        await asyncio.sleep(pause_s)
+    Not oftener: what kills a replica must not meet more than two. What a lost replica had not accepted yet, Serve
+    itself sends to another (Ray 2.60).
+    """
+    try:
+        return await _answer(call(), part)
+    except Interrupted as lost:
+        _log_repeat(lost)
+    return await _answer(call(), part)
 
 
-async def _repeated(call: Callable[[], Any], part: str, pauses_s: Sequence[float]) -> Any:
-    """Make a call that changes nothing; where the replica that worked on it is lost, again at another."""
-    patience = _Patience(pauses_s)
-    while True:
-        try:
-            return await _answer(call(), part)
-        except Interrupted as lost:
-            await patience.outlast(lost)
+def _log_repeat(lost: Interrupted) -> None:
+    logger.warning("A call was interrupted and is made again: %r", lost.__cause__ or lost)
 
 
 async def _answer(response: Any, part: str) -> Any:

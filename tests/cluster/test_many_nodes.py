@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests.support.crowd import Crowd
-from tests.support.fake_ollama import FakeOllama
+from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.hosts import HERE, Host, Hosts, run
 from tests.support.in_process import ANALYZE, HEALTH
 from tests.support.pictures import photograph_path
@@ -36,6 +36,8 @@ FAILOVER_LIMIT_S = 60
 POLL_S = 0.2
 PAUSE_S = 0.2
 """Between two pictures of a caller: all hosts sit on this machine's cores, and starting replicas need some of them."""
+ANSWER = Answer(tokens=["A ", "temple ", "on ", "a ", "lake."], interval_s=0.1)
+"""Prompts are long enough to be lost midway with whoever writes them."""
 NEW_STYLES = ["fresco", "mosaic"]
 REPLICAS = {"ClipDeployment": 2, "OllamaDeployment": 2, "Ingress": 3}
 IN_ORDER = {"RUNNING", "DEPLOYING"}
@@ -152,7 +154,7 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     if os.getpid() != 1:
         pytest.skip("hosts need a network of their own to be in: make test gives them one")
     folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
-    ollama = FakeOllama(parallel=8, tokens=["A ", "temple."], address=HERE, port=11434)
+    ollama = FakeOllama(ANSWER, parallel=8, address=HERE, port=11434)
     cluster = Cluster(folder, tiny_clip, ollama)
     with cluster.hosts, ollama, redis():
         cluster.add(cpus=0, gpus=[0])

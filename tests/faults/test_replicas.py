@@ -72,17 +72,18 @@ def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_ba
     assert service.replicas(deployment)
 
 
-@pytest.mark.parametrize("deployment", ["OllamaDeployment"])
-def test_a_stream_whose_writer_is_killed_ends_in_an_error_event(
-    service: Service, ollama: FakeOllama, deployment: str
-) -> None:
-    ollama.answer = Answer(tokens=TOKENS, ending="stall")
+def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=["Never ", "whole"], ending="stall")
     events: list[dict[str, Any]] = []
     with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
         for line in response.iter_lines():
             if line.startswith("data: "):
                 events.append(json.loads(line.removeprefix("data: ")))
                 if events[-1]["status"] == "delta" and len(events) == 4:
-                    kill_one(service, deployment)
-    assert (events[-1]["status"], events[-1]["code"]) == ("error", "component_unavailable")
-    assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
+                    ollama.answer = Answer(tokens=TOKENS)
+                    kill_one(service, "OllamaDeployment")
+    stages = [event["status"] for event in events if event["status"] != "delta"]
+    assert stages == ["analyzing", "analyzed", "generating", "generating", "complete"]
+    assert "interrupted" in [event for event in events if event["status"] == "generating"][1]["message"]
+    assert (events[-1]["generatedPrompt"], events[-1]["promptSource"]) == ("".join(TOKENS), "ollama")
+    assert ollama.chats[-2].closed_by_client

@@ -15,30 +15,30 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
-from deployments.messages import PromptDelta, PromptRequest
+from deployments.messages import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
 from serve_app.app import gpu_share
 from serve_app.ingress import ReaderHandle, WriterHandle
 from serve_app.settings import LimitSettings
 
+BEGINNING = PromptDelta("A ")
 PICTURE = np.zeros((2, 2, 3), np.uint8)
-PAUSES_S = (0.0, 0.001)
 
 
 class Response:
     """A `DeploymentResponse`, and a generator of them: waits for ever, or raises."""
 
-    def __init__(self, error: BaseException | None = None, *, begins: bool = True) -> None:
+    def __init__(self, error: BaseException | None = None, gives: PromptEvent | None = BEGINNING) -> None:
         self.error = error
-        self._begins = begins
+        self._gives = gives
         self.cancelled = False
         self.asked = asyncio.Event()
 
     def __await__(self) -> Any:
         return self._wait().__await__()
 
-    async def __aiter__(self) -> AsyncIterator[PromptDelta]:
-        if self._begins:
-            yield PromptDelta("A ")
+    async def __aiter__(self) -> AsyncIterator[PromptEvent]:
+        if self._gives is not None:
+            yield self._gives
         await self._wait()
 
     async def _wait(self) -> None:
@@ -61,11 +61,11 @@ def handle(*responses: Response) -> Any:
 
 
 def reader(*responses: Response) -> ReaderHandle:
-    return ReaderHandle(handle(*responses), LimitSettings(), PAUSES_S)
+    return ReaderHandle(handle(*responses), LimitSettings())
 
 
 def writer(*responses: Response) -> WriterHandle:
-    return WriterHandle(handle(*responses), PAUSES_S)
+    return WriterHandle(handle(*responses))
 
 
 def task_error(cause: Exception) -> RayTaskError:
@@ -158,7 +158,7 @@ async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hang
 async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
     response = Response()
     events = writer(response).write(PromptRequest({}))
-    assert await anext(events) == PromptDelta("A ")
+    assert await anext(events) == BEGINNING
     await events.aclose()
     assert response.cancelled
 
@@ -168,42 +168,45 @@ def test_a_gpu_share_is_asked_for_where_there_is_a_gpu_to_share() -> None:
     assert gpu_share("auto", cluster_gpus=0) == gpu_share("cpu", cluster_gpus=1) == 0
 
 
-def lost(replica: str, *, begins: bool = True) -> Response:
-    return Response(RayActorError(replica), begins=begins)
+def lost(gives: PromptEvent | None = BEGINNING) -> Response:
+    return Response(RayActorError(), gives)
 
 
-SAME, TWO = ("a", "a"), ("a", "b")
-
-
-async def test_what_a_lost_replica_was_reading_is_read_by_another_once_serve_has_missed_it() -> None:
+async def test_what_a_lost_replica_was_reading_is_read_by_another() -> None:
     full = Response(task_error(OutOfMemory("The card is full.")))
     with pytest.raises(OutOfMemory):
-        await reader(*map(lost, SAME), full).read(PICTURE)
+        await reader(lost(), full).read(PICTURE)
 
 
 async def test_a_lost_replica_does_not_make_the_service_look_ill() -> None:
     full = Response(task_error(OutOfMemory("The card is full.")))
     for handle_of in (reader, writer):
         with pytest.raises(OutOfMemory):
-            await handle_of(*map(lost, SAME), full).status()
+            await handle_of(lost(), full).status()
 
 
 async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another() -> None:
-    before = (lost(replica, begins=False) for replica in SAME)
-    async with aclosing(writer(*before, Response()).write(PromptRequest({}))) as events:
-        assert await anext(events) == PromptDelta("A ")
+    async with aclosing(writer(lost(gives=None), Response()).write(PromptRequest({}))) as events:
+        assert await anext(events) == BEGINNING
 
 
-@pytest.mark.parametrize("replicas", [TWO, (*SAME, "a")])
-async def test_what_outlives_two_replicas_or_patience_is_told(replicas: tuple[str, ...]) -> None:
+async def test_a_prompt_whose_writer_is_lost_midway_is_void_and_begun_anew() -> None:
+    async with aclosing(writer(lost(), Response()).write(PromptRequest({}))) as events:
+        assert await anext(events) == BEGINNING
+        assert await anext(events) == PromptRestart("The prompt writer was interrupted and starts over.")
+        assert await anext(events) == BEGINNING
+
+
+async def test_a_prompt_that_is_whole_is_not_begun_anew() -> None:
+    whole = PromptComplete("A temple.", "ollama")
+    events = [event async for event in writer(lost(whole), Response()).write(PromptRequest({}))]
+    assert events == [whole]
+
+
+async def test_what_outlives_two_replicas_is_told() -> None:
     with pytest.raises(ComponentUnavailable, match="interrupted"):
-        await reader(*map(lost, replicas), Response()).read(PICTURE)
-    with pytest.raises(ComponentUnavailable, match="interrupted"):
-        await anext(writer(*(lost(one, begins=False) for one in replicas), Response()).write(PromptRequest({})))
-
-
-async def test_a_prompt_whose_writer_is_lost_midway_is_not_begun_anew() -> None:
-    async with aclosing(writer(lost("a"), Response()).write(PromptRequest({}))) as events:
-        assert await anext(events) == PromptDelta("A ")
+        await reader(lost(), lost(), Response()).read(PICTURE)
+    for gives in (None, BEGINNING):
         with pytest.raises(ComponentUnavailable, match="interrupted"):
-            await anext(events)
+            async for _ in writer(lost(gives), lost(gives), Response()).write(PromptRequest({})):
+                pass
