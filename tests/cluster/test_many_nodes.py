@@ -36,8 +36,9 @@ FAILOVER_LIMIT_S = 60
 POLL_S = 0.2
 PAUSE_S = 0.2
 """Between two pictures of a caller: all hosts sit on this machine's cores, and starting replicas need some of them."""
-ANSWER = Answer(tokens=["A ", "temple ", "on ", "a ", "lake."], interval_s=0.1)
-"""Prompts are long enough to be lost midway with whoever writes them."""
+QUICK = Answer(tokens=["A ", "temple."])
+SLOW = Answer(tokens=["A ", "temple ", "on ", "a ", "lake."], interval_s=0.1)
+"""Slow enough that the loss of a node finds prompts that have begun."""
 NEW_STYLES = ["fresco", "mosaic"]
 REPLICAS = {"ClipDeployment": 2, "OllamaDeployment": 2, "Ingress": 3}
 IN_ORDER = {"RUNNING", "DEPLOYING"}
@@ -62,6 +63,7 @@ class Cluster:
     """A head without replicas, and three workers, two with a GPU each, on which the shipped config is deployed."""
 
     def __init__(self, folder: Path, model: Path, ollama: FakeOllama) -> None:
+        self.ollama = ollama
         self._changed = folder / "changed.yaml"
         self._token = secrets.token_hex(32)
         self.environment = {
@@ -115,6 +117,11 @@ class Cluster:
         nodes = self.ask_head("/nodes?view=summary")["data"]["summary"]
         return any(node["ip"] == host.address and node["raylet"]["state"] == "ALIVE" for node in nodes)
 
+    def gpus_used(self) -> list[float]:
+        """Give how much of its GPUs each node that has some has given away."""
+        nodes = self.ask_head("/api/cluster_status")["data"]["clusterStatus"]["loadMetricsReport"]["usageByNode"]
+        return [node["GPU"][0] for node in nodes.values() if "GPU" in node]
+
     def running(self, deployment: str) -> list[str]:
         """Give the address of each running replica's node."""
         replicas = self.state()["deployments"].get(deployment, {}).get("replicas", [])
@@ -154,7 +161,7 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     if os.getpid() != 1:
         pytest.skip("hosts need a network of their own to be in: make test gives them one")
     folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
-    ollama = FakeOllama(ANSWER, parallel=8, address=HERE, port=11434)
+    ollama = FakeOllama(QUICK, parallel=8, address=HERE, port=11434)
     cluster = Cluster(folder, tiny_clip, ollama)
     with cluster.hosts, ollama, redis():
         cluster.add(cpus=0, gpus=[0])
@@ -187,9 +194,10 @@ def answered(crowd: Crowd, count: int) -> bool:
     return crowd.wait_until(lambda outcomes: sum(o.answered and o.began_s > begun_s for o in outcomes) >= count)
 
 
-def test_clip_is_on_the_nodes_with_gpus_and_every_node_takes_requests(cluster: Cluster) -> None:
+def test_clip_has_half_a_gpu_on_each_node_with_one_and_every_node_takes_requests(cluster: Cluster) -> None:
     _, *workers = cluster.hosts.hosts
     assert cluster.running("ClipDeployment") == [host.address for host in workers[1:]]
+    assert soon(lambda: cluster.gpus_used() == [0.5, 0.5]), cluster.gpus_used()
     assert cluster.running("Ingress") == [host.address for host in workers]
     with ExitStack() as stack:
         everywhere = crowds(cluster.hosts.hosts, stack)
@@ -247,6 +255,14 @@ class Moving:
         return len(self.back_s) == len(REPLICAS)
 
 
+@pytest.fixture
+def slow_prompts(cluster: Cluster) -> Iterator[None]:
+    cluster.ollama.answer = SLOW
+    yield
+    cluster.ollama.answer = QUICK
+
+
+@pytest.mark.usefixtures("slow_prompts")
 @pytest.mark.parametrize("loss", [Host.power_off, Host.pull_cable])
 def test_a_lost_node_costs_the_others_no_request_and_its_replicas_are_back_soon(
     cluster: Cluster, loss: Callable[[Host], None]

@@ -19,6 +19,8 @@ HERE = "10.77.0.254"
 
 UNSHARE = "/usr/bin/unshare"
 BRIDGE = "hosts"
+BRIDGE_MAC = "02:00:00:00:00:fe"
+"""A bridge without one of its own takes a host's: once that is off, others send to nobody, for up to a minute."""
 RAY_FOLDER = Path("/tmp/ray")  # noqa: S108 - Ray's own
 READY_LIMIT_S = 90
 STOP_LIMIT_S = 10
@@ -117,7 +119,7 @@ class Hosts:
 
     def __enter__(self) -> Self:
         run("ip", "link", "set", "lo", "up")
-        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "link", "add", BRIDGE, "address", BRIDGE_MAC, "type", "bridge")
         run("ip", "addr", "add", f"{HERE}/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
         # Looking names up would take Ray 20 s of waiting for nobody: an own hosts file, and no server to ask.
