@@ -86,4 +86,4 @@ def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: F
     assert stages == ["analyzing", "analyzed", "generating", "generating", "complete"]
     assert "interrupted" in [event for event in events if event["status"] == "generating"][1]["message"]
     assert (events[-1]["generatedPrompt"], events[-1]["promptSource"]) == ("".join(TOKENS), "ollama")
-    assert ollama.chats[-2].closed_by_client
+    assert ollama.wait_until(lambda server: server.chats[-2].closed_by_client)
