@@ -18,8 +18,8 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks.score_shift import ENGINES
-from deployments.clip.encoder import ClipEncoder
 from deployments.clip.labels import load_labels
+from deployments.clip.model import ClipEncoder
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend, run_npm
 from tests.support.pictures import photograph

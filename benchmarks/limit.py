@@ -21,8 +21,8 @@ from pathlib import Path
 
 from benchmarks.outcome import OK, Outcome, tell
 from benchmarks.upload import VariedPicture
-from deployments.clip.encoder import load_encoder
 from deployments.clip.labels import load_labels
+from deployments.clip.model import load_encoder
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings

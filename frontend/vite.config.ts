@@ -10,7 +10,7 @@ export default defineConfig({
   plugins: [react()],
   server: { proxy: { "/api": SERVICE, "/docs": SERVICE, "/openapi.json": SERVICE } },
   build: {
-    outDir: "../../serve_app/page",
+    outDir: "../../serve_app/static",
     emptyOutDir: true,
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },

@@ -13,20 +13,20 @@ from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 
 from deployments.errors import InvalidForm
-from deployments.messages import Language, Wish
-from deployments.metrics import Record, unrecorded
-from serve_app.admission import Admission
-from serve_app.analyzer import Analyzer, Job
+from deployments.telemetry import Record, unrecorded
+from deployments.types import Language, Wish
 from serve_app.api_keys import ApiKeys
 from serve_app.body_limit import BodyLimit
-from serve_app.error_responses import add_error_handlers
-from serve_app.event_stream import EventStream
-from serve_app.gatekeeper import Gatekeeper
 from serve_app.images import ACCEPTED_FORMATS
-from serve_app.request_log import RequestLog
-from serve_app.response_headers import ResponseHeaders
+from serve_app.middleware.access_log import RequestLog
+from serve_app.middleware.auth import Gatekeeper
+from serve_app.middleware.errors import add_error_handlers
+from serve_app.middleware.headers import ResponseHeaders
+from serve_app.middleware.limits import Admission
+from serve_app.pipeline import Analyzer, Job
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
 from serve_app.settings import KIB, MIB, Settings
+from serve_app.sse import EventStream
 from serve_app.web_page import add_page
 
 _FAILURES: dict[int | str, dict[str, Any]] = {

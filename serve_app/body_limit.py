@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import AnalyzerError, UploadTooLarge, UploadTooSlow
-from serve_app.error_responses import error_response
+from serve_app.middleware.errors import error_response
 
 
 class BodyLimit:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
-from deployments.messages import Edition
+from deployments.types import Edition
 
 
 class EditionCheck:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from deployments.clip.vision import Pixels
 from deployments.errors import DeadlinePassed
-from deployments.messages import ComponentStatus, Edition, Reading
+from deployments.types import ComponentStatus, Edition, Reading
 from serve_app.edition_check import EditionCheck
 from serve_app.images import Picture, read_picture
 from serve_app.settings import ImageSettings, Settings

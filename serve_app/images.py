@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
-from deployments.messages import Swatch
+from deployments.types import Swatch
 from serve_app.palette import measure_palette
 from serve_app.settings import ImageSettings
 

@@ -16,10 +16,12 @@ from ray.serve import metrics
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from deployments.batcher import Batcher, Batching
+from deployments.batching import Batcher, Batching
 from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, ComponentUnavailable, Interrupted, QueueFull
-from deployments.messages import (
+from deployments.serve_log import join_serve_log
+from deployments.telemetry import Recorder
+from deployments.types import (
     ComponentStatus,
     Edition,
     PromptComplete,
@@ -28,11 +30,9 @@ from deployments.messages import (
     PromptRestart,
     Reading,
 )
-from deployments.metrics import Recorder
-from deployments.serve_log import join_serve_log
-from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.api_keys import keys_of
+from serve_app.pipeline import Analyzer
 from serve_app.settings import MIB, LimitSettings, Settings
 
 logger = logging.getLogger("image_analyzer.ingress")
@@ -84,7 +84,7 @@ class ReaderHandle:
 
 
 class WriterHandle:
-    """The Ollama deployment over its handle; implements `serve_app.analyzer.Writer`."""
+    """The Ollama deployment over its handle; implements `serve_app.pipeline.Writer`."""
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle

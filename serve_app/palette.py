@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.messages import Swatch
+from deployments.types import Swatch
 
 _COUNTED_EVERY_PX = 2
 """Every second pixel of every second row is counted: the shares change by under a percent, the time by a factor."""

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from deployments.messages import AnalyzerName, PromptSource
+from deployments.types import AnalyzerName, PromptSource
 
 
 class ScoredLabel(BaseModel):

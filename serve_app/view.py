@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from deployments.messages import Reading, Swatch
+from deployments.types import Reading, Swatch
 from serve_app.schemas import AnalysisBody, Colour, ScoredLabel
 
 SCORE_DECIMALS = 4

@@ -1,4 +1,4 @@
-"""The page at `/`: the files that `make frontend` builds into `page/`, and what a browser lets them do."""
+"""The page at `/`: the files that `make frontend` builds into `static/`, and what a browser lets them do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-FOLDER = Path(__file__).parent / "page"
+FOLDER = Path(__file__).parent / "static"
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [

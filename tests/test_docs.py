@@ -16,23 +16,23 @@ from starlette.types import Receive, Scope, Send
 
 from benchmarks.report import filled
 from deployments.clip.acquisition import Acquisition
+from deployments.clip.classifier import PictureReader
 from deployments.clip.download import fetch_weights
-from deployments.clip.encoder import load_encoder
 from deployments.clip.labels import load_labels
-from deployments.clip.pixels import PixelAnalyser
-from deployments.clip.reader import PictureReader
+from deployments.clip.model import load_encoder
+from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from deployments.clip.vision import Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import AnalyzerError
-from deployments.messages import PromptComplete, PromptRequest
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
+from deployments.types import PromptComplete, PromptRequest
 from serve_app.api_keys import ApiKeys
 from serve_app.app import gpu_share
-from serve_app.before_serve import ContractFailures
 from serve_app.cli.config import read_config
 from serve_app.cli.port import require_free_port
+from serve_app.middleware.serve_proxy import ContractFailures
 from serve_app.settings import load_settings
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, Service
@@ -235,7 +235,7 @@ def test_every_quote_in_troubleshooting_is_provoked_by_a_test() -> None:
         for mark in test_troubleshooting_quotes_what_the_program_prints.pytestmark  # type: ignore[attr-defined]
         if mark.name == "parametrize"
     )
-    # Out of memory needs a full card: tests/deployments/clip/test_encoder.py simulates one.
+    # Out of memory needs a full card: tests/deployments/clip/test_model.py simulates one.
     expected = {quoted for quoted, _ in provoked} | {"CUDA is out of memory"}
     assert set(re.findall(r"^> (.+)$", TROUBLESHOOTING, re.MULTILINE)) == expected
 

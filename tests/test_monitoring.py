@@ -13,8 +13,8 @@ import httpx
 import pytest
 import yaml
 
-from deployments.metrics import CATALOGUE, Metric, Recorder
-from serve_app.cli.fast_mode import SWITCH
+from deployments.telemetry import CATALOGUE, Metric, Recorder
+from serve_app.cli.ray_env import SWITCH
 from tests.support.fake_ollama import FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.pictures import photograph_path

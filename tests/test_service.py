@@ -20,7 +20,7 @@ import pytest
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.ollama.settings import OllamaSettings
-from serve_app.cli.fast_mode import SWITCH
+from serve_app.cli.ray_env import SWITCH
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.local_hub import LocalHub

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from serve_app.cli.config import DEPLOYMENTS
-from serve_app.cli.fast_mode import SWITCH
 from serve_app.cli.processes import session_members
+from serve_app.cli.ray_env import SWITCH
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.listening import ports_open_to_others

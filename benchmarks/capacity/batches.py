@@ -1,4 +1,4 @@
-"""`deployments.batcher`, simulated."""
+"""`deployments.batching`, simulated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import simpy
 
 from benchmarks.capacity.cores import Steps
-from deployments.batcher import Batching
+from deployments.batching import Batching
 
 
 class Batches:

@@ -8,8 +8,8 @@ import simpy
 
 from benchmarks.capacity.cores import Cores, Steps
 from benchmarks.capacity.costs import Costs, between
-from deployments.batcher import Batching
-from deployments.clip.torch_engine import TorchEngine
+from deployments.batching import Batching
+from deployments.clip.backends.torch import TorchEngine
 
 
 class Engine(Protocol):
@@ -25,7 +25,7 @@ class Engine(Protocol):
 
 
 class CpuEngine:
-    """`deployments.clip.openvino_engine`: all cores for a batch that begins alone, one for a batch beside another."""
+    """`deployments.clip.backends.openvino`: all cores for a batch that begins alone, one for a batch beside another."""
 
     def __init__(self, environment: simpy.Environment, cores: Cores, costs: Costs, batching: Batching) -> None:
         self.batching = batching

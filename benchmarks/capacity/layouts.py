@@ -16,8 +16,8 @@ from benchmarks.capacity.costs import Costs
 from benchmarks.capacity.engines import CpuEngine, GpuEngine
 from benchmarks.capacity.replicas import Clip, Ingress, Prompts, Writer
 from benchmarks.capacity.site import Site
-from deployments.batcher import Batching
-from deployments.clip.openvino_engine import BATCH_SIZE, MAX_STREAMS, MIN_BESIDE
+from deployments.batching import Batching
+from deployments.clip.backends.openvino import BATCH_SIZE, MAX_STREAMS, MIN_BESIDE
 from deployments.ollama.settings import OllamaSettings
 from serve_app.settings import LimitSettings
 

@@ -28,8 +28,8 @@ from benchmarks.streaming import SERVED, measure_streaming
 from benchmarks.systems import OURS, all_systems, our_command
 from benchmarks.timing import median_ms
 from benchmarks.workload import Workload, prepare
-from deployments.clip.encoder import ClipEncoder, load_encoder
 from deployments.clip.labels import load_labels
+from deployments.clip.model import ClipEncoder, load_encoder
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings

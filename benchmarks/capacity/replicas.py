@@ -13,7 +13,7 @@ from benchmarks.capacity.batches import Batches
 from benchmarks.capacity.cores import Cores, Loop, Steps
 from benchmarks.capacity.costs import Costs
 from benchmarks.capacity.engines import Engine
-from deployments.batcher import Batching
+from deployments.batching import Batching
 from deployments.clip.settings import ClipSettings
 from serve_app.settings import MIB, ImageSettings, LimitSettings
 

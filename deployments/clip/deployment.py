@@ -10,16 +10,16 @@ import ray
 from ray.serve import metrics
 
 from deployments.clip.acquisition import Acquisition
+from deployments.clip.classifier import PictureReader
 from deployments.clip.fetcher import WeightsFetcher
 from deployments.clip.labels import LabelSet
-from deployments.clip.pixels import PixelAnalyser
-from deployments.clip.reader import PictureReader
+from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import ClipSettings
 from deployments.clip.vision import Pixels, VisionModel
 from deployments.errors import AnalyzerError
-from deployments.messages import ComponentStatus, Edition, Reading
-from deployments.metrics import Recorder
 from deployments.serve_log import join_serve_log
+from deployments.telemetry import Recorder
+from deployments.types import ComponentStatus, Edition, Reading
 
 
 class ClipDeployment:
@@ -36,7 +36,7 @@ class ClipDeployment:
         """Load the vision model of a folder: `load_encoder`'s; a subclass may bring another."""
         # Not at the top: torch and transformers take seconds to import, which the process that composes the application
         # would spend before the replica spends them again.
-        from deployments.clip.encoder import load_encoder
+        from deployments.clip.model import load_encoder
 
         return load_encoder(folder, settings=settings, gpu_assigned=gpu_assigned, cores=cores)
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.clip.labels import LabelSet
-from deployments.messages import Analysis, LabelScore
+from deployments.types import Analysis, LabelScore
 
 
 def score(logits: NDArray[np.float32], labels: LabelSet, top: int) -> Analysis:

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.batcher import Batching
+from deployments.batching import Batching
 from deployments.clip.labels import LabelSet
-from deployments.messages import AnalyzerName
+from deployments.types import AnalyzerName
 
 Pixels = NDArray[np.uint8]
 """One picture: uint8, (height, width, 3), RGB."""

@@ -13,10 +13,10 @@ import httpx
 import ollama
 from httpx_aiohttp import AiohttpTransport
 
-from deployments import metrics
-from deployments.metrics import Record, unrecorded
+from deployments import telemetry
 from deployments.ollama.failures import ModelMissing, ServerDown, ServerFailed, TookTooLong
 from deployments.ollama.settings import OllamaSettings
+from deployments.telemetry import Record, unrecorded
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
 """What decoders leave where a token ends inside a character: the mark for bytes that are no UTF-8, half a pair."""
@@ -104,7 +104,7 @@ class OllamaClient:
                 if text:
                     if room_chars == limits.max_prompt_chars:
                         waited_s = asyncio.get_running_loop().time() - asked_s
-                        self._record(metrics.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
+                        self._record(telemetry.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
                     room_chars -= len(text)
                     yield text
                 if done:
@@ -115,8 +115,8 @@ class OllamaClient:
     def _record_speed(self, last: ollama.ChatResponse) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
         if tokens and took_ns:
-            self._record(metrics.OLLAMA_TOKENS, tokens, host=self.host)
-            self._record(metrics.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
+            self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
+            self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
     async def check(self) -> None:
         """Ask whether the server is up and holds the model.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Iterable
 
-from deployments.messages import Swatch
+from deployments.types import Swatch
 
 NEUTRAL_CHROMA = 0.09
 """Largest minus smallest channel, 0 to 1, below which an eye sees grey."""

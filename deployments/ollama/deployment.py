@@ -7,11 +7,11 @@ from contextlib import aclosing
 
 from ray.serve import metrics
 
-from deployments.messages import ComponentStatus, PromptEvent, PromptRequest
-from deployments.metrics import Recorder
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
 from deployments.serve_log import join_serve_log
+from deployments.telemetry import Recorder
+from deployments.types import ComponentStatus, PromptEvent, PromptRequest
 
 
 class OllamaDeployment:

@@ -10,9 +10,18 @@ from contextlib import aclosing
 
 import httpx
 
-from deployments import metrics
+from deployments import telemetry
 from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable
-from deployments.messages import (
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.coalescer import coalesce
+from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
+from deployments.ollama.instructions import build_messages
+from deployments.ollama.pool import Fleet, Server
+from deployments.ollama.pull import ModelPull
+from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.template import compose, shortcomings
+from deployments.telemetry import Record, record_state, unrecorded
+from deployments.types import (
     ComponentStatus,
     PromptComplete,
     PromptDelta,
@@ -20,15 +29,6 @@ from deployments.messages import (
     PromptRequest,
     PromptRestart,
 )
-from deployments.metrics import Record, record_state, unrecorded
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.coalescer import coalesce
-from deployments.ollama.composer import compose, shortcomings
-from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
-from deployments.ollama.fleet import Fleet, Server
-from deployments.ollama.prompts import build_messages
-from deployments.ollama.pull import ModelPull
-from deployments.ollama.settings import OllamaSettings
 
 HEADING = re.compile(r"\A(?:image[ -])?prompt\s*:\s*", re.IGNORECASE)
 QUOTES = ('""', "''", "“”", "„“", "«»", "「」")
@@ -110,7 +110,7 @@ class PromptWriter:
         servers = self._fleet.servers
         found = await asyncio.gather(*(_failure_of(server.client) for server in servers))
         for server, failure in zip(servers, found, strict=True):
-            self._record(metrics.OLLAMA_UP, float(failure is None), host=server.client.host)
+            self._record(telemetry.OLLAMA_UP, float(failure is None), host=server.client.host)
         failures = [
             self._answered_by_pull(server, failure)
             for server, failure in zip(servers, found, strict=True)
@@ -151,7 +151,7 @@ class PromptWriter:
             # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
             async with self._fleet.turn(again=again) as server:
                 started_s = loop.time()
-                self._record(metrics.OLLAMA_WAIT_SECONDS, started_s - came_s)
+                self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
                 outcome = "left"
                 try:
                     async with aclosing(server.client.chat(messages, options, deadline_s=deadline_s)) as tokens:
@@ -170,7 +170,7 @@ class PromptWriter:
                     logger.info("%s wrote a prompt in %.1f s.", server.client.host, loop.time() - started_s)
                     return
                 finally:
-                    self._record(metrics.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
+                    self._record(telemetry.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
 
     def _flush_interval_s(self) -> float:
         return max(self._settings.flush_interval_s, self._fleet.writing / self._settings.max_pieces_per_s)

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import httpx
 
-from deployments.messages import Wish
+from deployments.types import Wish
 from serve_app.cli.client import API_KEY_VARIABLE, AnalyzeFailure, Json, ServiceClient
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
 

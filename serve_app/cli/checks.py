@@ -21,10 +21,10 @@ from deployments.ollama.client import OllamaClient
 from deployments.ollama.failures import ModelMissing, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
 from serve_app.cli.config import ServiceConfig, read_config
-from serve_app.cli.fast_mode import NotHere, find_haproxy
 from serve_app.cli.finding import Finding
 from serve_app.cli.health import ask_health, health_client
 from serve_app.cli.port import require_free_port
+from serve_app.cli.ray_env import NotHere, find_haproxy
 from serve_app.schemas import HealthAnswer
 
 MB = 1_000_000

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from deployments.messages import Wish
+from deployments.types import Wish
 from serve_app.cli.sse import event_data
 
 API_KEY_VARIABLE = "IMAGE_ANALYZER_API_KEY"

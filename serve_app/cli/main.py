@@ -106,7 +106,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
             return doctor(arguments.config or default_config(Path()))
         case _:
-            from deployments.messages import Wish
+            from deployments.types import Wish
             from serve_app.cli.analyze import analyze
 
             return analyze(

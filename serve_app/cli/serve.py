@@ -12,9 +12,9 @@ from pathlib import Path
 
 from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, read_config
-from serve_app.cli.fast_mode import Mode, chosen_mode
 from serve_app.cli.health import ask_health, describe, health_client
 from serve_app.cli.port import require_free_port
+from serve_app.cli.ray_env import Mode, chosen_mode
 from serve_app.cli.service_log import ServiceLog
 from serve_app.cli.supervisor import Patience, StopRequests, Supervisor
 from serve_app.schemas import HealthAnswer
@@ -25,7 +25,7 @@ ENVIRONMENT_FLAGS = {
     # Ray runs replicas at 15: Ollama, on the same cores at 0, would starve what hands its tokens on.
     "RAY_worker_niceness": "0",
     # Two headers would let a client switch off Serve's timeout, and its watch for who has left.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware.serve_proxy:middlewares",
     # Nobody's X-Forwarded-For is believed: the limit per address would be one per invented address.
     "FORWARDED_ALLOW_IPS": "",
     # Nothing phones home.

@@ -32,7 +32,7 @@ from benchmarks.capacity.plan import INGRESSES, REPLICAS, SERVERS_BUSY, answer_m
 from benchmarks.figures import percentile
 from benchmarks.report import filled
 from benchmarks.service import ROOT
-from deployments.batcher import Batching
+from deployments.batching import Batching
 from serve_app.settings import LimitSettings
 
 CLOSE = 0.15

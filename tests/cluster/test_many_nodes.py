@@ -76,7 +76,7 @@ class Cluster:
             "CLIP_MODEL_NAME": str(model),
             "OLLAMA_HOST": ollama.url,
             "IMAGE_ANALYZER_API_KEYS": KEY,
-            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.before_serve:middlewares",
+            "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware.serve_proxy:middlewares",
             **detection(),
         }
         state = {"RAY_REDIS_ADDRESS": f"{HERE}:{REDIS_PORT}"} if REDIS else {}

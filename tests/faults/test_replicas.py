@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.cli.fast_mode import SWITCH
+from serve_app.cli.ray_env import SWITCH
 from tests.support.crowd import PATIENCE_S, Crowd
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, STREAM

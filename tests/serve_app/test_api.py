@@ -18,7 +18,7 @@ from deployments.errors import (
     OllamaUnavailable,
     QueueFull,
 )
-from deployments.messages import CATEGORIES, ComponentStatus, PromptComplete, PromptDelta, PromptRestart
+from deployments.types import CATEGORIES, ComponentStatus, PromptComplete, PromptDelta, PromptRestart
 from tests.support.in_process import ANALYZE, HEALTH, PHOTOGRAPH, STREAM, Service
 from tests.support.parts import TOKENS
 

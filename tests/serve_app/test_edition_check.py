@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from deployments.errors import ComponentUnavailable
-from deployments.messages import Edition
+from deployments.types import Edition
 from serve_app.edition_check import EditionCheck
 
 

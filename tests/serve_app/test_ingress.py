@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
-from deployments.messages import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
+from deployments.types import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
 from serve_app.app import gpu_share
 from serve_app.ingress import ReaderHandle, WriterHandle
 from serve_app.settings import LimitSettings

@@ -10,7 +10,7 @@ import pytest
 from deployments.clip.labels import load_labels, parse_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import SettingsError
-from deployments.messages import CATEGORIES
+from deployments.types import CATEGORIES
 from serve_app.settings import ENVIRONMENT_OVERRIDES, load_settings
 
 

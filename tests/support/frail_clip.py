@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from ray.serve import Application
 
-from deployments.batcher import Batching
+from deployments.batching import Batching
 from deployments.clip.deployment import ClipDeployment
-from deployments.clip.encoder import load_encoder
 from deployments.clip.labels import LabelSet
+from deployments.clip.model import load_encoder
 from deployments.clip.settings import ClipSettings
 from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.errors import OutOfMemory
-from deployments.messages import AnalyzerName
+from deployments.types import AnalyzerName
 from serve_app.app import compose
 from serve_app.settings import load_settings
 

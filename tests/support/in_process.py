@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 
-from serve_app.analyzer import Analyzer
 from serve_app.api import create_api
 from serve_app.api_keys import KEYS_VARIABLE, ApiKeys
+from serve_app.pipeline import Analyzer
 from serve_app.settings import Settings, load_settings
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path

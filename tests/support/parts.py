@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deployments.clip.vision import Pixels
 from deployments.clip.weights import WeightsUnavailable
-from deployments.messages import (
+from deployments.types import (
     CATEGORIES,
     AnalyzerName,
     ComponentStatus,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from deployments.clip.encoder import ClipEncoder
 from deployments.clip.labels import LabelSet
+from deployments.clip.model import ClipEncoder
 from deployments.clip.scorer import score
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings

@@ -23,8 +23,8 @@ import httpx
 import yaml
 
 from benchmarks.processes import end, sessions_below
-from serve_app.cli.fast_mode import SWITCH, chosen_mode
 from serve_app.cli.processes import session_members
+from serve_app.cli.ray_env import SWITCH, chosen_mode
 from serve_app.cli.serve import with_flags
 from tests.support.ports import free_port
 

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
-from deployments.messages import (
+from deployments.types import (
     LabelScore,
     PromptComplete,
     PromptDelta,

@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from deployments.errors import DeadlinePassed, OllamaUnavailable, QueueFull
-from deployments.messages import PromptComplete, PromptDelta, PromptRestart
-from deployments.ollama.composer import compose
 from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.template import compose
 from deployments.ollama.writer import PromptWriter
+from deployments.types import PromptComplete, PromptDelta, PromptRestart
 from tests.deployments.ollama.samples import MOUNTAINS, collected, mountains, outcome, text_of
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama, Pull

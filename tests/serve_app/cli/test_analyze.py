@@ -14,12 +14,12 @@ import pytest
 import uvicorn
 
 from deployments.errors import OllamaUnavailable
-from deployments.messages import PromptComplete, PromptDelta, PromptRestart, Wish
-from serve_app.analyzer import Analyzer
+from deployments.types import PromptComplete, PromptDelta, PromptRestart, Wish
 from serve_app.api import create_api
 from serve_app.api_keys import ApiKeys
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
+from serve_app.pipeline import Analyzer
 from serve_app.settings import load_settings
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from serve_app.cli.config import ServiceConfig
-from serve_app.cli.fast_mode import Mode
 from serve_app.cli.health import HealthNews, ask_health, describe, has_started
+from serve_app.cli.ray_env import Mode
 from serve_app.cli.serve import banner
 from serve_app.schemas import ComponentHealth
 from tests.serve_app.cli.conftest import DOWNLOADING, NO_OLLAMA, NOT_YET, READY_CLIP, health_answer

@@ -1,0 +1,1 @@
+"""What runs CLIP's vision tower: one module for each runtime."""

@@ -1,0 +1,39 @@
+"""What runs the vision tower: implement this to bring CLIP to another runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.batching import Batching
+
+Pictures = NDArray[np.uint8]
+"""uint8, (pictures, edge, edge, 3), RGB, all of the model's input size."""
+
+Vectors = NDArray[np.float32]
+"""float32, (pictures, embedding), each of unit length."""
+
+
+class Engine(Protocol):
+    """A vision tower, compiled for a device."""
+
+    @property
+    def batching(self) -> Batching:
+        """How many calls of `encode` may run at once, each in a thread of its own, and the size to stop growing at."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, str | int | float]:
+        """What a person wants to know of it: engine, device, precision."""
+        ...
+
+    def encode(self, pictures: Pictures) -> Vectors:
+        """Encode pictures; blocking.
+
+        Raises:
+            OutOfMemory: the device has no room for this many.
+        """
+        ...

@@ -1,0 +1,106 @@
+"""Tells of every picture sent, once that has ended: a log line and the metrics, never what was sent or answered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments import telemetry
+from deployments.telemetry import Record
+from serve_app.pipeline import Job
+
+logger = logging.getLogger("image_analyzer.requests")
+
+ROUTES = frozenset({"analyze", "analyze-stream"})
+"""The last part of each route that takes pictures; a tag must not hold what callers make up."""
+
+Outcome = Literal["answered", "refused", "failed", "left"]
+
+
+@dataclass(slots=True)
+class Account:
+    """What is known of a request when it has ended; `scope["state"]["account"]`, for whoever knows more to fill in."""
+
+    status: int | None = None
+    job: Job | None = None
+
+    def outcome(self) -> tuple[Outcome, int]:
+        """Give how it ended, and the status; of a stream that broke, the one that it would have had as an answer."""
+        job = self.job
+        if self.status is None or (job is not None and self.status == HTTPStatus.OK and not job.ended):
+            return "left", self.status or 0
+        status = self.status if job is None or job.failure is None else job.failure.http_status
+        if status < HTTPStatus.BAD_REQUEST:
+            return "answered", status
+        return "refused" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed", status
+
+
+class RequestLog:
+    """ASGI middleware, outside of all that may refuse.
+
+    Args:
+        app: what the requests are for.
+        record: takes the metrics.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, app: ASGIApp, record: Record, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._app = app
+        self._record = record
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and tell of it."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        account = Account()
+        scope.setdefault("state", {})["account"] = account
+        started_s = self._clock()
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                account.status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except asyncio.CancelledError:
+            account.status = None
+            raise
+        finally:
+            last_part = scope["path"].rpartition("/")[2]
+            self._tell(last_part if last_part in ROUTES else "other", account, self._clock() - started_s)
+
+    def _tell(self, route: str, account: Account, took_s: float) -> None:
+        outcome, status = account.outcome()
+        self._record(telemetry.REQUESTS, route=route, outcome=outcome, status=str(status))
+        told: dict[str, str | float] = {"outcome": outcome, "took_ms": round(took_s * 1000, 2)}
+        if account.job is not None:
+            told |= self._tell_job(account.job)
+        if outcome == "answered":
+            self._record(telemetry.REQUEST_SECONDS, took_s, route=route)
+        sentence = ", ".join(f"{name} {value}" for name, value in told.items() if name != "outcome")
+        logger.info("%s %s %d: %s.", route, outcome, status, sentence, extra={"route_name": route, **told})
+
+    def _tell_job(self, job: Job) -> dict[str, str | float]:
+        told: dict[str, str | float] = {}
+        stages_ms = job.timings().model_dump(exclude_none=True, exclude={"total"})
+        for stage, ms in stages_ms.items():
+            self._record(telemetry.STAGE_SECONDS, ms / 1000, stage=stage)
+            told[f"{stage}_ms"] = ms
+        if job.view is not None:
+            origin = "cache" if job.look.cached else "model"
+            told |= {"origin": origin, "analyzer": job.view.reading.analyzer}
+            self._record(telemetry.VIEWS, origin=origin)
+        if job.view is not None and job.written is not None:
+            told["source"] = job.written.source
+            self._record(telemetry.ANSWERS, analyzer=job.view.reading.analyzer, source=job.written.source)
+        return told

@@ -1,0 +1,241 @@
+"""Our scores against transformers' own `CLIPModel`, on real photographs and the same weights."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPModel, CLIPTokenizer
+
+from deployments.batching import Batching
+from deployments.clip.backends.base import Engine, Pictures, Vectors
+from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
+from deployments.clip.backends.openvino import OpenVinoEngine
+from deployments.clip.backends.torch import TorchEngine
+from deployments.clip.labels import LabelSet, load_labels
+from deployments.clip.model import ClipEncoder, load_encoder, warm_up
+from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, EngineName
+from deployments.clip.tower import Preprocessing, VisionTower
+from deployments.clip.vision import Pixels
+from deployments.errors import OutOfMemory, SettingsError
+from tests.support.pictures import photograph, photograph_path, pixels
+from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
+
+FAST_SHIFT = 2e-2
+"""What decoding and resizing fast may move a score by; docs/api.md tells it."""
+
+
+@pytest.fixture(scope="module")
+def labels() -> LabelSet:
+    return load_labels(DEFAULT_LABELS_FILE)
+
+
+def torch_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
+    return TorchEngine(tower, torch.device("cpu"), dtype, cores=2)
+
+
+def openvino_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
+    return OpenVinoEngine(tower, dtype, cores=2)
+
+
+ENGINES_OF_A_GPU: tuple[EngineName, EngineName] = ("auto", "torch")
+ENGINES = pytest.mark.parametrize("engine", [torch_engine, openvino_engine], ids=["torch", "openvino"])
+MakeEngine = Callable[[VisionTower, torch.dtype], Engine]
+
+
+def encoder(folder: Path, engine: MakeEngine = torch_engine, dtype: torch.dtype = torch.float32) -> ClipEncoder:
+    return ClipEncoder.load(folder, name="tiny", make_engine=lambda tower: engine(tower, dtype))
+
+
+@pytest.fixture(scope="module")
+def encoders(tiny_clip: Path) -> Callable[[MakeEngine, torch.dtype], ClipEncoder]:
+    return functools.cache(lambda engine, dtype: encoder(tiny_clip, engine, dtype))
+
+
+@ENGINES
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 2e-2)])
+def test_scores_equal_the_original_algorithm_s(
+    name: str,
+    dtype: torch.dtype,
+    tolerance: float,
+    engine: MakeEngine,
+    encoders: Callable[[MakeEngine, torch.dtype], ClipEncoder],
+    tiny_clip: Path,
+    labels: LabelSet,
+) -> None:
+    original = OriginalAlgorithm(tiny_clip, labels).scores(photograph(name))
+    ours = our_scores(encoders(engine, dtype), photograph_path(name).read_bytes(), labels, exact=True)
+    assert largest_difference(original, ours) <= tolerance
+    assert max(values.max() - values.min() for values in original.values()) > 5 * tolerance, "flat scores prove nothing"
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_the_fast_path_shifts_scores_by_less_than_the_docs_tell(
+    name: str, encoders: Callable[[MakeEngine, torch.dtype], ClipEncoder], labels: LabelSet
+) -> None:
+    model = encoders(torch_engine, torch.float32)
+    for upload, is_large in ((camera_jpeg(photograph(name)), True), (photograph_path(name).read_bytes(), False)):
+        exact, fast = (our_scores(model, upload, labels, exact=exact) for exact in (True, False))
+        shift = largest_difference(exact, fast)
+        assert shift <= FAST_SHIFT
+        assert shift > 0 or not is_large, "the fast path was not taken"
+
+
+@ENGINES
+def test_a_batch_scores_as_its_pictures_alone(engine: MakeEngine, tiny_clip: Path, labels: LabelSet) -> None:
+    model = encoder(tiny_clip, engine)
+    prepared = model.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    alone = np.concatenate([model.logits([picture], prepared) for picture in pictures])
+    np.testing.assert_allclose(model.logits(pictures, prepared), alone, atol=1e-3)
+
+
+def test_a_picture_of_another_size_is_brought_to_the_model_s(tiny_clip: Path, labels: LabelSet) -> None:
+    model = encoder(tiny_clip)
+    prepared = model.prepare(labels)
+    image = photograph("china")
+    large = np.asarray(image.resize((512, 512), Image.Resampling.BICUBIC))
+    small = np.asarray(Image.fromarray(large).resize((224, 224), Image.Resampling.BICUBIC))
+    np.testing.assert_allclose(model.logits([large], prepared), model.logits([small], prepared), atol=1e-4)
+
+
+def test_a_label_template_changes_what_is_compared(tiny_clip: Path, labels: LabelSet) -> None:
+    model = encoder(tiny_clip)
+    worded = labels.model_copy(
+        update={"subjects": labels.subjects.model_copy(update={"template": "a {label} photograph"})}
+    )
+    plain, templated = model.prepare(labels), model.prepare(worded)
+    columns = {name: place for name, _, place in labels.categories()}
+    assert np.allclose(plain[:, columns["style"]], templated[:, columns["style"]], atol=1e-4)
+    assert not np.allclose(plain[:, columns["subjects"]], templated[:, columns["subjects"]], atol=1e-2)
+
+
+def test_out_of_memory_is_told_as_such(tiny_clip: Path, labels: LabelSet) -> None:
+    def hold_two(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
+        if len(arguments[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    clip = CLIPModel.from_pretrained(tiny_clip)
+    clip.vision_model.register_forward_pre_hook(hold_two)
+    model = ClipEncoder(
+        clip,
+        CLIPTokenizer.from_pretrained(tiny_clip),
+        Preprocessing(224, (0.5,) * 3, (0.5,) * 3),
+        name="tiny",
+        make_engine=lambda tower: torch_engine(tower, torch.float32),
+    )
+    prepared = model.prepare(labels)
+    blank: Pixels = np.zeros((224, 224, 3), np.uint8)
+    assert model.logits([blank] * 2, prepared).shape == (2, len(labels.texts()))
+    with pytest.raises(OutOfMemory, match=r"CUDA is out of memory: .*DEVICE=cpu"):
+        model.logits([blank] * 3, prepared)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
+def test_cuda_that_is_not_there_is_told_with_the_cure(tiny_clip: Path) -> None:
+    with pytest.raises(SettingsError, match=r"torch sees no CUDA GPU.*DEVICE=cpu"):
+        load_encoder(tiny_clip, settings=ClipSettings(device="cuda"), gpu_assigned=True, cores=1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "facts"),
+    [
+        ("auto", {"engine": "openvino", "streams": 2}),
+        ("openvino", {"engine": "openvino", "streams": 2}),
+        ("torch", {"engine": "torch"}),
+    ],
+)
+def test_the_loaded_encoder_tells_what_it_runs_on(
+    setting: EngineName, facts: dict[str, str | int], tiny_clip: Path
+) -> None:
+    settings = ClipSettings(model="a/b", device="cpu", precision="float32", engine=setting)
+    model = load_encoder(tiny_clip, settings=settings, gpu_assigned=False, cores=2)
+    assert model.facts == {"model": "a/b", "device": "cpu", "precision": "float32", **facts}
+
+
+def test_the_cpu_s_engine_takes_calls_from_as_many_threads_as_it_has_streams(tiny_clip: Path, labels: LabelSet) -> None:
+    model = ClipEncoder.load(
+        tiny_clip, name="tiny", make_engine=lambda tower: OpenVinoEngine(tower, torch.float32, cores=3)
+    )
+    prepared = model.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    batches = [pictures[:size] for size in (1, 5, 2, 8, 3, 1)]
+    alone = [model.logits(batch, prepared) for batch in batches]
+    with ThreadPoolExecutor(model.batching.streams) as threads:
+        for _ in range(20):
+            together = threads.map(lambda batch: model.logits(batch, prepared), batches)
+            np.testing.assert_allclose(np.vstack(list(together)), np.vstack(alone), atol=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("count", [1, 3, 8, 40])
+def test_a_gpu_s_recorded_passes_score_as_eager_ones(count: int, tiny_clip: Path, labels: LabelSet) -> None:
+    recorded, eager = (
+        load_encoder(tiny_clip, settings=ClipSettings(device="cuda", engine=engine), gpu_assigned=True, cores=1)
+        for engine in ENGINES_OF_A_GPU
+    )
+    prepared = eager.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    for shift in range(2):
+        batch = [pictures[(place + shift) % len(pictures)] for place in range(count)]
+        np.testing.assert_allclose(recorded.logits(batch, prepared), eager.logits(batch, prepared), atol=1e-2)
+    assert (recorded.facts["launch"], "launch" in eager.facts) == ("recorded", False)
+
+
+class Unrecorded(RecordedPasses):
+    """A device that has no room for more than two pictures, and that a pass cannot be recorded on."""
+
+    def __init__(self, tower: VisionTower, device: torch.device) -> None:
+        pass
+
+    def encode(self, pictures: Pictures) -> Vectors:
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_where_no_pass_can_be_recorded_kernels_are_launched_one_by_one(tiny_clip: Path, labels: LabelSet) -> None:
+    def on_cpu(tower: VisionTower) -> Engine:
+        return CudaEngine(tower, torch.device("cpu"), torch.float32, cores=2, passes=Unrecorded)
+
+    model, eager = ClipEncoder.load(tiny_clip, name="tiny", make_engine=on_cpu), encoder(tiny_clip)
+    prepared = model.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    with pytest.raises(OutOfMemory):
+        model.logits(pictures, prepared)
+    assert model.facts["launch"] == "recorded", "a full device says nothing of recording"
+    np.testing.assert_allclose(model.logits(pictures[:2], prepared), eager.logits(pictures[:2], prepared), atol=1e-3)
+    assert model.facts["launch"] == "kernel by kernel"
+
+
+class SmallDevice:
+    """An engine with room for `room` pictures; keeps the sizes of the batches that it was given."""
+
+    batching = Batching(streams=1, batch_size=16)
+    facts: Mapping[str, str | int | float] = {}
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.sizes: list[int] = []
+
+    def encode(self, pictures: Pictures) -> Vectors:
+        self.sizes.append(len(pictures))
+        if len(pictures) > self.room:
+            raise OutOfMemory("CUDA is out of memory.")
+        return np.zeros((len(pictures), 8), np.float32)
+
+
+def test_the_warm_up_runs_every_size_that_fits_and_fails_only_where_none_does() -> None:
+    for room, sizes in ((16, [1, 2, 4, 8, 16]), (5, [1, 2, 4, 8])):
+        device = SmallDevice(room)
+        warm_up(device, input_size_px=32)
+        assert device.sizes == sizes
+    with pytest.raises(OutOfMemory):
+        warm_up(SmallDevice(0), input_size_px=32)

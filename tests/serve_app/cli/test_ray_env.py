@@ -1,0 +1,107 @@
+"""Where fast mode is chosen, and what it asks of the environment."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from serve_app.cli.ray_env import BINARY, FLAGS, INTERNAL_PORTS, SWITCH, NotHere, chosen_mode, find_haproxy
+from tests.support.ports import free_port
+
+HOST = "127.0.0.1"
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="Ray runs HAProxy on Linux only")
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """A program that could be HAProxy."""
+    path = tmp_path / "haproxy"
+    path.touch(0o700)
+    return str(path)
+
+
+def reason(host: str, environment: dict[str, str], platform: str, bundled: str) -> str:
+    with pytest.raises(NotHere) as told:
+        find_haproxy(host, environment, platform=platform, bundled=bundled)
+    return str(told.value)
+
+
+def test_what_came_with_ray_is_found(program: str) -> None:
+    assert find_haproxy(HOST, {}, platform="linux", bundled=program) == program
+
+
+def test_what_the_user_names_comes_first(program: str) -> None:
+    assert find_haproxy(HOST, {BINARY: program}, platform="linux", bundled="/other") == program
+
+
+def test_the_systems_is_taken_where_ray_brings_none(program: str) -> None:
+    environment = {"PATH": str(Path(program).parent)}
+
+    assert find_haproxy(HOST, environment, platform="linux", bundled="/none") == program
+
+
+@pytest.mark.parametrize("host", ["192.168.1.5", "127.0.0.2", "::1", "::"])
+def test_a_host_where_haproxy_would_look_in_vain_means_plain_mode(host: str, program: str) -> None:
+    assert host in reason(host, {}, "linux", program)
+
+
+def test_another_system_or_no_haproxy_means_plain_mode(program: str) -> None:
+    assert "Linux only" in reason(HOST, {}, "darwin", program)
+    assert "no program /none" in reason(HOST, {"PATH": ""}, "linux", "/none")
+    assert "no program /none" in reason(HOST, {BINARY: "/none"}, "linux", program)
+
+
+@pytest.mark.parametrize("value", ["0", "", "false"])
+def test_it_can_be_switched_off(value: str, program: str) -> None:
+    assert SWITCH in reason(HOST, {SWITCH: value}, "linux", program)
+
+
+def test_plain_mode_leaves_the_environment_alone_but_for_the_switch() -> None:
+    with chosen_mode("::1", 8000, {"HOME": "/h", SWITCH: "1"}) as mode:
+        assert mode.plain_because
+        assert mode.environment == {"HOME": "/h", SWITCH: "0"}
+
+
+@linux
+def test_the_flags_give_way_to_the_users_environment(program: str) -> None:
+    user = {BINARY: program, "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "7"}
+    with chosen_mode(HOST, 8000, user) as mode:
+        assert not mode.plain_because
+        assert {name: mode.environment[name] for name in FLAGS} == {**FLAGS, "RAY_SERVE_LOG_TO_STDERR": "0"}
+        assert mode.environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] == "7"
+
+
+def test_the_docs_name_the_flags() -> None:
+    docs = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+
+    assert not [name for name, value in FLAGS.items() if f"{name}={value}" not in docs]
+
+
+@linux
+def test_haproxys_files_are_this_users_alone_and_gone_afterwards(program: str) -> None:
+    with chosen_mode(HOST, 8000, {BINARY: program}) as mode:
+        folder = Path(mode.environment[BINARY]).parent
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert shutil.which(mode.environment[BINARY])
+        for name in ("CONFIG_FILE_LOC", "SOCKET_PATH", "METRICS_SOCKET_PATH", "SERVER_STATE_FILE"):
+            assert Path(mode.environment[f"RAY_SERVE_HAPROXY_{name}"]).parent == folder
+        with chosen_mode(HOST, 8000, {BINARY: program}) as second:
+            assert Path(second.environment[BINARY]).parent != folder
+
+    assert not folder.exists()
+
+
+@linux
+def test_a_taken_port_is_passed_by(program: str) -> None:
+    user, port = {BINARY: program}, free_port()
+    with chosen_mode(HOST, port, user) as mode:
+        chosen = {name: int(mode.environment[name]) for name in INTERNAL_PORTS}
+    for name, taken in chosen.items():
+        with socket.create_server((HOST, taken)), chosen_mode(HOST, port, user) as mode:
+            assert int(mode.environment[name]) == taken + 1
