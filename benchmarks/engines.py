@@ -22,12 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks.timing import median_ms
-from deployments.clip.backends.base import Engine, Pictures, Vectors
+from deployments.clip.backends.base import Engine, Pictures, Vectors, VisionTower
 from deployments.clip.backends.cuda_graph import CudaEngine
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.model import ClipEncoder
-from deployments.clip.tower import VisionTower
 
 BATCH_SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 8, 16, 32, 64, 128)}
 ROUND_S = 1.5

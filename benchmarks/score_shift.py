@@ -12,13 +12,12 @@ from pathlib import Path
 
 import torch
 
-from deployments.clip.backends.base import Engine
+from deployments.clip.backends.base import Engine, VisionTower
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.labels import load_labels
 from deployments.clip.model import ClipEncoder
 from deployments.clip.settings import DEFAULT_LABELS_FILE
-from deployments.clip.tower import VisionTower
 from tests.support.pictures import photograph, photograph_path
 from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
 

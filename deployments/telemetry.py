@@ -1,11 +1,14 @@
-"""What the service counts and times, in one catalogue; who exports it is handed in, so that a unit test needs no Ray.
+"""What the service tells of itself: what it counts and times, in one catalogue, and its log lines.
 
-Ray exports each under `ray_` and its name, a counter with `_total` behind it, and adds the tags `application`,
-`deployment` and `replica`. The meaning of each, for who watches: docs/operations.md.
+Who exports the metrics is handed in, so that a unit test needs no Ray. Ray exports each under `ray_` and its name, a
+counter with `_total` behind it, and adds the tags `application`, `deployment` and `replica`. The meaning of each, for
+who watches: docs/operations.md.
 """
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -178,3 +181,37 @@ class Recorder:
             case "histogram":
                 recording = self._instruments.Histogram(metric.name, boundaries=list(metric.bounds), **named).observe
         return recording
+
+
+OURS = "image_analyzer"
+SERVES = "ray.serve"
+
+MAX_LINE_CHARS = 8000
+"""Room for any line and traceback of ours; what others make us write may be longer, and would fill the disk."""
+
+
+class BoundedLines(logging.Filter):
+    """Cuts what is longer: of a message the end, of a traceback the beginning, since its last line says what failed."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, shortened."""
+        message = record.getMessage()
+        if len(message) > MAX_LINE_CHARS:
+            record.msg, record.args = f"{message[:MAX_LINE_CHARS]} …", ()
+        if record.exc_info and not record.exc_text:
+            told = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            record.exc_text = told[-MAX_LINE_CHARS:]
+        return True
+
+
+def join_serve_log() -> None:
+    """Send what `image_analyzer.*` loggers say where Serve's own logger does; without it only warnings are seen.
+
+    No line of either is longer than `MAX_LINE_CHARS`.
+    """
+    ours, serves = logging.getLogger(OURS), logging.getLogger(SERVES)
+    ours.setLevel(serves.getEffectiveLevel())
+    ours.handlers = list(serves.handlers)
+    ours.propagate = False
+    for handler in ours.handlers:
+        handler.addFilter(BoundedLines())

@@ -9,6 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""One picture: uint8, (height, width, 3), RGB."""
+
 CATEGORIES = ("style", "mood", "composition", "color_palette", "subjects")
 
 AnalyzerName = Literal["clip", "pixels"]
@@ -24,7 +30,7 @@ class LabelScore:
     score: float
 
 
-Analysis = Mapping[str, tuple[LabelScore, ...]]
+Scores = Mapping[str, tuple[LabelScore, ...]]
 """Category name → its best labels, best first."""
 
 
@@ -37,7 +43,7 @@ class Swatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
+class ModelVersion:
     """Which vision model and which label set answer.
 
     `version` changes whenever either does: readings of one version can stand in for each other.
@@ -49,17 +55,17 @@ class Edition:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What the vision model saw in one picture, and the edition that saw it."""
+class Classification:
+    """What the vision model saw in one picture, and the model version that saw it."""
 
-    analysis: Analysis
+    scores: Scores
     analyzer: AnalyzerName
-    edition: Edition
+    model_version: ModelVersion
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PromptOptions:
     """What a caller asks for besides the picture."""
 
     user_prompt: str = ""
@@ -72,11 +78,9 @@ class Wish:
 class PromptRequest:
     """Everything the prompt is written from."""
 
-    analysis: Analysis
+    scores: Scores
     palette: tuple[Swatch, ...] = ()
-    user_prompt: str = ""
-    deep_thinking: bool = False
-    language: Language = "en"
+    options: PromptOptions = PromptOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from serve_app.view import View
 class ViewCache:
     """Views by the bytes they are of, within bounds of number and age.
 
-    No view of an old label set is ever given away: its edition is compared with the one that the CLIP deployment names
+    No view of an old label set is ever given away: its version is compared with the one that the CLIP deployment names
     in answer to a question asked after the request came. Views with warnings are not kept: the warning would go stale.
 
     Args:
@@ -42,7 +42,7 @@ class ViewCache:
     async def remembered(self, key: Hashable) -> View | None:
         """Give the view of these bytes, if there is one that still holds."""
         view = self._views.get(key)
-        if view is not None and view.reading.edition != await self._examiner.edition():
+        if view is not None and view.reading.model_version != await self._examiner.model_version():
             return None
         return view
 
@@ -87,7 +87,7 @@ class Look:
         Raises:
             UnreadablePicture, FormatNotAccepted, TooManyPixels: it is none that we take.
             DeadlinePassed: it took longer than `limits.analysis_timeout_s`.
-            AnalyzerError: whatever kept the CLIP deployment from naming its edition.
+            AnalyzerError: whatever kept the CLIP deployment from naming its version.
         """
         async with self._examiner.deadline():
             self._key = await self._cache.key(self._upload)
@@ -106,7 +106,7 @@ class Look:
                 if not self.cached:
                     self.stages_ms = self._found.stages_ms
                     self._found = view
-                elif view.reading.edition == await self._examiner.edition():
+                elif view.reading.model_version == await self._examiner.model_version():
                     self._found = view
                 else:
                     self.leave()

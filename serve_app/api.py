@@ -1,4 +1,4 @@
-"""The API's routes, and nothing else: `create_api(analyzer, settings, keys)` is a plain FastAPI application.
+"""The API's routes, and nothing else: `create_api(pipeline, settings, keys)` is a plain FastAPI application.
 
 No postponed annotations here: FastAPI could not resolve the ones that name what `create_api` makes.
 """
@@ -14,16 +14,14 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import InvalidForm
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language, Wish
-from serve_app.api_keys import ApiKeys
-from serve_app.body_limit import BodyLimit
+from deployments.types import Language, PromptOptions
 from serve_app.images import ACCEPTED_FORMATS
-from serve_app.middleware.access_log import RequestLog
-from serve_app.middleware.auth import Gatekeeper
+from serve_app.middleware.access_log import AccessLog
+from serve_app.middleware.auth import AccessControl, ApiKeys
 from serve_app.middleware.errors import add_error_handlers
 from serve_app.middleware.headers import ResponseHeaders
-from serve_app.middleware.limits import Admission
-from serve_app.pipeline import Analyzer, Job
+from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit
+from serve_app.pipeline import Job, Pipeline
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
 from serve_app.settings import KIB, MIB, Settings
 from serve_app.sse import EventStream
@@ -60,11 +58,11 @@ _FORM_FILES = 1
 """A form brings one picture."""
 
 
-def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Record = unrecorded) -> FastAPI:
+def create_api(pipeline: Pipeline, settings: Settings, keys: ApiKeys, record: Record = unrecorded) -> FastAPI:
     """Build the application.
 
     Args:
-        analyzer: the use case that the routes call.
+        pipeline: the use case that the routes call.
         settings: limits and CORS origins.
         keys: of those who may call.
         record: takes what every picture sent is counted and timed by.
@@ -86,8 +84,8 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Re
         max_bytes=int(settings.image.max_upload_mib * MIB),
         timeout_s=limits.upload_timeout_s,
     )
-    api.add_middleware(Admission, max_requests=limits.max_requests, retry_after_s=limits.retry_after_s)
-    api.add_middleware(Gatekeeper, keys=keys, settings=settings.access, cors_origins=settings.cors_origins)
+    api.add_middleware(ConcurrencyLimit, max_requests=limits.max_requests, retry_after_s=limits.retry_after_s)
+    api.add_middleware(AccessControl, keys=keys, settings=settings.access, cors_origins=settings.cors_origins)
     if settings.cors_origins:
         api.add_middleware(
             CORSMiddleware,
@@ -97,7 +95,7 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Re
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     api.add_middleware(ResponseHeaders)
-    api.add_middleware(RequestLog, record=record)
+    api.add_middleware(AccessLog, record=record)
     add_error_handlers(api)
 
     async def accept(
@@ -111,8 +109,8 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Re
         longest = limits.max_user_prompt_chars
         if len(user_prompt) > longest:
             raise InvalidForm(f"Form field 'user_prompt' has {len(user_prompt)} characters: send at most {longest}.")
-        wish = Wish(user_prompt, deep_thinking, language, analysis_only)
-        with closing(await analyzer.accept(await image.read(), wish)) as job:
+        options = PromptOptions(user_prompt, deep_thinking, language, analysis_only)
+        with closing(await pipeline.accept(await image.read(), options)) as job:
             request.state.account.job = job
             yield job
 
@@ -129,7 +127,7 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Re
         summary="Analyse a picture and write its prompt",
     )
     async def analyze(job: Accepted) -> AnalyzeAnswer:
-        return await analyzer.answer(job)
+        return await pipeline.answer(job)
 
     @api.post(
         "/api/images/analyze-stream",
@@ -146,7 +144,7 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Re
         an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
         over. Ignore statuses you do not know.
         """
-        return EventStream(analyzer.stream(job), limits.heartbeat_s)
+        return EventStream(pipeline.stream(job), limits.heartbeat_s)
 
     @api.get(
         "/api/images/health",
@@ -154,7 +152,7 @@ def create_api(analyzer: Analyzer, settings: Settings, keys: ApiKeys, record: Re
         summary="What answers now, what does not, and what to do about it",
     )
     async def health(response: Response) -> HealthAnswer:
-        answer = await analyzer.health(key_required=keys.required)
+        answer = await pipeline.health(key_required=keys.required)
         response.status_code = 503 if answer.status == "error" else 200
         return answer
 

@@ -10,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from deployments.clip.vision import Pixels
 from deployments.errors import DeadlinePassed
-from deployments.types import ComponentStatus, Edition, Reading
+from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels
 from serve_app.edition_check import EditionCheck
 from serve_app.images import Picture, read_picture
 from serve_app.settings import ImageSettings, Settings
@@ -21,11 +20,11 @@ from serve_app.settings import ImageSettings, Settings
 class Reader(Protocol):
     """The picture-reading deployment, as the ingress sees it."""
 
-    async def read(self, picture: Pixels) -> Reading:
+    async def read(self, picture: Pixels) -> Classification:
         """Analyse one picture."""
         ...
 
-    async def edition(self) -> Edition:
+    async def model_version(self) -> ModelVersion:
         """Tell which vision model and label set answer now."""
         ...
 
@@ -69,27 +68,27 @@ class Examiner:
         Raises:
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
         """
-        input_size_px = self._input_size_px or (await self.edition()).input_size_px
+        input_size_px = self._input_size_px or (await self.model_version()).input_size_px
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, self._decode, upload, self._settings.image, input_size_px
         )
 
-    async def read(self, picture: Picture) -> Reading:
+    async def read(self, picture: Picture) -> Classification:
         """Have a picture read; takes as long as it takes."""
         reading = await self._reader.read(picture.pixels)
-        self._input_size_px = reading.edition.input_size_px
+        self._input_size_px = reading.model_version.input_size_px
         return reading
 
-    async def edition(self) -> Edition:
-        """Tell the edition that answers now: the question is asked after this call.
+    async def model_version(self) -> ModelVersion:
+        """Tell the version that answers now: the question is asked after this call.
 
         Raises:
             DeadlinePassed: it took longer than `limits.analysis_timeout_s`.
         """
         async with self.deadline():
-            edition = await self._edition_check.current()
-        self._input_size_px = edition.input_size_px
-        return edition
+            version = await self._edition_check.current()
+        self._input_size_px = version.input_size_px
+        return version
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
@@ -107,9 +106,9 @@ class Examiner:
                 f"The analysis took longer than {limit_s:g} s: try again, or raise limits.analysis_timeout_s."
             ) from error
 
-    async def _ask_edition(self) -> Edition:
+    async def _ask_edition(self) -> ModelVersion:
         async with self.deadline():
-            return await self._reader.edition()
+            return await self._reader.model_version()
 
 
 def _sha256(upload: bytes) -> bytes:

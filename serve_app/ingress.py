@@ -17,22 +17,21 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.batching import Batcher, Batching
-from deployments.clip.vision import Pixels
 from deployments.errors import AnalyzerError, ComponentUnavailable, Interrupted, QueueFull
-from deployments.serve_log import join_serve_log
-from deployments.telemetry import Recorder
+from deployments.telemetry import Recorder, join_serve_log
 from deployments.types import (
+    Classification,
     ComponentStatus,
-    Edition,
+    ModelVersion,
+    Pixels,
     PromptComplete,
     PromptEvent,
     PromptRequest,
     PromptRestart,
-    Reading,
 )
 from serve_app.api import create_api
-from serve_app.api_keys import keys_of
-from serve_app.pipeline import Analyzer
+from serve_app.middleware.auth import keys_of
+from serve_app.pipeline import Pipeline
 from serve_app.settings import MIB, LimitSettings, Settings
 
 logger = logging.getLogger("image_analyzer.ingress")
@@ -43,7 +42,7 @@ RETRY_AFTER_S = 2
 """What a caller is told when Serve itself refuses: a replica restarts or frees a place within seconds."""
 
 
-class ReaderHandle:
+class ClassifierHandle:
     """The CLIP deployment over its handle; implements `serve_app.examiner.Reader`.
 
     A call costs milliseconds of CPU on both sides, however little it carries, so pictures that come while others are
@@ -53,7 +52,7 @@ class ReaderHandle:
     def __init__(self, handle: DeploymentHandle[Any], limits: LimitSettings) -> None:
         self._handle = handle
         self._call_bytes = int(limits.read_call_mib * MIB)
-        self._calls = Batcher[Pixels, Reading](
+        self._calls = Batcher[Pixels, Classification](
             self._read_many,
             stoppable=True,
             batching=Batching(limits.read_calls, batch_size=1),
@@ -61,21 +60,21 @@ class ReaderHandle:
             retry_after_s=limits.retry_after_s,
         )
 
-    async def read(self, picture: Pixels) -> Reading:
+    async def read(self, picture: Pixels) -> Classification:
         """Analyse one picture."""
         self._calls.batching = self._calls.batching._replace(batch_size=max(1, self._call_bytes // picture.nbytes))
         return await self._calls.submit(picture)
 
-    async def _read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
-        results: list[Reading | AnalyzerError] = await _repeated(
-            lambda: self._handle.read_many.remote(pictures), ANALYSIS
+    async def _read_many(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
+        results: list[Classification | AnalyzerError] = await _repeated(
+            lambda: self._handle.classify.remote(pictures), ANALYSIS
         )
         return results
 
-    async def edition(self) -> Edition:
+    async def model_version(self) -> ModelVersion:
         """Tell which vision model and label set answer now."""
-        edition: Edition = await _repeated(self._handle.edition.remote, ANALYSIS)
-        return edition
+        version: ModelVersion = await _repeated(self._handle.model_version.remote, ANALYSIS)
+        return version
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
@@ -131,8 +130,8 @@ class Ingress:
 
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
         join_serve_log()
-        analyzer = Analyzer(ReaderHandle(clip, settings.limits), WriterHandle(ollama), settings)
-        self._api = create_api(analyzer, settings, keys_of(settings.access, os.environ), Recorder(metrics))
+        pipeline = Pipeline(ClassifierHandle(clip, settings.limits), WriterHandle(ollama), settings)
+        self._api = create_api(pipeline, settings, keys_of(settings.access, os.environ), Recorder(metrics))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

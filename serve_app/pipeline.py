@@ -16,9 +16,9 @@ from deployments.types import (
     PromptComplete,
     PromptDelta,
     PromptEvent,
+    PromptOptions,
     PromptRequest,
     PromptRestart,
-    Wish,
 )
 from serve_app.analysis_cache import Look, ViewCache
 from serve_app.examiner import Examiner, Reader
@@ -61,7 +61,7 @@ class Job:
     """An accepted picture on its way, and what it is timed by; close it however it ends."""
 
     look: Look
-    wish: Wish
+    options: PromptOptions
     clock: Callable[[], float]
     started_s: float
     deadline_s: float
@@ -87,7 +87,7 @@ class Job:
         self.look.leave()
 
 
-class Analyzer:
+class Pipeline:
     """Composes viewing and writing.
 
     Args:
@@ -106,7 +106,7 @@ class Analyzer:
         self._clock = clock
         self._views = ViewCache(Examiner(reader, settings, clock), settings.cache, clock)
 
-    async def accept(self, upload: bytes, wish: Wish) -> Job:
+    async def accept(self, upload: bytes, options: PromptOptions) -> Job:
         """Return when an upload is known to be a picture: its analysis is remembered, or on its way.
 
         Raises:
@@ -114,7 +114,7 @@ class Analyzer:
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
-        job = Job(self._views.look(upload), wish, self._clock, started_s=self._clock(), deadline_s=deadline_s)
+        job = Job(self._views.look(upload), options, self._clock, started_s=self._clock(), deadline_s=deadline_s)
         try:
             await job.look.begin()
         except BaseException:
@@ -130,7 +130,7 @@ class Analyzer:
         """
         view = job.view = await job.look.view()
         written = NO_PROMPT
-        if not job.wish.analysis_only:
+        if not job.options.analysis_only:
             async with aclosing(self._write(job, view)) as events:
                 async for event in events:
                     if isinstance(event, PromptComplete):
@@ -139,7 +139,7 @@ class Analyzer:
         return AnalyzeAnswer(
             generatedPrompt=written.prompt,
             analysis=view.analysis,
-            userInput=job.wish.user_prompt,
+            userInput=job.options.user_prompt,
             palette=view.colours,
             promptSource=written.source,
             analyzer=view.reading.analyzer,
@@ -162,7 +162,7 @@ class Analyzer:
                 warnings=list(view.reading.warnings),
             )
             written = NO_PROMPT
-            if not job.wish.analysis_only:
+            if not job.options.analysis_only:
                 yield GeneratingEvent(message="Writing the prompt.")
                 async with aclosing(self._write(job, view)) as events:
                     async for event in events:
@@ -176,7 +176,7 @@ class Analyzer:
             job.written = written
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
-                userInput=job.wish.user_prompt,
+                userInput=job.options.user_prompt,
                 promptSource=written.source,
                 timings=job.timings(),
                 warnings=[*view.reading.warnings, *written.warnings],
@@ -206,13 +206,7 @@ class Analyzer:
 
     async def _write(self, job: Job, view: View) -> AsyncGenerator[PromptEvent, None]:
         """Give the writer's events; the last is `PromptComplete`."""
-        request = PromptRequest(
-            analysis=view.reading.analysis,
-            palette=view.palette,
-            user_prompt=job.wish.user_prompt,
-            deep_thinking=job.wish.deep_thinking,
-            language=job.wish.language,
-        )
+        request = PromptRequest(view.reading.scores, view.palette, job.options)
         started_s = self._clock()
         complete = False
         async with aclosing(self._writer.write(request)) as events:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from deployments.types import Reading, Swatch
+from deployments.types import Classification, Swatch
 from serve_app.schemas import AnalysisBody, Colour, ScoredLabel
 
 SCORE_DECIMALS = 4
@@ -16,7 +16,7 @@ SCORE_DECIMALS = 4
 class View:
     """What the model read in a picture, and its measured palette. What answers say of it is made once and kept."""
 
-    reading: Reading
+    reading: Classification
     palette: tuple[Swatch, ...]
 
     @cached_property
@@ -25,7 +25,7 @@ class View:
         return AnalysisBody(
             **{
                 category: [ScoredLabel(value=label.value, score=round(label.score, SCORE_DECIMALS)) for label in labels]
-                for category, labels in self.reading.analysis.items()
+                for category, labels in self.reading.scores.items()
             }
         )
 

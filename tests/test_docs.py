@@ -16,22 +16,21 @@ from starlette.types import Receive, Scope, Send
 
 from benchmarks.report import filled
 from deployments.clip.acquisition import Acquisition
-from deployments.clip.classifier import PictureReader
+from deployments.clip.classifier import ImageClassifier, VisionModel
 from deployments.clip.download import fetch_weights
 from deployments.clip.labels import load_labels
 from deployments.clip.model import load_encoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
-from deployments.clip.vision import Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import AnalyzerError
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
-from deployments.types import PromptComplete, PromptRequest
-from serve_app.api_keys import ApiKeys
+from deployments.types import Pixels, PromptComplete, PromptRequest
 from serve_app.app import gpu_share
 from serve_app.cli.config import read_config
 from serve_app.cli.port import require_free_port
+from serve_app.middleware.auth import ApiKeys
 from serve_app.middleware.serve_proxy import ContractFailures
 from serve_app.settings import load_settings
 from tests.support.fake_ollama import Answer, FakeOllama
@@ -88,7 +87,7 @@ async def weights_on_their_way(_: Path) -> str:
 async def _warning(weights: FakeWeights, load: Callable[[Path], VisionModel]) -> str:
     labels = load_labels(DEFAULT_LABELS_FILE)
     clip = Acquisition(weights, load, retry_s=60)
-    reader = PictureReader(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
+    reader = ImageClassifier(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
     await reader.start()
     warning = (await reader.read(PICTURE)).warnings[0]
     await reader.close()
@@ -120,7 +119,7 @@ async def model_absent(_: Path) -> str:
 async def no_first_token(_: Path) -> str:
     with FakeOllama(Answer(tokens=["x"], hold_at=0)) as server:
         writer = PromptWriter(OllamaSettings(hosts=(server.url,), first_token_timeout_s=0.05), required=False)
-        events = [event async for event in writer.write(PromptRequest(analysis={}))]
+        events = [event async for event in writer.write(PromptRequest({}))]
         await writer.close()
     complete = events[-1]
     assert isinstance(complete, PromptComplete)

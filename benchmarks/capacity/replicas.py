@@ -33,7 +33,7 @@ class Clip:
         self.engine = engine
         self.batches = Batches(environment, self._forward, engine.batching, ClipSettings().max_waiting)
 
-    def read_many(self, pictures: int) -> Generator[simpy.Event, Any, list[bool]]:
+    def classify(self, pictures: int) -> Generator[simpy.Event, Any, list[bool]]:
         """Answer one call: for each picture whether it was read."""
         self.active += 1
         yield from self._loop.work(self._costs.clip_call_ms + pictures * self._costs.clip_ms)
@@ -138,7 +138,7 @@ class Ingress:
 
     def _call(self, pictures: int) -> Generator[simpy.Event, Any, Sequence[bool]]:
         yield from self._loop.work(self._costs.ingress_call_ms)
-        return (yield from less_busy(self._clips, self._chance).read_many(pictures))
+        return (yield from less_busy(self._clips, self._chance).classify(pictures))
 
 
 class Busy(Protocol):

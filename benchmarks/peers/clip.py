@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from deployments.clip.classifier import score
 from deployments.clip.labels import load_labels
-from deployments.clip.precision import choose_precision
-from deployments.clip.scorer import score
+from deployments.clip.model import choose_precision
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 
 INPUT_PX = 224

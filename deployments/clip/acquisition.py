@@ -6,11 +6,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from deployments.clip.vision import VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import AnalyzerError, OutOfMemory
+
+Model = TypeVar("Model", covariant=True)
 
 logger = logging.getLogger("image_analyzer.clip")
 
@@ -43,7 +44,7 @@ class WeightsSource(Protocol):
         ...
 
 
-class Acquisition:
+class Acquisition(Generic[Model]):
     """Gets hold of the model.
 
     Args:
@@ -56,7 +57,7 @@ class Acquisition:
     def __init__(
         self,
         weights: WeightsSource,
-        load: Callable[[Path], VisionModel],
+        load: Callable[[Path], Model],
         *,
         retry_s: float,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -84,7 +85,7 @@ class Acquisition:
             "CLIP takes over by itself when they are there.",
         )
 
-    async def at_once(self) -> VisionModel | None:
+    async def at_once(self) -> Model | None:
         """Load the model if its weights are on disk; without the network."""
         try:
             folder = await asyncio.to_thread(self._weights.find)
@@ -93,7 +94,7 @@ class Acquisition:
             return None
         return None if folder is None else await self._loaded(folder)
 
-    async def eventually(self) -> VisionModel | None:
+    async def eventually(self) -> Model | None:
         """Fetch and load the model, however long it takes; None once it is hopeless."""
         while not self.hopeless:
             if self._postponed:
@@ -121,7 +122,7 @@ class Acquisition:
         self._failure = Shortfall(reason, remedy)
         self.hopeless = True
 
-    async def _loaded(self, folder: Path) -> VisionModel | None:
+    async def _loaded(self, folder: Path) -> Model | None:
         if self._failure is None:
             self._failure = Shortfall("CLIP is being loaded.", "It takes over by itself.")
         try:

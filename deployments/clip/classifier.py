@@ -1,28 +1,77 @@
-"""Reads pictures with the best vision model there is: CLIP once its weights are loaded, until then the stand-in."""
+"""Classifies pictures with the best vision model there is: CLIP once its weights are loaded, until then the stand-in.
+
+A vision model is whatever implements `VisionModel`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deployments import telemetry
 from deployments.batching import Batcher, Batching
 from deployments.clip.acquisition import Acquisition
-from deployments.clip.halving import run_halving
 from deployments.clip.labels import LabelSet
-from deployments.clip.scorer import score
 from deployments.clip.settings import ClipSettings, parse_user_config
-from deployments.clip.vision import Pixels, VisionModel
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory
 from deployments.telemetry import Record, record_state, unrecorded
-from deployments.types import ComponentStatus, Edition, Reading
+from deployments.types import AnalyzerName, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Scores
 
-NO_EDITION = Edition("none", input_size_px=224)
+Logits = NDArray[np.float32]
+"""float32, (pictures, labels): one number per label, in `LabelSet.texts()` order; softmaxed per category."""
+
+
+class VisionModel(Protocol):
+    """Gives each picture one logit per label.
+
+    `logits` is called from up to `batching.streams` threads at once; `prepare` may run in another meanwhile, so that
+    new labels stall no picture.
+    """
+
+    @property
+    def analyzer(self) -> AnalyzerName:
+        """The name that answers carry."""
+        ...
+
+    @property
+    def input_size_px(self) -> int:
+        """The edge of the square picture this model wants; others are resized to it."""
+        ...
+
+    @property
+    def batching(self) -> Batching:
+        """How many calls of `logits` may run at once, and the pictures per call above which the rate gains little."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, str | int | float]:
+        """What a person wants to know of it: device, precision, model name."""
+        ...
+
+    def prepare(self, labels: LabelSet) -> Any:
+        """Do everything that depends on the labels alone, once per label set; handed back to `logits`.
+
+        Raises:
+            OutOfMemory: the device has no room for it.
+        """
+        ...
+
+    def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
+        """Compare pictures with the prepared labels.
+
+        Raises:
+            OutOfMemory: the device has no room for a batch of this size.
+        """
+        ...
+
+
+NO_MODEL = ModelVersion("none", input_size_px=224)
 """While nothing can answer; most of the CLIP family looks at 224 px."""
 
 CLIP_RETRY_AFTER_S = 30
@@ -39,10 +88,10 @@ class _Active(NamedTuple):
     model: VisionModel
     labels: LabelSet
     prepared: Any
-    edition: Edition
+    model_version: ModelVersion
 
 
-class PictureReader:
+class ImageClassifier:
     """The whole of the CLIP deployment but Ray.
 
     Args:
@@ -58,7 +107,7 @@ class PictureReader:
         settings: ClipSettings,
         labels: LabelSet,
         *,
-        clip: Acquisition,
+        clip: Acquisition[VisionModel],
         fallback: VisionModel | None,
         record: Record = unrecorded,
     ) -> None:
@@ -77,7 +126,7 @@ class PictureReader:
         self._answered_since_check = False
         self._max_batch_size: int | None = None
         self._model_threads = ThreadPoolExecutor(thread_name_prefix="model")
-        self._batcher = Batcher[Pixels, Reading](
+        self._batcher = Batcher[Pixels, Classification](
             self._read_in_thread,
             stoppable=False,
             batching=Batching(streams=1, batch_size=1),
@@ -96,11 +145,11 @@ class PictureReader:
             self._taking_over = asyncio.create_task(self._take_over_eventually())
 
     @property
-    def edition(self) -> Edition:
+    def model_version(self) -> ModelVersion:
         """The model and label set that the next picture is read with."""
-        return NO_EDITION if self._active is None else self._active.edition
+        return NO_MODEL if self._active is None else self._active.model_version
 
-    async def read(self, picture: Pixels) -> Reading:
+    async def read(self, picture: Pixels) -> Classification:
         """Analyse one picture, together with whatever others wait.
 
         Raises:
@@ -113,7 +162,7 @@ class PictureReader:
             raise ClipUnavailable(" ".join(self._clip.shortfall), retry_after_s=CLIP_RETRY_AFTER_S)
         return await self._batcher.submit(picture)
 
-    async def read_many(self, pictures: Sequence[Pixels]) -> list[Reading | AnalyzerError]:
+    async def classify(self, pictures: Sequence[Pixels]) -> list[Classification | AnalyzerError]:
         """Analyse pictures that travelled together: per picture what `read` gives or raises."""
         results = await asyncio.gather(*map(self.read, pictures), return_exceptions=True)
         return [_sendable(result) for result in results]
@@ -229,9 +278,9 @@ class PictureReader:
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:
         prepared = await asyncio.to_thread(model.prepare, labels)
         version = f"{model.analyzer} {self._settings.model} {labels.version}"
-        return _Active(model, labels, prepared, Edition(version, model.input_size_px))
+        return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px))
 
-    async def _read_in_thread(self, pictures: list[Pixels]) -> Sequence[Reading | Exception]:
+    async def _read_in_thread(self, pictures: list[Pixels]) -> Sequence[Classification | Exception]:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         results = await loop.run_in_executor(self._model_threads, run_halving, self._read_batch, pictures)
@@ -243,7 +292,7 @@ class PictureReader:
         for seconds in waited_s:
             self._record(telemetry.BATCH_WAIT_SECONDS, seconds)
 
-    def _read_batch(self, pictures: list[Pixels]) -> list[Reading]:
+    def _read_batch(self, pictures: list[Pixels]) -> list[Classification]:
         active = self._active
         if active is None:
             raise ClipUnavailable("No vision model is loaded.")
@@ -258,21 +307,76 @@ class PictureReader:
         self._out_of_memory = ""
         warnings = () if active.model.analyzer == "clip" else (" ".join(self._clip.shortfall), STAND_IN_CAVEAT)
         return [
-            Reading(
-                analysis=score(row, active.labels, self._settings.top_labels),
+            Classification(
+                scores=score(row, active.labels, self._settings.top_labels),
                 analyzer=active.model.analyzer,
-                edition=active.edition,
+                model_version=active.model_version,
                 warnings=warnings,
             )
             for row in rows
         ]
 
 
-def _sendable(result: Reading | BaseException) -> Reading | AnalyzerError:
+def _sendable(result: Classification | BaseException) -> Classification | AnalyzerError:
     """Put our own sentence in place of what an error of another kind says."""
-    if isinstance(result, Reading | AnalyzerError):
+    if isinstance(result, Classification | AnalyzerError):
         return result
     if not isinstance(result, Exception):
         raise result
     logger.error("A picture could not be read.", exc_info=result)
     return AnalyzerError(FAULT)
+
+
+def score(logits: NDArray[np.float32], labels: LabelSet, top: int) -> Scores:
+    """Rank one picture's labels.
+
+    Args:
+        logits: float32, (labels,), in the order of `labels.texts()`; `-inf` rules a label out.
+        labels: the set that the logits were made with.
+        top: how many labels per category to keep.
+
+    Returns:
+        Category → its `top` labels, best first; the scores are shares of the whole category's softmax,
+        so they add up to less than 1 where the category has more labels than `top`.
+    """
+    analysis: dict[str, tuple[LabelScore, ...]] = {}
+    for name, category, columns in labels.categories():
+        shares = _softmax(logits[columns])
+        best = np.argsort(-shares, kind="stable")[:top]
+        analysis[name] = tuple(LabelScore(category.labels[i], float(shares[i])) for i in best)
+    return analysis
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    shares: NDArray[np.float64] = exponentials / exponentials.sum()
+    return shares
+
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def run_halving(run: Callable[[list[Item]], Sequence[Result]], batch: list[Item]) -> list[Result | Exception]:
+    """Give each item's result, or the exception that `run` raised for it alone; blocking.
+
+    Args:
+        run: list in, list of the same length and order out.
+        batch: at least one item.
+    """
+    try:
+        return list(_one_each(run(batch), batch))
+    except Exception as error:
+        if len(batch) == 1:
+            return [error]
+        # As text: a log record that holds the error would hold the batch too.
+        logger.warning("A batch of %d failed (%s); running it as two halves.", len(batch), str(error))
+    # Out here the error is gone, and with it the failed batch's tensors, which its traceback held on the device.
+    half = len(batch) // 2
+    return run_halving(run, batch[:half]) + run_halving(run, batch[half:])
+
+
+def _one_each(results: Sequence[Result], batch: list[Item]) -> Sequence[Result]:
+    if len(results) != len(batch):
+        raise ValueError(f"{len(results)} results for {len(batch)} items")
+    return results

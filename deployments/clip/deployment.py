@@ -1,4 +1,4 @@
-"""The CLIP deployment: `PictureReader` behind a Ray Serve handle."""
+"""The CLIP deployment: `ImageClassifier` behind a Ray Serve handle."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ import ray
 from ray.serve import metrics
 
 from deployments.clip.acquisition import Acquisition
-from deployments.clip.classifier import PictureReader
+from deployments.clip.classifier import ImageClassifier, VisionModel
 from deployments.clip.fetcher import WeightsFetcher
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import ClipSettings
-from deployments.clip.vision import Pixels, VisionModel
 from deployments.errors import AnalyzerError
-from deployments.serve_log import join_serve_log
-from deployments.telemetry import Recorder
-from deployments.types import ComponentStatus, Edition, Reading
+from deployments.telemetry import Recorder, join_serve_log
+from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels
 
 
 class ClipDeployment:
@@ -42,7 +40,7 @@ class ClipDeployment:
 
     async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
         join_serve_log()
-        self._reader = PictureReader(
+        self._reader = ImageClassifier(
             settings,
             labels,
             clip=Acquisition(
@@ -61,13 +59,13 @@ class ClipDeployment:
         )
         await self._reader.start()
 
-    async def read_many(self, pictures: list[Pixels]) -> list[Reading | AnalyzerError]:
+    async def classify(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
         """Analyse pictures, batched with whatever others wait; an error belongs to its picture alone."""
-        return await self._reader.read_many(pictures)
+        return await self._reader.classify(pictures)
 
-    async def edition(self) -> Edition:
+    async def model_version(self) -> ModelVersion:
         """Tell which vision model and label set answer now."""
-        return self._reader.edition
+        return self._reader.model_version
 
     async def status(self) -> ComponentStatus:
         """Tell which analyser answers now and, if it is not CLIP, why."""

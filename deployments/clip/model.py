@@ -15,17 +15,15 @@ from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine
+from deployments.clip.backends.base import Engine, Preprocessing, VisionTower
 from deployments.clip.backends.cuda_graph import CudaEngine
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
+from deployments.clip.classifier import Logits
 from deployments.clip.labels import LabelSet
-from deployments.clip.precision import choose_device, choose_precision
-from deployments.clip.settings import ClipSettings
-from deployments.clip.tower import Preprocessing, VisionTower
-from deployments.clip.vision import Logits, Pixels
+from deployments.clip.settings import ClipSettings, Device, Precision
 from deployments.errors import OutOfMemory, SettingsError
-from deployments.types import AnalyzerName
+from deployments.types import AnalyzerName, Pixels
 
 
 class ClipEncoder:
@@ -160,3 +158,50 @@ def warm_up(engine: Engine, input_size_px: int) -> None:
                     raise
                 return
             size *= 2
+
+
+# Instruction sets that multiply bfloat16 natively; without one torch emulates it, slower than float32.
+_NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+
+
+def choose_device(setting: Device, *, gpu_assigned: bool) -> torch.device:
+    """Resolve the device setting on this machine.
+
+    Args:
+        setting: `auto` takes CUDA where there is one and it is ours to take.
+        gpu_assigned: whether Ray gave this replica a share of a GPU. It hides none from a replica without a share
+            (Ray 2.60), so what torch sees is not enough.
+
+    Raises:
+        SettingsError: `cuda` is asked for and torch sees no CUDA device.
+    """
+    has_cuda = torch.cuda.is_available()
+    if setting == "cuda" and not has_cuda:
+        raise SettingsError(
+            "clip.device is 'cuda' but torch sees no CUDA GPU: install the NVIDIA driver and a CUDA build of torch, "
+            "or set DEVICE=cpu."
+        )
+    takes_cuda = setting == "cuda" or (setting == "auto" and has_cuda and gpu_assigned)
+    return torch.device("cuda" if takes_cuda else "cpu")
+
+
+def choose_precision(
+    setting: Precision, device: torch.device, capabilities: Mapping[str, object] | None = None
+) -> torch.dtype:
+    """Resolve the precision setting for a device: the fastest format that this processor computes natively.
+
+    Measured on 2 cores with AMX: ViT-B/32 in bfloat16 runs about three times as fast as in float32.
+
+    Args:
+        setting: `auto`, or the format's own name.
+        device: where the model runs.
+        capabilities: the processor's instruction sets by torch's names; asked of torch when None.
+    """
+    if setting != "auto":
+        dtype: torch.dtype = getattr(torch, setting)
+        return dtype
+    if device.type == "cuda":
+        return torch.float16
+    if capabilities is None:
+        capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if any(capabilities.get(name) for name in _NATIVE_BFLOAT16) else torch.float32

@@ -1,4 +1,7 @@
-"""The `ollama` client with limits, and with every way it can fail turned into one small family."""
+"""One Ollama server: the `ollama` client with limits, and every way it can fail turned into one small family.
+
+None of the family leaves this room under its own name.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,34 @@ import ollama
 from httpx_aiohttp import AiohttpTransport
 
 from deployments import telemetry
-from deployments.ollama.failures import ModelMissing, ServerDown, ServerFailed, TookTooLong
 from deployments.ollama.settings import OllamaSettings
 from deployments.telemetry import Record, unrecorded
+
+
+class OllamaFailure(Exception):
+    """Ollama did not write the prompt. `reason` says what happened, `remedy` what to do: one sentence each."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason} {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+class ServerDown(OllamaFailure):
+    """Nothing accepts a connection at the address."""
+
+
+class ModelMissing(OllamaFailure):
+    """The server is there, the model is not."""
+
+
+class ServerFailed(OllamaFailure):
+    """The server answered with an error, broke off, or sent what is not its protocol."""
+
+
+class TookTooLong(OllamaFailure):
+    """The first token, the next token or the whole prompt passed its limit."""
+
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
 """What decoders leave where a token ends inside a character: the mark for bytes that are no UTF-8, half a pair."""
@@ -217,3 +245,55 @@ def _straight_to_the_server() -> AiohttpTransport:
         verify=tls,
         client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls)),
     )
+
+
+class ModelPull:
+    """Starts a pull when told that the model is missing, and can say how far it is.
+
+    A pull that failed is told with its reason and started again by the next `start`; Ollama resumes where it
+    stopped.
+    """
+
+    def __init__(self, client: OllamaClient, model: str) -> None:
+        self._client = client
+        self._model = model
+        self._task: asyncio.Task[None] | None = None
+        self._percent = 0
+        self._last_failure = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether the server is fetching now."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def percent(self) -> int:
+        """How much of the layers known so far is there, 0 to 100."""
+        return self._percent
+
+    def start(self) -> None:
+        """Start fetching, unless that is under way."""
+        if not self.running:
+            self._percent = 0
+            self._task = asyncio.create_task(self._run())
+
+    def sentence(self) -> str:
+        """Say for a person how it stands."""
+        told = f"Ollama is pulling {self._model} ({self._percent} %)"
+        return f"{told} again, the last try failed: {self._last_failure}" if self._last_failure else f"{told}."
+
+    async def close(self) -> None:
+        """Stop fetching; what the server has so far it keeps."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            async with aclosing(self._client.pull()) as progress:
+                async for percent in progress:
+                    self._percent = percent
+        except OllamaFailure as failure:
+            self._last_failure = failure.reason
+        else:
+            self._last_failure = ""

@@ -9,8 +9,7 @@ from ray.serve import metrics
 
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
-from deployments.serve_log import join_serve_log
-from deployments.telemetry import Recorder
+from deployments.telemetry import Recorder, join_serve_log
 from deployments.types import ComponentStatus, PromptEvent, PromptRequest
 
 

@@ -1,12 +1,22 @@
-"""What the model is told: its task, and the picture as labels, colours and the caller's wish."""
+"""What the model is told: its task, and the picture as labels, colours and the caller's wish, fenced in."""
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 
 from deployments.ollama.colours import colour_name
-from deployments.ollama.wish import FENCE_CLOSE, FENCE_OPEN, fenced, plain
 from deployments.types import CATEGORIES, Language, PromptRequest
+
+FENCE_OPEN = "<wish>"
+FENCE_CLOSE = "</wish>"
+
+# The fence is made of angle brackets. Square ones go too: Ollama's tokenizer takes "[INST]" or "<|im_start|>"
+# inside a message for the model's own turn markers.
+HARMLESS = str.maketrans("<>[]", "‹›()")
+
+UNPRINTABLE = frozenset({"Cc", "Cs"})
+"""Unicode categories that no sentence needs: controls, and halves of a surrogate pair, which UTF-8 cannot carry."""
 
 LANGUAGE_NAMES: Mapping[Language, str] = {
     "en": "English",
@@ -47,23 +57,34 @@ WISH_RULE = (
 def build_messages(request: PromptRequest) -> list[dict[str, str]]:
     """Give the system and the user message for one picture."""
     rules = [
-        TASK.format(language=LANGUAGE_NAMES[request.language]),
-        DEEP_LENGTH if request.deep_thinking else STANDARD_LENGTH,
+        TASK.format(language=LANGUAGE_NAMES[request.options.language]),
+        DEEP_LENGTH if request.options.deep_thinking else STANDARD_LENGTH,
     ]
     seen = [
         f"{category.replace('_', ' ')}: "
-        + ", ".join(f"{label.value} {label.score:.0%}" for label in request.analysis[category])
+        + ", ".join(f"{label.value} {label.score:.0%}" for label in request.scores[category])
         for category in CATEGORIES
-        if request.analysis.get(category)
+        if request.scores.get(category)
     ]
     if request.palette:
         seen.append(
             "measured colours: " + ", ".join(f"{colour_name(s.hex)} {s.hex} {s.share:.0%}" for s in request.palette)
         )
-    if plain(request.user_prompt):
+    if plain(request.options.user_prompt):
         rules.append(WISH_RULE)
-        seen.append(fenced(request.user_prompt))
+        seen.append(fenced(request.options.user_prompt))
     return [
         {"role": "system", "content": "\n".join(rules)},
         {"role": "user", "content": "\n".join(seen)},
     ]
+
+
+def plain(user_prompt: str) -> str:
+    """Give the text as one line, without control characters."""
+    line = " ".join(user_prompt.split())
+    return "".join(char for char in line if unicodedata.category(char) not in UNPRINTABLE).strip()
+
+
+def fenced(user_prompt: str) -> str:
+    """Give the text as one line between `<wish>` and `</wish>`, with no way in it to close the fence."""
+    return f"{FENCE_OPEN}{plain(user_prompt).translate(HARMLESS)}{FENCE_CLOSE}"

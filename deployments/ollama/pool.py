@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from deployments.errors import QueueFull
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.pull import ModelPull
+from deployments.ollama.client import ModelPull, OllamaClient
 
 logger = logging.getLogger("image_analyzer.ollama")
 
@@ -32,7 +31,7 @@ class Server:
     """Event loop time."""
 
 
-class Fleet:
+class ServerPool:
     """Gives turns at the servers, first come first served.
 
     A server that failed is left alone for `rest_s` while another works; where none does, each is tried as if it had

@@ -7,8 +7,7 @@ are trained on English first, and half a sentence of each would serve nobody; `s
 from __future__ import annotations
 
 from deployments.ollama.colours import named_shares
-from deployments.ollama.instructions import LANGUAGE_NAMES
-from deployments.ollama.wish import plain
+from deployments.ollama.instructions import LANGUAGE_NAMES, plain
 from deployments.types import PromptRequest
 
 RUNNER_UP_SHARE = 0.5
@@ -28,7 +27,7 @@ DEEP_FINISH = "Rendered in rich detail, with carefully observed light, texture a
 def compose(request: PromptRequest) -> str:
     """Write one paragraph; the same request always gives the same text."""
     sentences = []
-    wish = plain(request.user_prompt)
+    wish = plain(request.options.user_prompt)
     if wish:
         sentences.append(wish if wish.endswith(SENTENCE_ENDS) else f"{wish}.")
     sentences.append(_scene(request))
@@ -36,7 +35,7 @@ def compose(request: PromptRequest) -> str:
     if framing:
         sentences.append(f"Composition: {', '.join(framing)}.")
     sentences.extend(_colours(request))
-    if request.deep_thinking:
+    if request.options.deep_thinking:
         sentences.append(DEEP_FINISH)
     return " ".join(sentences)
 
@@ -44,10 +43,10 @@ def compose(request: PromptRequest) -> str:
 def shortcomings(request: PromptRequest) -> tuple[str, ...]:
     """Say what this request could expect and `compose` does not do."""
     told = []
-    if not plain(request.user_prompt) and not _subjects_are_sure(request):
+    if not plain(request.options.user_prompt) and not _subjects_are_sure(request):
         told.append("What the picture shows is too uncertain to be named: say it in user_prompt.")
-    if request.language != "en":
-        told.append(f"Composed prompts are in English only: {LANGUAGE_NAMES[request.language]} needs Ollama.")
+    if request.options.language != "en":
+        told.append(f"Composed prompts are in English only: {LANGUAGE_NAMES[request.options.language]} needs Ollama.")
     return tuple(told)
 
 
@@ -66,15 +65,15 @@ def _scene(request: PromptRequest) -> str:
 
 
 def _subjects_are_sure(request: PromptRequest) -> bool:
-    subjects = request.analysis.get("subjects", ())
+    subjects = request.scores.get("subjects", ())
     return bool(subjects) and subjects[0].score >= SURE_SUBJECT_SHARE
 
 
 def _colours(request: PromptRequest) -> list[str]:
     tones = _labels(request, "color_palette")
-    kept = DEEP_COLOURS if request.deep_thinking else STANDARD_COLOURS
+    kept = DEEP_COLOURS if request.options.deep_thinking else STANDARD_COLOURS
     measured = list(named_shares(request.palette).items())[:kept]
-    names = [f"{name} ({share:.0%})" if request.deep_thinking else name for name, share in measured]
+    names = [f"{name} ({share:.0%})" if request.options.deep_thinking else name for name, share in measured]
     parts = [", ".join(tones)] if tones else []
     if names:
         parts.append(f"mainly {_listed(names)}")
@@ -82,8 +81,8 @@ def _colours(request: PromptRequest) -> list[str]:
 
 
 def _labels(request: PromptRequest, category: str) -> list[str]:
-    scores = request.analysis.get(category, ())
-    least = 0.0 if request.deep_thinking or not scores else RUNNER_UP_SHARE * scores[0].score
+    scores = request.scores.get(category, ())
+    least = 0.0 if request.options.deep_thinking or not scores else RUNNER_UP_SHARE * scores[0].score
     return [label.value for label in scores if label.score >= least]
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 import httpx
 
 from deployments import telemetry
 from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.coalescer import coalesce
-from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
+from deployments.ollama.client import ModelMissing, ModelPull, OllamaClient, OllamaFailure, ServerFailed, TookTooLong
 from deployments.ollama.instructions import build_messages
-from deployments.ollama.pool import Fleet, Server
-from deployments.ollama.pull import ModelPull
+from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose, shortcomings
 from deployments.telemetry import Record, record_state, unrecorded
@@ -58,7 +55,7 @@ class PromptWriter:
         self._required = required
         self._record = record
         clients = [OllamaClient(settings, host, transport, record) for host in settings.hosts]
-        self._fleet = Fleet(
+        self._pool = ServerPool(
             [Server(client, ModelPull(client, settings.model)) for client in clients],
             max_parallel=settings.max_parallel,
             max_waiting=settings.max_waiting,
@@ -107,7 +104,7 @@ class PromptWriter:
         return status
 
     async def _status(self) -> ComponentStatus:
-        servers = self._fleet.servers
+        servers = self._pool.servers
         found = await asyncio.gather(*(_failure_of(server.client) for server in servers))
         for server, failure in zip(servers, found, strict=True):
             self._record(telemetry.OLLAMA_UP, float(failure is None), host=server.client.host)
@@ -119,8 +116,8 @@ class PromptWriter:
         facts: dict[str, str | int | float] = {
             "model": self._settings.tagged_model,
             "host": ", ".join(self._settings.hosts),
-            "writing": self._fleet.writing,
-            "waiting": self._fleet.waiting,
+            "writing": self._pool.writing,
+            "waiting": self._pool.waiting,
         }
         percents = [server.pull.percent for server in servers if server.pull.running]
         if percents:
@@ -136,7 +133,7 @@ class PromptWriter:
 
     async def close(self) -> None:
         """Stop the pulls and close the clients."""
-        for server in self._fleet.servers:
+        for server in self._pool.servers:
             await server.pull.close()
             await server.client.close()
 
@@ -144,12 +141,12 @@ class PromptWriter:
         """Give one server's answer; until its first token, where that server fails, another's."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
-        messages, options = build_messages(request), self._settings.sampling(deep=request.deep_thinking)
+        messages, options = build_messages(request), self._settings.sampling(deep=request.options.deep_thinking)
         begun = again = False
         while True:
             came_s = loop.time()
             # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
-            async with self._fleet.turn(again=again) as server:
+            async with self._pool.turn(again=again) as server:
                 started_s = loop.time()
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
                 outcome = "left"
@@ -160,20 +157,20 @@ class PromptWriter:
                             yield token
                 except OllamaFailure as failure:
                     outcome = "failed"
-                    again = self._fleet.rest(server, failure.reason)
+                    again = self._pool.rest(server, failure.reason)
                     told = self._answered_by_pull(server, failure)
                     if begun or not again or isinstance(failure, TookTooLong):
                         raise told from None
                 else:
                     outcome = "written"
-                    self._fleet.works(server)
+                    self._pool.works(server)
                     logger.info("%s wrote a prompt in %.1f s.", server.client.host, loop.time() - started_s)
                     return
                 finally:
                     self._record(telemetry.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
 
     def _flush_interval_s(self) -> float:
-        return max(self._settings.flush_interval_s, self._fleet.writing / self._settings.max_pieces_per_s)
+        return max(self._settings.flush_interval_s, self._pool.writing / self._settings.max_pieces_per_s)
 
     def _answered_by_pull(self, server: Server, failure: OllamaFailure) -> OllamaFailure:
         if not (self._settings.auto_pull and isinstance(failure, ModelMissing)):
@@ -206,3 +203,44 @@ def _unwrapped(text: str) -> str:
         if text.startswith(opening) and text.endswith(closing) and closing not in inner:
             return inner.strip()
     return text
+
+
+async def coalesce(tokens: AsyncIterator[str], flush_interval_s: Callable[[], float]) -> AsyncGenerator[str, None]:
+    """Pass the first token on at once, later ones joined; `flush_interval_s` says how long after each piece at least.
+
+    The source is read ahead in a task of its own, so a slow consumer gets longer pieces and not a longer delay,
+    and the source ends when it has no more and not when the consumer has taken all. How far ahead is the
+    source's to bound. Its end or error comes after everything that it gave before. Closing or cancelling this
+    generator closes the source.
+
+    Raises:
+        Exception: whatever the source raises.
+    """
+    loop = asyncio.get_running_loop()
+    held: list[str] = []
+    news = asyncio.Event()
+
+    async def read() -> None:
+        async for token in tokens:
+            held.append(token)
+            news.set()
+
+    reader = asyncio.create_task(read())
+    reader.add_done_callback(lambda _: news.set())
+    flush_at_s = loop.time()
+    try:
+        while not reader.done() or held:
+            await news.wait()
+            wait_s = flush_at_s - loop.time()
+            if wait_s > 0 and not reader.done():
+                await asyncio.wait({reader}, timeout=wait_s)
+            piece = "".join(held)
+            held.clear()
+            news.clear()
+            if piece:
+                flush_at_s = loop.time() + flush_interval_s()
+                yield piece
+        await reader
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)

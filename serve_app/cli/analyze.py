@@ -11,7 +11,7 @@ from typing import TextIO
 
 import httpx
 
-from deployments.types import Wish
+from deployments.types import PromptOptions
 from serve_app.cli.client import API_KEY_VARIABLE, AnalyzeFailure, Json, ServiceClient
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
 
@@ -22,7 +22,7 @@ CATEGORY_WIDTH = len("color palette: ")
 def analyze(
     files: Sequence[Path],
     url: str,
-    wish: Wish,
+    options: PromptOptions,
     *,
     as_json: bool,
     transport: httpx.BaseTransport | None = None,
@@ -33,7 +33,7 @@ def analyze(
     Args:
         files: the pictures.
         url: the service's address.
-        wish: what is asked for besides.
+        options: what is asked for besides.
         as_json: print one JSON object per picture and line in place of text.
         transport: replaces the network in tests.
         environment: may hold NO_COLOR.
@@ -46,7 +46,7 @@ def analyze(
     with ServiceClient(url, os.environ.get(API_KEY_VARIABLE, ""), transport) as client:
         for file in files:
             try:
-                view.show(client, file, wish)
+                view.show(client, file, options)
             except AnalyzeFailure as failure:
                 failed = True
                 view.show_failure(file, failure)
@@ -59,9 +59,9 @@ class JsonView:
     def __init__(self, out: TextIO) -> None:
         self._out = out
 
-    def show(self, client: ServiceClient, file: Path, wish: Wish) -> None:
+    def show(self, client: ServiceClient, file: Path, options: PromptOptions) -> None:
         """Ask, and print the answer."""
-        self._print(file, client.answer(file, wish))
+        self._print(file, client.answer(file, options))
 
     def show_failure(self, file: Path, failure: AnalyzeFailure) -> None:
         """Print what went wrong."""
@@ -80,10 +80,10 @@ class TextView:
         self._colour = wants_colour(out, environment)
         self._in_prompt = False
 
-    def show(self, client: ServiceClient, file: Path, wish: Wish) -> None:
+    def show(self, client: ServiceClient, file: Path, options: PromptOptions) -> None:
         """Print each event when it arrives."""
         self._progress.show(f"{file.name}: sending …")
-        for event in client.events(file, wish):
+        for event in client.events(file, options):
             match event.get("status"):
                 case "analyzing":
                     self._progress.show(f"{file.name}: analysing …")

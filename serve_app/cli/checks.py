@@ -13,12 +13,11 @@ from huggingface_hub import constants
 
 from deployments.clip.download_failures import explain
 from deployments.clip.hub_files import HubFile, announced_files
-from deployments.clip.precision import choose_device, choose_precision
+from deployments.clip.model import choose_device, choose_precision
 from deployments.clip.settings import ClipSettings
 from deployments.clip.weights import WeightsUnavailable, find_weights
 from deployments.errors import SettingsError
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.failures import ModelMissing, OllamaFailure
+from deployments.ollama.client import ModelMissing, OllamaClient, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
 from serve_app.cli.config import ServiceConfig, read_config
 from serve_app.cli.finding import Finding

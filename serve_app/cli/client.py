@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from deployments.types import Wish
+from deployments.types import PromptOptions
 from serve_app.cli.sse import event_data
 
 API_KEY_VARIABLE = "IMAGE_ANALYZER_API_KEY"
@@ -57,23 +57,23 @@ class ServiceClient:
     ) -> None:
         self._client.close()
 
-    def answer(self, file: Path, wish: Wish) -> Json:
+    def answer(self, file: Path, options: PromptOptions) -> Json:
         """Get the whole answer at once.
 
         Raises:
             AnalyzeFailure: the file, the service or the way to it failed.
         """
-        with self._sent("analyze", file, wish) as response:
+        with self._sent("analyze", file, options) as response:
             response.read()
             return self._object(response)
 
-    def events(self, file: Path, wish: Wish) -> Iterator[Json]:
+    def events(self, file: Path, options: PromptOptions) -> Iterator[Json]:
         """Get the answer's events as they arrive; the last has the status `complete`.
 
         Raises:
             AnalyzeFailure: as `answer`; also for an `error` event, and for a stream that breaks off.
         """
-        with self._sent("analyze-stream", file, wish) as response:
+        with self._sent("analyze-stream", file, options) as response:
             for data in event_data(response.iter_bytes()):
                 event = self._parsed(data)
                 if event.get("status") == "error":
@@ -84,12 +84,12 @@ class ServiceClient:
         raise self._broken_off()
 
     @contextmanager
-    def _sent(self, route: str, file: Path, wish: Wish) -> Iterator[httpx.Response]:
+    def _sent(self, route: str, file: Path, options: PromptOptions) -> Iterator[httpx.Response]:
         form = {
-            "user_prompt": wish.user_prompt,
-            "deep_thinking": str(wish.deep_thinking).lower(),
-            "language": wish.language,
-            "analysis_only": str(wish.analysis_only).lower(),
+            "user_prompt": options.user_prompt,
+            "deep_thinking": str(options.deep_thinking).lower(),
+            "language": options.language,
+            "analysis_only": str(options.analysis_only).lower(),
         }
         try:
             with (

@@ -12,7 +12,7 @@ import yaml
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.settings import parse_user_config
 from deployments.errors import SettingsError
-from serve_app.api_keys import keys_of
+from serve_app.middleware.auth import keys_of
 from serve_app.settings import Settings, load_settings
 
 BUILDER = "serve_app.app:build"

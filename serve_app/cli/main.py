@@ -106,13 +106,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
             return doctor(arguments.config or default_config(Path()))
         case _:
-            from deployments.types import Wish
+            from deployments.types import PromptOptions
             from serve_app.cli.analyze import analyze
 
             return analyze(
                 arguments.files,
                 arguments.url,
-                Wish(arguments.prompt, arguments.deep, arguments.language),
+                PromptOptions(arguments.prompt, arguments.deep, arguments.language),
                 as_json=arguments.json,
             )
 

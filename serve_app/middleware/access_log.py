@@ -25,7 +25,7 @@ Outcome = Literal["answered", "refused", "failed", "left"]
 
 
 @dataclass(slots=True)
-class Account:
+class RequestRecord:
     """What is known of a request when it has ended; `scope["state"]["account"]`, for whoever knows more to fill in."""
 
     status: int | None = None
@@ -42,7 +42,7 @@ class Account:
         return "refused" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "failed", status
 
 
-class RequestLog:
+class AccessLog:
     """ASGI middleware, outside of all that may refuse.
 
     Args:
@@ -61,7 +61,7 @@ class RequestLog:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        account = Account()
+        account = RequestRecord()
         scope.setdefault("state", {})["account"] = account
         started_s = self._clock()
 
@@ -79,7 +79,7 @@ class RequestLog:
             last_part = scope["path"].rpartition("/")[2]
             self._tell(last_part if last_part in ROUTES else "other", account, self._clock() - started_s)
 
-    def _tell(self, route: str, account: Account, took_s: float) -> None:
+    def _tell(self, route: str, account: RequestRecord, took_s: float) -> None:
         outcome, status = account.outcome()
         self._record(telemetry.REQUESTS, route=route, outcome=outcome, status=str(status))
         told: dict[str, str | float] = {"outcome": outcome, "took_ms": round(took_s * 1000, 2)}

@@ -1,20 +1,30 @@
-"""Who may call: every POST shows a key where keys are asked for, comes from no foreign page, and not too often."""
+"""Who may call: every POST shows a key where keys are asked for, comes from no foreign page, and not too often.
+
+Keys come from a file, read anew when it changes, or the environment, and are kept as digests. How often one caller may
+call is counted by the generic cell rate algorithm (ATM Forum TM 4.0), one time per caller: packages for this count by
+the wall clock, which may jump; this one takes a monotonic clock, and 20 lines.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import logging
 import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from cachetools import TTLCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.errors import AnalyzerError, KeyRequired, OriginNotAllowed, RateLimited
-from serve_app.api_keys import ApiKeys
+from deployments.errors import AnalyzerError, KeyRequired, OriginNotAllowed, RateLimited, SettingsError
 from serve_app.middleware.errors import error_response
-from serve_app.rate_limit import RateLimit
 from serve_app.settings import AccessSettings
 
 
-class Gatekeeper:
+class AccessControl:
     """ASGI middleware: what is not allowed is refused before its body is read.
 
     Only POST does any work here; the page, the API's description and the health route are open to everyone.
@@ -59,3 +69,141 @@ class Gatekeeper:
         if self._rate is not None and (wait_s := self._rate.wait_s(caller)):
             after_s = math.ceil(wait_s)
             raise RateLimited(f"You call more often than you may; try again in {after_s} s.", retry_after_s=after_s)
+
+
+logger = logging.getLogger("image_analyzer.access")
+
+KEYS_VARIABLE = "IMAGE_ANALYZER_API_KEYS"
+"""Environment variable with the keys themselves, separated by commas: no setting, since Serve shows a config's args."""
+
+MIN_KEY_CHARS = 16
+"""Nobody tries 16 random characters; many a word that people choose is shorter."""
+
+CHECK_INTERVAL_S = 1.0
+"""How old the knowledge of the key file may be: the longest that a withdrawn key still opens."""
+
+Digests = Mapping[str, bytes]
+"""A key's name → its SHA-256."""
+
+
+class ApiKeys:
+    """Tells whose key a token is. Without a file and without the variable no key is asked for.
+
+    Args:
+        file: one key a line, `NAME KEY` or the key alone; `#` begins a comment. An empty one lets nobody in.
+        environment: where `IMAGE_ANALYZER_API_KEYS` may hold further ones.
+        clock: seconds, monotonic.
+
+    Raises:
+        SettingsError: the file cannot be read, or a key is too short or named twice.
+    """
+
+    def __init__(
+        self, file: Path | None, environment: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        listed = environment.get(KEYS_VARIABLE, "")
+        self._fixed = _digests(listed.replace(",", "\n"), f"The environment variable {KEYS_VARIABLE}")
+        self.required = file is not None or bool(self._fixed)
+        self._stamp: tuple[int, ...] = ()
+        self._digests: Digests = self._fixed
+        self._checked_s = clock()
+        if file is not None:
+            try:
+                self._read(file)
+            except OSError as error:
+                raise SettingsError(f"The key file {file} cannot be read ({error.strerror}).") from error
+
+    def holder(self, token: str) -> str | None:
+        """Give the name of the key that the token is, or None; takes the same time for every wrong one."""
+        self._keep_current()
+        digest = hashlib.sha256(token.encode()).digest()
+        found = None
+        for name, known in self._digests.items():
+            if hmac.compare_digest(digest, known):
+                found = name
+        return found
+
+    def _keep_current(self) -> None:
+        now_s = self._clock()
+        if self._file is None or now_s - self._checked_s < CHECK_INTERVAL_S:
+            return
+        self._checked_s = now_s
+        try:
+            self._read(self._file)
+        except (OSError, SettingsError) as error:
+            # Half-written or gone for a moment: whoever may call now goes on.
+            logger.error("The API keys stay as they were: %s", error)
+
+    def _read(self, file: Path) -> None:
+        status = file.stat()
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp  # A wrong file is complained of once, not every second.
+        self._digests = {**self._fixed, **_digests(file.read_text(errors="replace"), f"The key file {file}")}
+        logger.info("%d API keys may call.", len(self._digests))
+
+
+def keys_of(access: AccessSettings, environment: Mapping[str, str]) -> ApiKeys:
+    """Give the keys that the settings and the environment name.
+
+    Raises:
+        SettingsError: as `ApiKeys`; also where keys are demanded and there are none.
+    """
+    keys = ApiKeys(access.keys_file, environment)
+    if access.require_key and not keys.required:
+        raise SettingsError(f"access.require_key is set: name an access.keys_file, or set {KEYS_VARIABLE}.")
+    return keys
+
+
+def _digests(text: str, source: str) -> dict[str, bytes]:
+    digests: dict[str, bytes] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.partition("#")[0].split()
+        if not words:
+            continue
+        name, key = words[0] if words[1:] else f"key {number}", words[-1]
+        if len(words) > 2 or name in digests:
+            raise SettingsError(f"{source}, line {number}: write a name of its own and a key, and nothing else.")
+        if len(key) < MIN_KEY_CHARS or not key.isascii():
+            raise SettingsError(
+                f"{source}, line {number}: a key has at least {MIN_KEY_CHARS} characters of ASCII; make one with: "
+                "openssl rand -hex 32"
+            )
+        digests[name] = hashlib.sha256(key.encode()).digest()
+    return digests
+
+
+SECONDS_PER_MINUTE = 60
+
+MAX_CALLERS = 10_000
+"""Callers remembered at a time, some 200 bytes each; beyond, the one that came first starts anew."""
+
+
+class RateLimit:
+    """So many calls a minute of each caller, of which `burst` may come at once.
+
+    Args:
+        per_minute: calls, on average.
+        burst: calls that may come together after a pause.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, per_minute: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._interval_s = SECONDS_PER_MINUTE / per_minute
+        self._tolerance_s = (burst - 1) * self._interval_s
+        # Who has not called for as long as a whole burst takes is as good as unknown.
+        self._due_s: TTLCache[str, float] = TTLCache(MAX_CALLERS, ttl=burst * self._interval_s, timer=clock)
+
+    def wait_s(self, caller: str) -> float:
+        """Count a call and give 0, or give the seconds after which the caller may try again."""
+        now_s = self._clock()
+        due_s = max(self._due_s.get(caller, now_s), now_s)
+        early_s = due_s - self._tolerance_s - now_s
+        if early_s > 0:
+            return float(early_s)
+        self._due_s[caller] = due_s + self._interval_s
+        return 0.0

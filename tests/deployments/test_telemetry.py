@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployments.serve_log import MAX_LINE_CHARS, OURS, SERVES, join_serve_log
+from deployments.telemetry import MAX_LINE_CHARS, OURS, SERVES, join_serve_log
 
 
 @pytest.fixture

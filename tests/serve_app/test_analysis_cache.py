@@ -14,9 +14,8 @@ import pytest
 
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
-from deployments.clip.vision import Pixels
 from deployments.errors import ClipUnavailable, DeadlinePassed, OutOfMemory, UnreadablePicture
-from deployments.types import CATEGORIES, ComponentStatus, Edition, LabelScore, Reading, Swatch
+from deployments.types import CATEGORIES, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Swatch
 from serve_app.analysis_cache import Look, ViewCache
 from serve_app.examiner import Examiner
 from serve_app.images import Picture
@@ -46,10 +45,10 @@ class LabelledReader:
         self.cancelled, self.gone = asyncio.Event(), asyncio.Event()
         self.seen_requests: set[str] = set()
 
-    async def read(self, picture: Pixels) -> Reading:
+    async def read(self, picture: Pixels) -> Classification:
         self.reads += 1
         self.seen_requests.add(REQUEST.get())
-        edition, labels = self._now(), (LabelScore(str(self.version), 1.0),)
+        version, labels = self._now(), (LabelScore(str(self.version), 1.0),)
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
@@ -59,21 +58,21 @@ class LabelledReader:
             raise
         if self.error is not None:
             raise self.error
-        return Reading(dict.fromkeys(CATEGORIES, labels), "clip", edition, self.warnings)
+        return Classification(dict.fromkeys(CATEGORIES, labels), "clip", version, self.warnings)
 
-    async def edition(self) -> Edition:
+    async def model_version(self) -> ModelVersion:
         self.seen_requests.add(REQUEST.get())
         if self.lost:
             raise ClipUnavailable("CLIP is gone.")
-        edition = self._now()
+        version = self._now()
         await asyncio.sleep(0)
-        return edition
+        return version
 
     async def status(self) -> ComponentStatus:
         raise NotImplementedError
 
-    def _now(self) -> Edition:
-        return Edition(f"labels {self.version}", 4)
+    def _now(self) -> ModelVersion:
+        return ModelVersion(f"labels {self.version}", 4)
 
 
 class Desk:
@@ -162,7 +161,7 @@ def test_a_thousand_views_take_as_little_memory_as_the_settings_say() -> None:
     labels = load_labels(DEFAULT_LABELS_FILE).model_dump()
     scores = {name: tuple(LabelScore(label, 0.25) for label in labels[name]["labels"][:3]) for name in CATEGORIES}
     palette = tuple(Swatch(f"#00000{i}", 0.2) for i in range(5))
-    reading = Reading(scores, "clip", Edition("clip openai/clip-vit-base-patch32 0123456789ab", 224))
+    reading = Classification(scores, "clip", ModelVersion("clip openai/clip-vit-base-patch32 0123456789ab", 224))
     sent = pickle.dumps(View(reading, palette))
     tracemalloc.start()
     views: list[View] = [pickle.loads(sent) for _ in range(1024)]  # noqa: S301 - our own bytes

@@ -18,7 +18,7 @@ from deployments.errors import (
     OllamaUnavailable,
     QueueFull,
 )
-from deployments.types import CATEGORIES, ComponentStatus, PromptComplete, PromptDelta, PromptRestart
+from deployments.types import CATEGORIES, ComponentStatus, PromptComplete, PromptDelta, PromptOptions, PromptRestart
 from tests.support.in_process import ANALYZE, HEALTH, PHOTOGRAPH, STREAM, Service
 from tests.support.parts import TOKENS
 
@@ -66,15 +66,15 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
 async def test_what_the_caller_wishes_reaches_the_writer(service: Service) -> None:
     await service.post(user_prompt="at dusk", deep_thinking="true", language="ja")
     (request,) = service.writer.requests
-    assert (request.user_prompt, request.deep_thinking, request.language) == ("at dusk", True, "ja")
-    assert request.analysis["mood"][0].value == "mood 0"
+    assert request.options == PromptOptions("at dusk", deep_thinking=True, language="ja")
+    assert request.scores["mood"][0].value == "mood 0"
     assert request.palette
 
 
 async def test_only_the_picture_is_required(service: Service) -> None:
     await service.post()
     (request,) = service.writer.requests
-    assert (request.user_prompt, request.deep_thinking, request.language) == ("", False, "en")
+    assert request.options == PromptOptions()
 
 
 async def test_the_model_is_sent_pictures_of_the_size_it_wants() -> None:
@@ -153,7 +153,7 @@ async def test_the_same_bytes_again_are_answered_from_memory(service: Service) -
     assert (events[1]["cached"], events[1]["analysis"]) == (True, first["analysis"])
     assert events[1]["timings"].keys() == events[2]["timings"].keys() == {"total"}
     assert len(service.reader.pictures) == 1
-    assert [request.user_prompt for request in service.writer.requests] == ["", "at dusk"]
+    assert [request.options.user_prompt for request in service.writer.requests] == ["", "at dusk"]
 
 
 async def test_callers_who_send_the_same_picture_meanwhile_are_answered_with_it(service: Service) -> None:

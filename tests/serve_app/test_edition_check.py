@@ -1,4 +1,4 @@
-"""An edition is known from a question asked after the caller came; callers share questions."""
+"""An version is known from a question asked after the caller came; callers share questions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from deployments.errors import ComponentUnavailable
-from deployments.types import Edition
+from deployments.types import ModelVersion
 from serve_app.edition_check import EditionCheck
 
 
@@ -20,14 +20,14 @@ class Deployment:
         self.questions: list[asyncio.Event] = []
         self._came = asyncio.Event()
 
-    async def ask(self) -> Edition:
-        edition, error, answer = Edition(str(self.version), 224), self.error, asyncio.Event()
+    async def ask(self) -> ModelVersion:
+        version, error, answer = ModelVersion(str(self.version), 224), self.error, asyncio.Event()
         self.questions.append(answer)
         self._came.set()
         await answer.wait()
         if error is not None:
             raise error
-        return edition
+        return version
 
     async def asked(self, times: int) -> None:
         while len(self.questions) < times:
@@ -35,7 +35,7 @@ class Deployment:
             await self._came.wait()
 
 
-async def started(check: EditionCheck, callers: int) -> list[asyncio.Task[Edition]]:
+async def started(check: EditionCheck, callers: int) -> list[asyncio.Task[ModelVersion]]:
     tasks = [asyncio.create_task(check.current()) for _ in range(callers)]
     await asyncio.sleep(0)
     return tasks
@@ -55,10 +55,10 @@ async def test_those_who_come_while_a_question_is_away_share_the_next_one() -> N
     deployment.version = 2
     latest = await started(check, 3)
     deployment.questions[1].set()
-    assert {edition.version for edition in await asyncio.gather(*later)} == {"1"}
+    assert {version.version for version in await asyncio.gather(*later)} == {"1"}
     await deployment.asked(3)
     deployment.questions[2].set()
-    assert {edition.version for edition in await asyncio.gather(*latest)} == {"2"}
+    assert {version.version for version in await asyncio.gather(*latest)} == {"2"}
     assert len(deployment.questions) == 3
 
 

@@ -17,7 +17,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
 from deployments.types import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
 from serve_app.app import gpu_share
-from serve_app.ingress import ReaderHandle, WriterHandle
+from serve_app.ingress import ClassifierHandle, WriterHandle
 from serve_app.settings import LimitSettings
 
 BEGINNING = PromptDelta("A ")
@@ -55,13 +55,13 @@ def handle(*responses: Response) -> Any:
     """Answer calls with one response after the other, and every further call with the last."""
     left = list(responses)
     method = SimpleNamespace(remote=lambda *_: left.pop(0) if len(left) > 1 else left[0])
-    deployment = SimpleNamespace(read_many=method, status=method, write=method)
+    deployment = SimpleNamespace(classify=method, status=method, write=method)
     deployment.options = lambda **_: deployment
     return deployment
 
 
-def reader(*responses: Response) -> ReaderHandle:
-    return ReaderHandle(handle(*responses), LimitSettings())
+def reader(*responses: Response) -> ClassifierHandle:
+    return ClassifierHandle(handle(*responses), LimitSettings())
 
 
 def writer(*responses: Response) -> WriterHandle:
@@ -111,7 +111,7 @@ class Deployment:
     def __init__(self) -> None:
         self.calls: list[list[int]] = []
         self.gate = asyncio.Event()
-        self.read_many = SimpleNamespace(remote=self._answer)
+        self.classify = SimpleNamespace(remote=self._answer)
 
     async def _answer(self, pictures: list[NDArray[np.uint8]]) -> list[int | AnalyzerError]:
         values = [int(picture[0, 0, 0]) for picture in pictures]
@@ -126,7 +126,7 @@ def coloured(value: int) -> NDArray[np.uint8]:
 
 async def test_pictures_that_come_while_others_are_away_travel_together() -> None:
     deployment = Deployment()
-    subject = ReaderHandle(cast(Any, deployment), LimitSettings(read_calls=1, read_call_mib=1.2))
+    subject = ClassifierHandle(cast(Any, deployment), LimitSettings(read_calls=1, read_call_mib=1.2))
     first = asyncio.create_task(subject.read(coloured(1)))
     await asyncio.sleep(0.01)
     others = [asyncio.create_task(subject.read(coloured(value))) for value in range(2, 13)]
@@ -140,7 +140,7 @@ async def test_pictures_that_come_while_others_are_away_travel_together() -> Non
 async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
     deployment = Deployment()
     deployment.gate.set()
-    subject = ReaderHandle(cast(Any, deployment), LimitSettings(read_calls=1))
+    subject = ClassifierHandle(cast(Any, deployment), LimitSettings(read_calls=1))
     results: Any = await asyncio.gather(
         subject.read(coloured(1)), subject.read(coloured(0)), subject.read(coloured(2)), return_exceptions=True
     )

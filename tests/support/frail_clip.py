@@ -11,13 +11,13 @@ import numpy as np
 from ray.serve import Application
 
 from deployments.batching import Batching
+from deployments.clip.classifier import Logits, VisionModel
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.labels import LabelSet
 from deployments.clip.model import load_encoder
 from deployments.clip.settings import ClipSettings
-from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.errors import OutOfMemory
-from deployments.types import AnalyzerName
+from deployments.types import AnalyzerName, Pixels
 from serve_app.app import compose
 from serve_app.settings import load_settings
 

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from serve_app.api import create_api
-from serve_app.api_keys import KEYS_VARIABLE, ApiKeys
-from serve_app.pipeline import Analyzer
+from serve_app.middleware.auth import KEYS_VARIABLE, ApiKeys
+from serve_app.pipeline import Pipeline
 from serve_app.settings import Settings, load_settings
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path
@@ -26,7 +26,7 @@ class Service:
         self.reader, self.writer = FakeReader(), FakeWriter()
         self.settings: Settings = load_settings(overrides, {})
         keys = ApiKeys(self.settings.access.keys_file, {KEYS_VARIABLE: api_keys})
-        self.api = create_api(Analyzer(self.reader, self.writer, self.settings), self.settings, keys)
+        self.api = create_api(Pipeline(self.reader, self.writer, self.settings), self.settings, keys)
 
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)

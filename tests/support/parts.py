@@ -6,19 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from deployments.clip.vision import Pixels
 from deployments.clip.weights import WeightsUnavailable
 from deployments.types import (
     CATEGORIES,
     AnalyzerName,
+    Classification,
     ComponentStatus,
-    Edition,
     LabelScore,
+    ModelVersion,
+    Pixels,
     PromptComplete,
     PromptDelta,
     PromptEvent,
     PromptRequest,
-    Reading,
 )
 
 ANALYSIS = {name: tuple(LabelScore(f"{name} {i}", 0.5 - i / 10) for i in range(3)) for name in CATEGORIES}
@@ -27,7 +27,7 @@ TOKENS = ("A ", "quiet ", "harbour.")
 
 
 class FakeReader:
-    """Answers every picture alike, by the edition that held when it came, or raises `error`; keeps what it was sent."""
+    """Answers every picture alike, by the version that held when it came, or raises `error`; keeps what it was sent."""
 
     def __init__(self, *, input_size_px: int = 224, analyzer: AnalyzerName = "clip", warnings: Sequence[str] = ()):
         self.size_px = input_size_px
@@ -43,10 +43,10 @@ class FakeReader:
         self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "clip", facts={"device": "cpu"})
 
-    async def read(self, picture: Pixels) -> Reading:
+    async def read(self, picture: Pixels) -> Classification:
         self.pictures.append(picture)
         self._came.set()
-        edition = await self.edition()
+        version = await self.model_version()
         try:
             if self.hang:
                 await self.go_on.wait()
@@ -55,7 +55,7 @@ class FakeReader:
             raise
         if self.error is not None:
             raise self.error
-        return Reading(ANALYSIS, self.analyzer, edition, self.warnings)
+        return Classification(ANALYSIS, self.analyzer, version, self.warnings)
 
     async def busy_with(self, count: int) -> None:
         """Wait until so many pictures have come."""
@@ -63,8 +63,8 @@ class FakeReader:
             self._came.clear()
             await self._came.wait()
 
-    async def edition(self) -> Edition:
-        return Edition(self.version, self.size_px)
+    async def model_version(self) -> ModelVersion:
+        return ModelVersion(self.version, self.size_px)
 
     async def status(self) -> ComponentStatus:
         if self.hang:

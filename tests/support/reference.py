@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from deployments.clip.classifier import score
 from deployments.clip.labels import LabelSet
 from deployments.clip.model import ClipEncoder
-from deployments.clip.scorer import score
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings
 

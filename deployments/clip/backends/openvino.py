@@ -18,8 +18,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Pictures, Vectors
-from deployments.clip.tower import VisionTower
+from deployments.clip.backends.base import Pictures, Vectors, VisionTower
 
 MAX_STREAMS = 4
 """With more cores a stream takes several: beyond this many, crowds that fill all streams are rare."""

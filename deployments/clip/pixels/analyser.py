@@ -26,11 +26,11 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from deployments.batching import Batching
+from deployments.clip.classifier import Logits
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.measures import MEASURE_NAMES, measure
-from deployments.clip.vision import Logits, Pixels
 from deployments.errors import SettingsError
-from deployments.types import CATEGORIES, AnalyzerName
+from deployments.types import CATEGORIES, AnalyzerName, Pixels
 
 logger = logging.getLogger("image_analyzer.pixels")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.clip.vision import Pixels
+from deployments.types import Pixels
 
 Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]

@@ -15,17 +15,16 @@ from transformers import CLIPModel, CLIPTokenizer
 
 from deployments.batching import Batching
 from deployments.clip.acquisition import Acquisition
+from deployments.clip.backends.base import Preprocessing
 from deployments.clip.backends.torch import TorchEngine
-from deployments.clip.classifier import PictureReader
+from deployments.clip.classifier import ImageClassifier, Logits, VisionModel
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
-from deployments.clip.tower import Preprocessing
-from deployments.clip.vision import Logits, Pixels, VisionModel
 from deployments.clip.weights import WeightsUnavailable
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory, SettingsError, ShuttingDown
-from deployments.types import AnalyzerName, Reading
+from deployments.types import AnalyzerName, Classification, Pixels
 from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
@@ -78,8 +77,8 @@ def reader(
     load: Callable[[Path], VisionModel] | None = None,
     fallback: bool = True,
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> PictureReader:
-    return PictureReader(
+) -> ImageClassifier:
+    return ImageClassifier(
         ClipSettings(),
         LABELS,
         clip=Acquisition(weights, load or (lambda folder: model or FakeModel()), retry_s=30, wait=wait),
@@ -87,7 +86,7 @@ def reader(
     )
 
 
-async def clip_reading(subject: PictureReader) -> Reading:
+async def clip_reading(subject: ImageClassifier) -> Classification:
     """Send pictures until CLIP answers one."""
     async with asyncio.timeout(5):
         reading = await subject.read(BLANK)
@@ -101,8 +100,8 @@ async def test_with_weights_on_disk_clip_answers_from_the_first_picture() -> Non
     await subject.start()
     reading = await subject.read(BLANK)
     assert (reading.analyzer, reading.warnings) == ("clip", ())
-    assert reading.analysis["style"][0].value == "abstract"
-    assert {name: len(labels) for name, labels in reading.analysis.items()} == dict.fromkeys(reading.analysis, 3)
+    assert reading.scores["style"][0].value == "abstract"
+    assert {name: len(labels) for name, labels in reading.scores.items()} == dict.fromkeys(reading.scores, 3)
     assert (await subject.status()).state == "ready"
     await subject.close()
 
@@ -232,7 +231,7 @@ async def test_labels_that_find_no_room_are_refused_and_the_old_ones_stay() -> N
     model.full_for_labels = 1
     await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": ["fresco"]}}, "max_batch_size": 4})
     assert (await subject.status()).facts["refused_change"] == "CUDA is out of memory."
-    assert (await subject.read(BLANK)).analysis["style"][0].value == "abstract"
+    assert (await subject.read(BLANK)).scores["style"][0].value == "abstract"
     await subject.close()
 
 
@@ -264,14 +263,14 @@ async def test_new_labels_hold_from_the_next_picture_and_wrong_ones_leave_the_ol
     changed = LABELS.model_dump() | {"style": {"labels": ["fresco", "mosaic"]}}
     await subject.reconfigure({"labels": changed})
     reading = await subject.read(BLANK)
-    assert [label.value for label in reading.analysis["style"]] == ["mosaic", "fresco"]
+    assert [label.value for label in reading.scores["style"]] == ["mosaic", "fresco"]
 
     await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
-    assert (await subject.read(BLANK)).analysis["style"][0].value == "mosaic"
+    assert (await subject.read(BLANK)).scores["style"][0].value == "mosaic"
     assert (await subject.status()).facts["refused_change"] == "user_config: labels.mood: Field required."
 
     await subject.reconfigure({})
-    assert (await subject.read(BLANK)).analysis["style"][0].value == "abstract"
+    assert (await subject.read(BLANK)).scores["style"][0].value == "abstract"
     assert "refused_change" not in (await subject.status()).facts
     await subject.close()
 
@@ -298,7 +297,7 @@ async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() 
     await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": ["fresco"]}}})
     weights.arrived.set()
     reading = await clip_reading(subject)
-    assert reading.analysis["style"][0].value == "fresco"
+    assert reading.scores["style"][0].value == "fresco"
     await subject.close()
 
 
@@ -382,10 +381,10 @@ async def test_pictures_run_in_as_many_streams_and_batches_as_the_model_is_fast_
 async def test_pictures_that_travel_together_fail_each_for_itself() -> None:
     subject = reader(FakeWeights(Path("/weights")))
     await subject.start()
-    readings = await subject.read_many([BLANK, BLANK])
-    assert [isinstance(reading, Reading) for reading in readings] == [True, True]
+    readings = await subject.classify([BLANK, BLANK])
+    assert [isinstance(reading, Classification) for reading in readings] == [True, True]
     await subject.close()
-    refused = await subject.read_many([BLANK, BLANK])
+    refused = await subject.classify([BLANK, BLANK])
     assert [type(error) for error in refused] == [ShuttingDown, ShuttingDown]
 
 
@@ -394,7 +393,7 @@ async def test_a_fault_that_travels_tells_nothing_of_our_insides() -> None:
     model.error = RuntimeError("secret place")
     subject = reader(FakeWeights(Path("/weights")), model)
     await subject.start()
-    (error,) = await subject.read_many([BLANK])
+    (error,) = await subject.classify([BLANK])
     assert isinstance(error, AnalyzerError)
     assert str(error) == FAULT
     await subject.close()
@@ -404,18 +403,18 @@ async def test_each_reading_names_the_edition_that_was_told_and_a_change_of_labe
     weights = FakeWeights()
     subject = reader(weights)
     await subject.start()
-    told = [subject.edition]
-    assert (await subject.read(BLANK)).edition == told[-1]
+    told = [subject.model_version]
+    assert (await subject.read(BLANK)).model_version == told[-1]
     weights.arrived.set()
-    assert (await clip_reading(subject)).edition == subject.edition
-    told.append(subject.edition)
+    assert (await clip_reading(subject)).model_version == subject.model_version
+    told.append(subject.model_version)
     for labels in (["fresco"], ["mosaic"]):
         await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": labels}}})
-        told.append(subject.edition)
-        assert (await subject.read(BLANK)).edition == told[-1]
-    assert len({edition.version for edition in told}) == 4
+        told.append(subject.model_version)
+        assert (await subject.read(BLANK)).model_version == told[-1]
+    assert len({version.version for version in told}) == 4
     await subject.reconfigure({"max_batch_size": 4})
-    assert subject.edition == told[1], "the first labels again"
+    assert subject.model_version == told[1], "the first labels again"
     await subject.close()
 
 
@@ -423,10 +422,10 @@ async def test_other_weights_are_another_edition_under_the_same_labels() -> None
     versions = set()
     for name in ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16"):
         clip = Acquisition(FakeWeights(Path("/weights")), lambda folder: FakeModel(), retry_s=30)
-        subject = PictureReader(ClipSettings(model=name), LABELS, clip=clip, fallback=None)
-        assert subject.edition.version == "none", "nothing answers yet, so nothing remembered may"
+        subject = ImageClassifier(ClipSettings(model=name), LABELS, clip=clip, fallback=None)
+        assert subject.model_version.version == "none", "nothing answers yet, so nothing remembered may"
         await subject.start()
-        versions.add(subject.edition.version)
+        versions.add(subject.model_version.version)
         await subject.close()
     assert len(versions) == 2
 
@@ -437,5 +436,5 @@ async def test_an_edition_tells_the_size_that_its_model_wants() -> None:
 
     subject = reader(FakeWeights(Path("/weights")), Large())
     await subject.start()
-    assert subject.edition.input_size_px == 336
+    assert subject.model_version.input_size_px == 336
     await subject.close()

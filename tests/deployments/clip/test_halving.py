@@ -7,7 +7,7 @@ import weakref
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.clip.halving import run_halving
+from deployments.clip.classifier import run_halving
 
 
 @given(count=st.integers(1, 24), poison=st.sets(st.integers(0, 23)), memory=st.integers(1, 24))

@@ -14,16 +14,15 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTokenizer
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine, Pictures, Vectors
+from deployments.clip.backends.base import Engine, Pictures, Preprocessing, Vectors, VisionTower
 from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder, load_encoder, warm_up
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, EngineName
-from deployments.clip.tower import Preprocessing, VisionTower
-from deployments.clip.vision import Pixels
 from deployments.errors import OutOfMemory, SettingsError
+from deployments.types import Pixels
 from tests.support.pictures import photograph, photograph_path, pixels
 from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deployments.clip.precision import choose_device, choose_precision
+from deployments.clip.model import choose_device, choose_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -12,13 +12,15 @@ from deployments.types import (
     PromptComplete,
     PromptDelta,
     PromptEvent,
+    PromptOptions,
     PromptRequest,
     PromptRestart,
+    Scores,
     Swatch,
 )
 
 MOUNTAINS = PromptRequest(
-    analysis={
+    scores={
         "style": (LabelScore("photorealistic", 0.62), LabelScore("modern", 0.2), LabelScore("vintage", 0.05)),
         "mood": (LabelScore("calm", 0.4), LabelScore("peaceful", 0.35), LabelScore("epic", 0.1)),
         "composition": (LabelScore("wide angle", 0.5), LabelScore("depth", 0.3), LabelScore("minimal", 0.1)),
@@ -29,9 +31,9 @@ MOUNTAINS = PromptRequest(
 )
 
 
-def mountains(**changes: Any) -> PromptRequest:
-    """The same picture, asked for differently."""
-    return replace(MOUNTAINS, **changes)
+def mountains(scores: Scores = MOUNTAINS.scores, **options: Any) -> PromptRequest:
+    """The same picture, or one with other scores, asked for differently."""
+    return replace(MOUNTAINS, scores=scores, options=PromptOptions(**options))
 
 
 async def collected(events: AsyncGenerator[PromptEvent, None]) -> list[PromptEvent]:

@@ -9,8 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerDown, ServerFailed, TookTooLong
+from deployments.ollama.client import ModelMissing, OllamaClient, OllamaFailure, ServerDown, ServerFailed, TookTooLong
 from deployments.ollama.settings import OllamaSettings
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama

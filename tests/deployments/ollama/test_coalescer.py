@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.ollama.coalescer import coalesce
+from deployments.ollama.writer import coalesce
 from tests.deployments.ollama.virtual_time import run_virtually
 
 INTERVAL_S = 0.02

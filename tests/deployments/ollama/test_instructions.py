@@ -1,18 +1,17 @@
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.ollama.instructions import LANGUAGE_NAMES, build_messages
-from deployments.ollama.wish import fenced
+from deployments.ollama.instructions import LANGUAGE_NAMES, build_messages, fenced
 from deployments.types import Language
 from tests.deployments.ollama.samples import mountains
 
 
-def system_and_user(**changes: object) -> tuple[str, str]:
+def system_and_user(**changes: Any) -> tuple[str, str]:
     system, user = build_messages(mountains(**changes))
     assert (system["role"], user["role"]) == ("system", "user")
     return system["content"], user["content"]

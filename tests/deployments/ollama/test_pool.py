@@ -5,9 +5,8 @@ import asyncio
 import pytest
 
 from deployments.errors import QueueFull
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.pool import Fleet, Server
-from deployments.ollama.pull import ModelPull
+from deployments.ollama.client import ModelPull, OllamaClient
+from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.settings import OllamaSettings
 from tests.deployments.ollama.virtual_time import run_virtually
 
@@ -22,14 +21,14 @@ def a_server(name: str) -> Server:
 class Visitor:
     """Comes, holds its place until told to leave, and writes down that it was let in."""
 
-    def __init__(self, fleet: Fleet, name: str, admitted: list[str], *, again: bool) -> None:
+    def __init__(self, fleet: ServerPool, name: str, admitted: list[str], *, again: bool) -> None:
         self._leave = asyncio.Event()
-        self._fleet, self._name, self._admitted, self._again = fleet, name, admitted, again
+        self._pool, self._name, self._admitted, self._again = fleet, name, admitted, again
         self.server: Server | None = None
         self.task = asyncio.create_task(self._visit())
 
     async def _visit(self) -> None:
-        async with self._fleet.turn(again=self._again) as self.server:
+        async with self._pool.turn(again=self._again) as self.server:
             self._admitted.append(self._name)
             await self._leave.wait()
 
@@ -41,7 +40,7 @@ class Visitor:
 class Scene:
     def __init__(self, *, servers: int = 1, max_inside: int = 1, max_waiting: int = 2) -> None:
         self.servers = [a_server(f"server-{number}") for number in range(servers)]
-        self.fleet = Fleet(
+        self.fleet = ServerPool(
             self.servers, max_parallel=max_inside, max_waiting=max_waiting, rest_s=REST_S, retry_after_s=7
         )
         self.admitted: list[str] = []

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.ollama.colours import colour_name, named_shares
 from deployments.ollama.template import compose, shortcomings
-from deployments.types import CATEGORIES, LabelScore, PromptRequest, Swatch
+from deployments.types import CATEGORIES, LabelScore, PromptOptions, PromptRequest, Swatch
 from tests.deployments.ollama.samples import mountains
 
 
@@ -43,12 +41,12 @@ def test_wish_comes_first_as_a_sentence_of_its_own(wish: str, start: str) -> Non
 
 
 def test_a_subject_that_is_a_guess_is_not_named_and_the_caller_is_asked() -> None:
-    guess = dict(mountains().analysis) | {"subjects": (LabelScore("forest", 0.2), LabelScore("indoor", 0.19))}
-    request = replace(mountains(), analysis=guess)
+    guess = dict(mountains().scores) | {"subjects": (LabelScore("forest", 0.2), LabelScore("indoor", 0.19))}
+    request = mountains(guess)
     assert compose(request).startswith("A scene, in photorealistic style")
     assert "forest" not in compose(request)
     assert "user_prompt" in shortcomings(request)[0]
-    assert shortcomings(replace(request, user_prompt="a lone wolf")) == ()
+    assert shortcomings(mountains(guess, user_prompt="a lone wolf")) == ()
 
 
 def test_other_languages_are_owned_up_to() -> None:
@@ -66,7 +64,7 @@ swatches = st.lists(st.builds(Swatch, st.integers(0, 0xFFFFFF).map("#{:06x}".for
 def test_any_picture_gives_one_sendable_line_and_always_the_same(
     analysis: dict[str, tuple[LabelScore, ...]], palette: tuple[Swatch, ...], wish: str, deep: bool
 ) -> None:
-    request = PromptRequest(analysis, palette, wish, deep)
+    request = PromptRequest(analysis, palette, PromptOptions(wish, deep))
     prompt = compose(request)
     assert prompt.strip()
     assert len(prompt.splitlines()) == 1

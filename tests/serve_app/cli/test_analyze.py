@@ -14,18 +14,19 @@ import pytest
 import uvicorn
 
 from deployments.errors import OllamaUnavailable
-from deployments.types import PromptComplete, PromptDelta, PromptRestart, Wish
+from deployments.types import PromptComplete, PromptDelta, PromptOptions, PromptRestart
 from serve_app.api import create_api
-from serve_app.api_keys import ApiKeys
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
-from serve_app.pipeline import Analyzer
+from serve_app.middleware.auth import ApiKeys
+from serve_app.pipeline import Pipeline
 from serve_app.settings import load_settings
 from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path
 from tests.support.ports import free_port
 
 PICTURE = photograph_path("rocket")
+AT_DUSK = PromptOptions("at dusk", deep_thinking=True, language="fr")
 START_LIMIT_S = 10
 
 
@@ -38,7 +39,7 @@ class Service:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._listening = threading.Event()
-        api = create_api(Analyzer(self.reader, self.writer, settings), settings, ApiKeys(None, {}))
+        api = create_api(Pipeline(self.reader, self.writer, settings), settings, ApiKeys(None, {}))
         self._server = _Server(uvicorn.Config(api, port=port, log_level="error", ws="none"), self._listening)
         self._thread = threading.Thread(target=self._server.run)
 
@@ -71,7 +72,7 @@ def service() -> Iterator[Service]:
 def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.reader.warnings = ("Pixels stood in.",)
 
-    assert analyze([PICTURE], service.url, Wish("at dusk", deep_thinking=True, language="fr"), as_json=False) == 0
+    assert analyze([PICTURE], service.url, AT_DUSK, as_json=False) == 0
 
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "rocket.jpg (read by clip)"
@@ -82,12 +83,11 @@ def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.Captur
     assert "total" in shown[10]
     assert shown[10].endswith("; prompt by ollama")
     assert shown[11] == "  ! Pixels stood in."
-    request = service.writer.requests[0]
-    assert (request.user_prompt, request.deep_thinking, request.language) == ("at dusk", True, "fr")
+    assert service.writer.requests[0].options == AT_DUSK
 
 
 def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE, PICTURE], service.url, Wish(), as_json=False) == 0
+    assert analyze([PICTURE, PICTURE], service.url, PromptOptions(), as_json=False) == 0
 
     shown = capsys.readouterr().out
     assert "rocket.jpg (read by clip)\n" in shown
@@ -98,7 +98,7 @@ def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, caps
 def test_a_wish_for_the_analysis_alone_reaches_the_service(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert analyze([PICTURE], service.url, Wish(analysis_only=True), as_json=True) == 0
+    assert analyze([PICTURE], service.url, PromptOptions(analysis_only=True), as_json=True) == 0
 
     assert json.loads(capsys.readouterr().out)["promptSource"] == "none"
     assert service.writer.requests == []
@@ -110,7 +110,7 @@ def test_json_is_the_plain_routes_answer_a_line_per_picture(
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
 
-    assert analyze([PICTURE, text, PICTURE], service.url, Wish(), as_json=True) == 1
+    assert analyze([PICTURE, text, PICTURE], service.url, PromptOptions(), as_json=True) == 1
 
     first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["file"] == str(PICTURE)
@@ -128,7 +128,7 @@ def test_a_refused_picture_is_told_and_the_next_one_sent(
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(5_000_000))
 
-    assert analyze([large, PICTURE], service.url, Wish(), as_json=False) == 1
+    assert analyze([large, PICTURE], service.url, PromptOptions(), as_json=False) == 1
 
     shown = capsys.readouterr().out
     assert shown.startswith(f"✗ {large}: ")
@@ -140,7 +140,7 @@ def test_a_failure_midway_ends_the_picture(service: Service, capsys: pytest.Capt
     service.writer.events = [PromptDelta("A ")]
     service.writer.error = OllamaUnavailable("Ollama is down: start it.")
 
-    assert analyze([PICTURE], service.url, Wish(), as_json=False) == 1
+    assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 1
 
     assert capsys.readouterr().out.endswith(f"  A \n\n✗ {PICTURE}: Ollama is down: start it.\n")
 
@@ -153,13 +153,13 @@ def test_a_writer_that_starts_over_is_seen_to(service: Service, capsys: pytest.C
         PromptComplete("Whole.", "template"),
     ]
 
-    assert analyze([PICTURE], service.url, Wish(), as_json=False) == 0
+    assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 0
 
     assert "  Half a\n\n  ↻ Ollama broke off.\n\n  Whole.\n" in capsys.readouterr().out
 
 
 def test_a_wish_that_the_service_refuses_is_told(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE], service.url, Wish(language="xx"), as_json=True) == 1  # type: ignore[arg-type]
+    assert analyze([PICTURE], service.url, PromptOptions(language="xx"), as_json=True) == 1  # type: ignore[arg-type]
 
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_form"
 
@@ -172,9 +172,9 @@ def test_the_key_of_the_environment_is_sent(service: Service, monkeypatch: pytes
         return httpx.Response(401, json={"success": False, "error": "No.", "code": "key_required"})
 
     monkeypatch.setenv(API_KEY_VARIABLE, "0123456789abcdef")
-    assert analyze([PICTURE], service.url, Wish(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
+    assert analyze([PICTURE], service.url, PromptOptions(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
     monkeypatch.delenv(API_KEY_VARIABLE)
-    assert analyze([PICTURE], service.url, Wish(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
+    assert analyze([PICTURE], service.url, PromptOptions(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
     assert [request.headers.get("authorization") for request in sent] == ["Bearer 0123456789abcdef", None]
 
 
@@ -186,7 +186,7 @@ class Terminal(io.StringIO):
 def test_a_terminal_sees_colours_and_progress(service: Service) -> None:
     out, progress = Terminal(), Terminal()
     with ServiceClient(service.url) as client:
-        TextView(out, progress, {}).show(client, PICTURE, Wish())
+        TextView(out, progress, {}).show(client, PICTURE, PromptOptions())
 
     assert "\x1b[48;2;" in out.getvalue()
     assert "rocket.jpg: sending …" in progress.getvalue()
@@ -195,7 +195,7 @@ def test_a_terminal_sees_colours_and_progress(service: Service) -> None:
 
 
 def failing(handler: Callable[[httpx.Request], httpx.Response], *, as_json: bool, url: str = "http://here") -> None:
-    assert analyze([PICTURE], url, Wish(), as_json=as_json, transport=httpx.MockTransport(handler)) == 1
+    assert analyze([PICTURE], url, PromptOptions(), as_json=as_json, transport=httpx.MockTransport(handler)) == 1
 
 
 def raises(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
@@ -253,7 +253,7 @@ def test_a_stream_that_ends_too_soon_is_no_answer(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://here:port"])
 def test_a_wrong_address_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE], url, Wish(), as_json=True) == 1
+    assert analyze([PICTURE], url, PromptOptions(), as_json=True) == 1
 
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_url"
 
@@ -261,7 +261,7 @@ def test_a_wrong_address_is_told(url: str, capsys: pytest.CaptureFixture[str]) -
 def test_a_missing_file_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     missing = tmp_path / "gone.jpg"
 
-    assert analyze([missing], "http://127.0.0.1:1", Wish(), as_json=False) == 1
+    assert analyze([missing], "http://127.0.0.1:1", PromptOptions(), as_json=False) == 1
 
     assert capsys.readouterr().out == f"✗ {missing}: The file cannot be read: No such file or directory.\n"
 
@@ -269,6 +269,6 @@ def test_a_missing_file_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def test_what_a_model_writes_does_not_steer_the_terminal(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.writer.events = [PromptDelta("A\x1b[2J\x07 cup"), PromptComplete("A cup", "ollama")]
 
-    assert analyze([PICTURE], service.url, Wish(), as_json=False) == 0
+    assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 0
 
     assert "  A[2J cup\n" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deployments.errors import SettingsError
-from serve_app.api_keys import KEYS_VARIABLE, ApiKeys
+from serve_app.middleware.auth import KEYS_VARIABLE, ApiKeys
 
 ALICES, BOBS, CAROLS = "a" * 16, "b" * 32, "c" * 64
 

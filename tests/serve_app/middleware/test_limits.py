@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import Message, Receive, Scope, Send
 
-from serve_app.body_limit import BodyLimit
+from serve_app.middleware.limits import BodyLimit
 
 TIMEOUT_S = 0.05
 

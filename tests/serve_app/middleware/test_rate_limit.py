@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve_app.rate_limit import MAX_CALLERS, RateLimit
+from serve_app.middleware.auth import MAX_CALLERS, RateLimit
 
 
 class Clock:

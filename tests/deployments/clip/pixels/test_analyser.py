@@ -12,13 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deployments.clip.classifier import VisionModel, score
 from deployments.clip.labels import LabelSet, load_labels, parse_labels
 from deployments.clip.pixels.analyser import PixelAnalyser, load_prototypes
 from deployments.clip.pixels.measures import MEASURE_NAMES
-from deployments.clip.scorer import score
-from deployments.clip.vision import VisionModel
 from deployments.errors import SettingsError
-from deployments.types import Analysis
+from deployments.types import Scores
 from tests.support.pictures import DRAWINGS, PHOTOGRAPHS, picture, pixels
 
 DEFAULT_LABELS = load_labels(Path(__file__).parents[4] / "configs" / "labels.yaml")
@@ -133,16 +132,16 @@ vivid stripes   | subjects | abstract     | space, portrait, indoor
 
 
 @cache
-def analysis_of(name: str) -> Analysis:
+def analysis_of(name: str) -> Scores:
     return analyse(picture(name))
 
 
-def analyse(image: Image.Image, labels: LabelSet = DEFAULT_LABELS, edge_px: int = 224) -> Analysis:
+def analyse(image: Image.Image, labels: LabelSet = DEFAULT_LABELS, edge_px: int = 224) -> Scores:
     model = PixelAnalyser()
     return score(model.logits([pixels(image, edge_px)], model.prepare(labels))[0], labels, top=3)
 
 
-def top_3(analysis: Analysis, category: str) -> list[str]:
+def top_3(analysis: Scores, category: str) -> list[str]:
     return [label.value for label in analysis[category]]
 
 
