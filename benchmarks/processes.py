@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-
-from serve_app.cli.processes import kill_session, session_members
 
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -98,7 +97,21 @@ def machine_busy_s() -> float:
     return sum(ticks for field, ticks in enumerate(times) if field not in IDLE_FIELDS) / TICKS_PER_S
 
 
+def session_members(session: int) -> list[int]:
+    """List the ids of a session's living processes; the dead that nobody has collected yet do not count."""
+    return [pid for pid in map(int, filter(str.isdecimal, os.listdir(PROC))) if _living_in(session, pid)]
+
+
+def _living_in(session: int, pid: int) -> bool:
+    with suppress(OSError, IndexError):
+        # The name, in brackets, may hold anything; the state follows it.
+        state = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        return state != "Z" and os.getsid(pid) == session
+    return False
+
+
 def end(sessions: set[int]) -> None:
     """End every process of these sessions at once."""
-    for session in sessions:
-        kill_session(session)
+    for pid in (pid for session in sessions for pid in session_members(session)):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

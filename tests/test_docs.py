@@ -28,8 +28,7 @@ from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
 from deployments.types import Pixels, PromptComplete, PromptRequest
 from serve_app.app import gpu_share
-from serve_app.cli.config import read_config
-from serve_app.cli.port import require_free_port
+from serve_app.cli.config import read_config, require_free_port
 from serve_app.middleware.auth import ApiKeys
 from serve_app.middleware.serve_proxy import ContractFailures
 from serve_app.settings import load_settings

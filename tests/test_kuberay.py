@@ -9,7 +9,7 @@ from typing import Any
 import ray
 import yaml
 
-from serve_app.cli.serve import ENVIRONMENT_FLAGS
+from serve_app.cli.ray_env import FLAGS
 from tests.support.in_process import HEALTH
 
 ROOT = Path(__file__).parents[1]
@@ -67,7 +67,7 @@ def test_the_environment_is_the_one_that_the_operators_page_exports() -> None:
     environment = environment_of(HEAD)
     assert exported <= set(environment)
     name = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
-    assert environment[name] == ENVIRONMENT_FLAGS[name]
+    assert environment[name] == FLAGS[name]
 
 
 def test_the_ray_token_and_the_head_s_state_are_kept() -> None:

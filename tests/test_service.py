@@ -82,10 +82,8 @@ def service(
     ]
     switch = "1" if mode == "fast" else "0"
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path_factory.mktemp("hf")), SWITCH: switch}
-    service = Service(applications, environment)
-    if mode == "fast" and service.mode.plain_because:
-        pytest.skip(service.mode.plain_because)
-    with service:
+    with Service(applications, environment) as service:
+        assert f"Mode:     {mode}" in service.log()
         yield service
 
 
@@ -208,7 +206,7 @@ def test_labels_change_under_load_and_no_request_fails(service: Service) -> None
 
 
 def test_nonsense_for_labels_is_refused_and_the_old_ones_stay(service: Service) -> None:
-    service.deploy({"labels": {"style": {"labels": ["x"]}}}, application_name="main")
+    service.deploy({"labels": {"style": {"labels": ["x"]}}}, application_name="main", checked=False)
     assert eventually(lambda: "refused_change" in health(service).json()["components"]["analyzer"]["facts"])
     assert analyze(service).status_code == 200
     assert "labels.mood" in health(service).json()["components"]["analyzer"]["facts"]["refused_change"]

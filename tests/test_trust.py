@@ -14,8 +14,8 @@ import grpc
 import httpx
 import pytest
 
+from benchmarks.processes import session_members
 from serve_app.cli.config import DEPLOYMENTS
-from serve_app.cli.processes import session_members
 from serve_app.cli.ray_env import SWITCH
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM

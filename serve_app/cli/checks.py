@@ -19,12 +19,10 @@ from deployments.clip.weights import WeightsUnavailable, find_weights
 from deployments.errors import SettingsError
 from deployments.ollama.client import ModelMissing, OllamaClient, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
-from serve_app.cli.config import ServiceConfig, read_config
-from serve_app.cli.finding import Finding
-from serve_app.cli.health import ask_health, health_client
-from serve_app.cli.port import require_free_port
+from serve_app.cli.config import ServiceConfig, read_config, require_free_port
+from serve_app.cli.doctor import Finding
+from serve_app.cli.health import ask_health
 from serve_app.cli.ray_env import NotHere, find_haproxy
-from serve_app.schemas import HealthAnswer
 
 MB = 1_000_000
 NEEDED_GPU_MB = 1400
@@ -165,7 +163,7 @@ def check_port(config: ServiceConfig) -> Finding:
     try:
         require_free_port(config)
     except SettingsError as error:
-        health = asyncio.run(_health(config))
+        health = ask_health(config)
         if health is not None:
             return Finding(name, True, f"the service answers at {config.url}, health {health.status}")
         return Finding(name, False, str(error), f"find what uses it: lsof -i :{config.port}")
@@ -178,8 +176,3 @@ def check_mode(host: str, environment: Mapping[str, str]) -> Finding:
         return Finding("Mode", True, f"fast, with {find_haproxy(host, environment)}")
     except NotHere as reason:
         return Finding("Mode", True, f"plain: {reason}")
-
-
-async def _health(config: ServiceConfig) -> HealthAnswer | None:
-    async with health_client(config) as client:
-        return await ask_health(client, config.url)

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from httpx_sse import EventSource
 
 from deployments.types import PromptOptions
-from serve_app.cli.sse import event_data
 
 API_KEY_VARIABLE = "IMAGE_ANALYZER_API_KEY"
 """Environment variable with the key that the service asks for; an argument would show in the list of processes."""
@@ -74,8 +74,8 @@ class ServiceClient:
             AnalyzeFailure: as `answer`; also for an `error` event, and for a stream that breaks off.
         """
         with self._sent("analyze-stream", file, options) as response:
-            for data in event_data(response.iter_bytes()):
-                event = self._parsed(data)
+            for sent in EventSource(response).iter_sse():
+                event = self._parsed(sent.data)
                 if event.get("status") == "error":
                     raise AnalyzeFailure(str(event.get("error")), str(event.get("code")))
                 yield event

@@ -1,8 +1,9 @@
-"""A Serve config as the command needs it: checked settings, and the address that the service will have."""
+"""A Serve config as the command needs it: checked settings, and whether the service may listen where it says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ SERVE_HOST = "0.0.0.0"  # noqa: S104
 """Where Serve listens when the config does not say."""
 SERVE_PORT = 8000
 """Its port in the same case."""
+DEFAULT_NAME = "default"
+"""An application's name in the same case."""
 LAST_PORT = 65535
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -34,11 +37,15 @@ class ServiceConfig:
     """What one config file says of the image analyzer."""
 
     path: Path
+    content: Mapping[str, Any]
+    """As Serve takes it."""
     settings: Settings
     labels: LabelSet
     host: str
     port: int
     route_prefix: str
+    applications: tuple[str, ...]
+    """The names of those that are the image analyzer."""
 
     @property
     def url(self) -> str:
@@ -79,11 +86,13 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
         raise SettingsError(f"http_options.port in {path} is {port!r}: set it to a number from 1 to {LAST_PORT}.")
     return ServiceConfig(
         path=path,
+        content=content,
         settings=checked[0],
         labels=labels[0],
         host=str(http.get("host", SERVE_HOST)),
         port=port,
         route_prefix=str(ours[0].get("route_prefix", "/")),
+        applications=tuple(str(application.get("name", DEFAULT_NAME)) for application in ours),
     )
 
 
@@ -118,3 +127,42 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise SettingsError(f"{name} must be names and values, not {value!r:.60}.")
     return value
+
+
+def require_free_port(config: ServiceConfig) -> None:
+    """Check that the service may listen where its config says.
+
+    Raises:
+        SettingsError: the port is taken, or the address is not this machine's.
+    """
+    change = f"or set http_options.port in {config.path} to another"
+    try:
+        with socket.create_server((config.host, config.port), family=_family(config.host)):
+            pass
+    except OSError as error:
+        reason = f"The service cannot listen on {config.host}, port {config.port} ({reason_of(error)})"
+        raise SettingsError(f"{reason}: stop what uses that port, {change}.") from error
+
+
+def first_free_port(host: str, candidates: Iterable[int]) -> int | None:
+    """Choose the first port that a program can listen on, Ray's own among them.
+
+    Those do not set SO_REUSEADDR, so a port whose last connections have not died away yet is taken for them.
+    """
+    for port in candidates:
+        with socket.socket(_family(host)) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    return None
+
+
+def reason_of(error: OSError) -> str:
+    """Give the system's words alone; asyncio and socket add the address, which is named already."""
+    return str(error.strerror or error).split(" (while", 1)[0]
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -10,9 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-
-from serve_app.cli.finding import Finding
 
 DISTRIBUTION = "image-analyzer"
 OLDEST_PYTHON = (3, 11)
@@ -20,6 +19,20 @@ SHOWN_PACKAGES = ("ray", "torch", "transformers", "openvino")
 INSTALL = "make install (or: pip install -c constraints.txt -e .)"
 
 _REQUIREMENT_NAME = re.compile(r"[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result of one check. `detail` says what was found; `remedy` what mends it, empty where nothing needs to."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        remedy = f"\n    → {self.remedy}" if self.remedy else ""
+        return f"{'✓' if self.ok else '✗'} {self.name}: {self.detail}{remedy}"
 
 
 def doctor(config_file: Path) -> int:

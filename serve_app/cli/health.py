@@ -22,17 +22,15 @@ HEALTH_MARGIN_S = 1.0
 PartName = Literal["analyzer", "writer"]
 
 
-def health_client(config: ServiceConfig) -> httpx.AsyncClient:
-    """Make a client for asking this service its health; it leaves proxies aside, the service is on this machine."""
+def ask_health(config: ServiceConfig, transport: httpx.BaseTransport | None = None) -> HealthAnswer | None:
+    """Ask the service at a config's address how it stands; None where nothing answers, or something else does.
+
+    Proxies are left aside: the service is on this machine. `transport` replaces the network in tests.
+    """
     limit_s = config.settings.limits.status_timeout_s + HEALTH_MARGIN_S
-    return httpx.AsyncClient(timeout=limit_s, transport=httpx.AsyncHTTPTransport())
-
-
-async def ask_health(client: httpx.AsyncClient, url: str) -> HealthAnswer | None:
-    """Ask a service how it stands; None where nothing answers, or something else does."""
     try:
-        answer = await client.get(url + HEALTH_PATH)
-        return HealthAnswer.model_validate_json(answer.content)
+        with httpx.Client(timeout=limit_s, transport=transport or httpx.HTTPTransport()) as client:
+            return HealthAnswer.model_validate_json(client.get(config.url + HEALTH_PATH).content)
     except (httpx.HTTPError, ValidationError):
         return None
 

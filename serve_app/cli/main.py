@@ -51,14 +51,26 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--stop-timeout",
         type=float,
-        default=30,
         metavar="SECONDS",
-        help="kill what has not stopped after (default: 30)",
+        help="how long what was begun may take to finish (default: longer than the longest answer)",
     )
-    serve.add_argument(
-        "--log-file", type=Path, metavar="FILE", help="where the service's log goes (default: a new file)"
-    )
+    serve.add_argument("--log-file", type=Path, metavar="FILE", help="append the service's log to this file too")
     serve.add_argument("--verbose", action="store_true", help="show the service's whole log here too")
+
+    serve.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
+
+    deploy = commands.add_parser("deploy", help="bring a changed config to the running service")
+    _add_config(deploy)
+    deploy.add_argument(
+        "--timeout",
+        type=float,
+        default=180,
+        metavar="SECONDS",
+        help="how long to wait until it holds (default: 180)",
+    )
+
+    status = commands.add_parser("status", help="say how the running service and its parts stand")
+    _add_config(status)
 
     doctor = commands.add_parser("doctor", help="check this machine, and say what mends each fault")
     _add_config(doctor)
@@ -100,7 +112,16 @@ def _run(arguments: argparse.Namespace) -> int:
                 stop_timeout_s=arguments.stop_timeout,
                 log_file=arguments.log_file,
                 verbose=arguments.verbose,
+                dashboard=arguments.dashboard,
             )
+        case "deploy":
+            from serve_app.cli.operate import deploy
+
+            return deploy(arguments.config or default_config(Path()), timeout_s=arguments.timeout)
+        case "status":
+            from serve_app.cli.operate import status
+
+            return status(arguments.config or default_config(Path()))
         case "doctor":
             from serve_app.cli.doctor import doctor
 

@@ -1,13 +1,14 @@
-"""Serve's fast mode: where it can be had, and the environment that it takes.
+"""The environment that the service's processes run in: our flags, fast mode where it can be had, and nobody's proxy.
 
-HAProxy carries the requests in place of Serve's proxy, which is written in Python; replicas call each other over gRPC
-and run our code in the loop that receives the calls. What the service answers is the same in both modes.
+In fast mode HAProxy carries the requests in place of Serve's proxy, which is written in Python; replicas call each
+other over gRPC and run our code in the loop that receives the calls. What the service answers is the same in both.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shlex
 import shutil
 import sys
@@ -19,7 +20,38 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from serve_app.cli import haproxy
-from serve_app.cli.port import first_free_port
+from serve_app.cli.config import first_free_port
+
+CLUSTER = "RAY_ADDRESS"
+"""Ray's variable: the cluster to join. Without it, the service has a Ray of its own."""
+
+FLAGS = {
+    # Torch threads that spin between two batches take the cores from decoding and from Serve's proxy.
+    "OMP_WAIT_POLICY": "passive",
+    # Ray runs replicas at 15: Ollama, on the same cores at 0, would starve what hands its tokens on.
+    "RAY_worker_niceness": "0",
+    # Two headers would let a client switch off Serve's timeout, and its watch for who has left.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware.serve_proxy:middlewares",
+    # Nobody's X-Forwarded-For is believed: the limit per address would be one per invented address.
+    "FORWARDED_ALLOW_IPS": "",
+    # Nothing phones home.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+"""What the service runs with, unless the user's environment says otherwise."""
+
+ON_THIS_MACHINE = {
+    # Made for Windows and macOS, it has Ray listen on the loopback address alone: its metrics ask nobody who they are.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # At rest nothing is worth looking at ten times a second (`python -m benchmarks.footprint`).
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
+    "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
+    "RAY_raylet_report_resources_period_milliseconds": "1000",
+    "RAY_kill_idle_workers_interval_ms": "5000",
+    # Tasks are told to nobody here.
+    "RAY_task_events_report_interval_ms": "0",
+}
+"""What is added where the service has a Ray of its own."""
 
 SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
 """Ray's own switch; set to anything but 1, it leaves the service in plain mode."""
@@ -32,11 +64,9 @@ TRUSTED_PROXIES = "FORWARDED_ALLOW_IPS"
 
 HAPROXY_AT = "127.0.0.1"
 
-FLAGS = {
+FAST = {
     SWITCH: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    # That flag would keep warnings and failed starts from the log that the command reads.
-    "RAY_SERVE_LOG_TO_STDERR": "1",
     # Serve waits 30 s at every stop otherwise, for load balancers to notice.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # A client that is silent for longer than an upload and an answer may take has left; Ray would wait for an hour.
@@ -60,6 +90,15 @@ SEARCHED_PORTS = 500
 PLACE = Path("/tmp")  # noqa: S108
 """As short as Ray's own: a socket's path may have 97 characters, and Ray adds up to 70 to the folder's."""
 
+NO_PROXY = ("no_proxy", "NO_PROXY")
+"""gRPC reads the one, curl and Python either."""
+
+MACHINES_OWN = ("localhost", "127.0.0.1", "::1")
+"""What no proxy can reach: with http_proxy set, the replicas' calls to each other would go there."""
+
+AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_FILE = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+"""How Ray's processes know each other: none answers a stranger."""
+
 
 class NotHere(Exception):
     """Fast mode cannot be had, or is not wanted; the words say why."""
@@ -71,6 +110,28 @@ class Mode:
 
     environment: Mapping[str, str]
     plain_because: str = ""
+
+
+def joined_cluster(environment: Mapping[str, str]) -> str:
+    """Give the address of the cluster to join; empty where the service has a Ray of its own."""
+    address = environment.get(CLUSTER, "")
+    return "" if address == "local" else address
+
+
+def with_flags(environment: Mapping[str, str]) -> dict[str, str]:
+    """Lay an environment over the flags: what the user has set stays, and the machine's own addresses need no proxy."""
+    flags = dict(FLAGS)
+    if not joined_cluster(environment):
+        flags |= ON_THIS_MACHINE
+        if not environment.keys() & {AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_FILE}:
+            flags |= {AUTH_MODE: "token", AUTH_TOKEN: secrets.token_hex(32)}
+    unproxied = {name: ",".join(filter(None, (environment.get(name), *MACHINES_OWN))) for name in NO_PROXY}
+    return {**flags, **environment, **unproxied}
+
+
+def rays_own(environment: Mapping[str, str]) -> dict[str, str]:
+    """Give what of an environment is Ray's: what another terminal needs to meet it."""
+    return {name: value for name, value in environment.items() if name.startswith("RAY_")}
 
 
 @contextmanager
@@ -93,7 +154,7 @@ def chosen_mode(host: str, port: int, environment: Mapping[str, str]) -> Iterato
             mode = Mode({**environment, SWITCH: "0"}, plain_because=str(reason))
         else:
             believed = {TRUSTED_PROXIES: f"{HAPROXY_AT},{trusted}"}
-            mode = Mode({**FLAGS, **dict(_free_ports(host, port)), **environment, **files, **believed})
+            mode = Mode({**FAST, **dict(_free_ports(host, port)), **environment, **files, **believed})
         yield mode
 
 

@@ -1,69 +1,80 @@
-"""`image-analyzer serve`: checks the config, starts Ray Serve on it with the right environment, and stops it whole."""
+"""`image-analyzer serve`: checks the config, runs Ray Serve on it in this process, says what it found, stops it."""
 
 from __future__ import annotations
 
-import asyncio
+import ctypes
 import os
+import select
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from deployments.errors import SettingsError
-from serve_app.cli.config import ServiceConfig, read_config
-from serve_app.cli.health import ask_health, describe, health_client
-from serve_app.cli.port import require_free_port
-from serve_app.cli.ray_env import Mode, chosen_mode
-from serve_app.cli.service_log import ServiceLog
-from serve_app.cli.supervisor import Patience, StopRequests, Supervisor
+from serve_app.cli.config import ServiceConfig, read_config, require_free_port
+from serve_app.cli.console import Console
+from serve_app.cli.health import HealthNews, ask_health, describe, has_started, shortfall
+from serve_app.cli.ray_env import Mode, chosen_mode, joined_cluster, rays_own, with_flags
+from serve_app.cli.running import RunningService, listed
 from serve_app.schemas import HealthAnswer
 
-ENVIRONMENT_FLAGS = {
-    # Torch threads that spin between two batches take the cores from decoding and from Serve's proxy.
-    "OMP_WAIT_POLICY": "passive",
-    # Ray runs replicas at 15: Ollama, on the same cores at 0, would starve what hands its tokens on.
-    "RAY_worker_niceness": "0",
-    # Two headers would let a client switch off Serve's timeout, and its watch for who has left.
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware.serve_proxy:middlewares",
-    # Nobody's X-Forwarded-For is believed: the limit per address would be one per invented address.
-    "FORWARDED_ALLOW_IPS": "",
-    # Nothing phones home.
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    # The log shows each line when it is written.
-    "PYTHONUNBUFFERED": "1",
-}
-"""What the service runs with, unless the user's environment says otherwise."""
+if TYPE_CHECKING:
+    from serve_app.cli.cluster import Head, Instance
 
-ON_THIS_MACHINE = {
-    # Made for Windows and macOS, it has Ray listen on the loopback address alone: its metrics ask nobody who they are.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-}
-"""What is added where the service starts Ray itself, and joins no cluster."""
+START_POLL_S = 0.25
+HEALTH_POLL_S = 5.0
+END_POLL_S = 0.05
 
-SERVE_RUN = (sys.executable, "-m", "ray.serve.scripts", "run")
-"""Ray's own `serve run`, of the Python that runs this; the config's path follows."""
+STOP_MARGIN_S = 10.0
+"""By how much the default time to stop is above the longest answer, its upload included."""
+
+LAST_BYTES_S = 1.0
+"""What the proxy may take to hand on the last bytes of answers that the ingress has finished."""
+
+LEFTOVERS_S = 10.0
+"""How long replicas may take to notice that their Ray is gone, before they are killed."""
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class StopAsked(Exception):
+    """Ctrl-C, `kill`, or a closed terminal."""
+
+
+class EndAtOnce(BaseException):
+    """The same a second time."""
+
+
+class Failed(Exception):
+    """The service cannot start, or cannot go on; the lines say why."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.lines = lines
 
 
 def serve(
     config_file: Path,
     *,
     start_timeout_s: float,
-    stop_timeout_s: float,
+    stop_timeout_s: float | None = None,
     log_file: Path | None = None,
     verbose: bool = False,
-    command: Sequence[str] = SERVE_RUN,
+    dashboard: bool = False,
 ) -> int:
     """Run the service until Ctrl-C.
 
     Args:
         config_file: the Serve config.
         start_timeout_s: longest start.
-        stop_timeout_s: longest stop, before what is left is killed.
-        log_file: receives what the service writes; when None a temporary file, deleted after a clean stop.
+        stop_timeout_s: how long what was admitted may take to finish; when None, longer than the longest answer.
+        log_file: receives what the service writes, besides Ray's own folder of logs.
         verbose: show it on stdout too.
-        command: what runs the service when the config's path is put behind it.
+        dashboard: start Ray's dashboard.
 
     Returns:
         0 after a stop that was asked for, 1 when the service failed, 2 when config, port or log file forbid a start.
@@ -71,30 +82,31 @@ def serve(
     try:
         config = read_config(config_file, os.environ)
         _require_free_port(config)
-        log = ServiceLog(log_file)
+        console = Console(log_file, verbose=verbose)
     except SettingsError as error:
         print(f"image-analyzer: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"image-analyzer: The log file cannot be written ({error}): name another.", file=sys.stderr)
         return 2
-    patience = Patience(start_s=start_timeout_s, stop_s=stop_timeout_s)
-    status = 1
-    try:
-        with chosen_mode(config.host, config.port, with_flags(os.environ)) as mode:
-            status = asyncio.run(_run([*command, str(config.path)], config, mode, log, patience, verbose))
-    finally:
-        log.close()
-        if status == 0 and log_file is None:
-            log.path.unlink(missing_ok=True)
-    return status
+    longest_s = config.settings.limits.upload_timeout_s + config.settings.limits.total_timeout_s
+    with console, chosen_mode(config.host, config.port, with_flags(os.environ)) as mode:
+        run = Run(
+            config,
+            mode,
+            console,
+            start_timeout_s=start_timeout_s,
+            stop_timeout_s=longest_s + STOP_MARGIN_S if stop_timeout_s is None else stop_timeout_s,
+            dashboard=dashboard,
+        )
+        return run.until_stopped()
 
 
 def _require_free_port(config: ServiceConfig) -> None:
     try:
         require_free_port(config)
     except SettingsError:
-        if asyncio.run(_already_answers(config)):
+        if ask_health(config) is not None:
             raise SettingsError(
                 f"The service already runs at {config.url}: use that one, or stop it, or set http_options.port in "
                 f"{config.path} to another."
@@ -102,45 +114,214 @@ def _require_free_port(config: ServiceConfig) -> None:
         raise
 
 
-async def _already_answers(config: ServiceConfig) -> bool:
-    async with health_client(config) as client:
-        return await ask_health(client, config.url) is not None
+class Run:
+    """One run of the service.
 
+    Args:
+        config: the checked config.
+        mode: environment, and plain or fast.
+        console: where a person reads.
+        start_timeout_s: longest start.
+        stop_timeout_s: how long what was admitted may take to finish.
+        dashboard: start Ray's dashboard.
+    """
 
-async def _run(
-    command: Sequence[str],
-    config: ServiceConfig,
-    mode: Mode,
-    log: ServiceLog,
-    patience: Patience,
-    verbose: bool,
-) -> int:
-    print(f"Starting the service from {config.path} …  (log: {log.path})", flush=True)
-    stop = StopRequests()
-    async with health_client(config) as client:
-        supervisor = Supervisor(
-            command,
-            environment=mode.environment,
-            log=log,
-            ask=lambda: ask_health(client, config.url),
-            announce=lambda health, start_s: banner(config, mode, health, start_s),
-            say=lambda line: print(line, flush=True),
-            stop=stop,
-            patience=patience,
-            verbose=verbose,
+    def __init__(
+        self,
+        config: ServiceConfig,
+        mode: Mode,
+        console: Console,
+        *,
+        start_timeout_s: float,
+        stop_timeout_s: float,
+        dashboard: bool,
+    ) -> None:
+        self._config = config
+        self._mode = mode
+        self._console = console
+        self._start_timeout_s = start_timeout_s
+        self._stop_timeout_s = stop_timeout_s
+        self._dashboard = dashboard
+        self._started_s = time.monotonic()
+        self._head: Head | None = None
+        self._instance: Instance | None = None
+        self._signals = StopSignals()
+
+    def until_stopped(self) -> int:
+        """Start, watch, stop; the exit status."""
+        say = self._console.say
+        say(f"Starting the service from {self._config.path} …")
+        os.environ.update(self._mode.environment)
+        if self._console.follows_logs:
+            os.environ["RAY_SERVE_LOG_TO_STDERR"] = "1"
+        _adopt_orphans()
+        status = 0
+        self._signals.take()
+        try:
+            with ExitStack() as stack:
+                self._start(stack)
+                self._watch()
+        except StopAsked:
+            say("Stopping: what was begun is finished … (Ctrl-C again ends it at once)")
+        except Failed as failure:
+            status = 1
+            for line in failure.lines:
+                say(line)
+        except EndAtOnce:
+            pass
+        with suppress(EndAtOnce):
+            self._stop(gently=status == 0)
+        self._end()
+        say("Stopped.")
+        return status
+
+    def _start(self, stack: ExitStack) -> None:
+        # Ray and Serve read their environment when they are imported.
+        from serve_app.cli.cluster import Head, Instance, schema_of
+
+        self._signals.take()
+        cluster = joined_cluster(os.environ)
+        show = self._console.progress.show
+        if cluster:
+            self._console.say(
+                f"Joining the Ray cluster at {cluster} (RAY_ADDRESS); the environment of this shell does not reach its "
+                "nodes."
+            )
+        else:
+            show("starting Ray …")
+            self._head = Head(dashboard=self._dashboard, follow_logs=self._console.follows_logs)
+        self._signals.wait(0)
+        address = cluster or self._head.address if self._head else cluster
+        try:
+            self._instance = Instance(address, follow_logs=self._console.follows_logs)
+        except ConnectionError as error:
+            raise Failed(f"✗ No Ray cluster answers at {address}: {error}.") from error
+        self._signals.take()
+        show("starting Serve …")
+        schema = schema_of(dict(self._config.content))
+        self._instance.start(schema)
+        self._signals.wait(0)
+        self._instance.deploy(schema)
+        health = self._until_answering(self._instance)
+        log_folder = str(self._head.log_folder) if self._head else ""
+        running = RunningService(
+            process=os.getpid(),
+            ray_address=address,
+            log_folder=log_folder,
+            environment=rays_own(self._mode.environment),
         )
-        with on_signals(stop):
-            return await supervisor.run()
+        stack.enter_context(listed(self._config.port, running))
+        places = {
+            "Metrics": self._instance.metrics_url(),
+            "Ray": self._head.dashboard_url if self._head else "",
+            "Log": log_folder,
+        }
+        self._console.say(banner(self._config, self._mode, health, time.monotonic() - self._started_s, places))
+
+    def _until_answering(self, instance: Instance) -> HealthAnswer:
+        from serve_app.cli.cluster import failures, still_starting
+
+        health: HealthAnswer | None = None
+        while time.monotonic() - self._started_s < self._start_timeout_s:
+            status = instance.status()
+            told = list(failures(status, self._config.applications))
+            if told:
+                raise Failed(
+                    "✗ Serve cannot start the application.", *(f"    {line}" for line in told), self._log_hint()
+                )
+            waiting = still_starting(status, self._config.applications)
+            self._console.progress.show(f"waiting for {', '.join(waiting) or 'its first answer'} …")
+            if not waiting:
+                health = ask_health(self._config)
+                if health is not None and has_started(health):
+                    return health
+            self._signals.wait(START_POLL_S)
+        parts = health.components.values() if health is not None else ()
+        raise Failed(
+            *(line for part in parts for line in shortfall(part)),
+            f"✗ The service did not start within {self._start_timeout_s:g} s.",
+            self._log_hint(),
+        )
+
+    def _watch(self) -> None:
+        news = HealthNews()
+        while True:
+            for line in news.lines(ask_health(self._config), time.monotonic()):
+                self._console.say(line)
+            self._signals.wait(HEALTH_POLL_S)
+            lost = self._head.lost() if self._head is not None else ""
+            if lost:
+                raise Failed(f"✗ Ray's process '{lost}' has ended, and the service with it.", self._log_hint())
+
+    def _stop(self, *, gently: bool) -> None:
+        if self._instance is None:
+            return
+        if gently:
+            self._drain(self._instance)
+        if self._head is None:
+            self._instance.shut_down()
+
+    def _drain(self, instance: Instance) -> None:
+        try:
+            instance.drain(self._config.applications, self._stop_timeout_s)
+        except TimeoutError:
+            self._console.say(f"✗ Not all was finished within {self._stop_timeout_s:g} s.")
+        except Exception as error:
+            # Not started yet, or lost: then there is nothing to be finished.
+            self._console.say(f"    Nothing is waited for ({type(error).__name__}).")
+        else:
+            time.sleep(LAST_BYTES_S)
+
+    def _end(self) -> None:
+        if self._instance is not None:
+            self._instance.leave()
+        if self._head is not None:
+            self._head.end()
+            end_children(LEFTOVERS_S)
+
+    def _log_hint(self) -> str:
+        where = self._head.log_folder if self._head is not None else "the logs of the cluster's nodes"
+        return f"    → its whole log: {where}"
 
 
-def with_flags(environment: Mapping[str, str]) -> dict[str, str]:
-    """Lay an environment over the flags: what the user has set stays."""
-    joins_a_cluster = bool(environment.get("RAY_ADDRESS"))
-    return {**ENVIRONMENT_FLAGS, **({} if joins_a_cluster else ON_THIS_MACHINE), **environment}
+class StopSignals:
+    """Turns Ctrl-C, `kill` and a closed terminal into exceptions of what waits.
+
+    A shell without job control starts `… &` with SIGINT ignored; being handled here, it works all the same. A hang-up
+    that was ignored on purpose (nohup) stays ignored.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._reading, self._writing = os.pipe()
+        os.set_blocking(self._writing, False)
+        self._wanted = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            self._wanted.append(signal.SIGHUP)
+
+    def take(self) -> None:
+        """Have the signals come here; again after Ray was imported and after it was joined, for it takes them."""
+        for number in self._wanted:
+            signal.signal(number, self._note)
+
+    def wait(self, seconds: float) -> None:
+        """Wait; raises `StopAsked` at the first signal. The second raises `EndAtOnce`, wherever it meets us."""
+        select.select([self._reading], [], [], seconds)
+        if self._count:
+            raise StopAsked
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        with suppress(BlockingIOError):
+            os.write(self._writing, b"!")
+        if self._count > 1:
+            raise EndAtOnce
 
 
-def banner(config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: float) -> str:
-    """Say where the service listens, in which mode, what answers now, and what would improve it."""
+def banner(
+    config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: float, places: Mapping[str, str] | None = None
+) -> str:
+    """Say where the service listens, in which mode, what answers now and what would improve it, and other `places`."""
     reach = " (from other machines too)" if config.open_to_others else ""
     unguarded = config.open_to_others and not health.key_required
     return "\n".join(
@@ -151,27 +332,40 @@ def banner(config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: flo
             *(["  Access:   nobody is asked for a key: set access.keys_file (SECURITY.md)"] if unguarded else []),
             f"  Page:     {config.url}/",
             f"  API:      {config.url}/docs",
+            *(f"  {f'{name}:':<10}{place}" for name, place in (places or {}).items() if place),
             f"  Try it:   curl -F image=@PICTURE {config.url}/api/images/analyze",
             "  Stop it:  Ctrl-C",
         )
     )
 
 
-@contextmanager
-def on_signals(stop: StopRequests) -> Iterator[None]:
-    """Turn Ctrl-C, `kill` and a closed terminal into requests to stop.
+def _adopt_orphans() -> None:
+    """Have the kernel make whatever Ray's processes leave behind our child, so that `end_children` finds it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
-    A shell without job control starts `… &` with SIGINT ignored; being handled here, it works for the child as well.
-    A hang-up that was ignored on purpose (nohup) stays ignored.
-    """
-    loop = asyncio.get_running_loop()
-    wanted = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        wanted.append(signal.SIGHUP)
-    for number in wanted:
-        loop.add_signal_handler(number, stop.request)
-    try:
-        yield
-    finally:
-        for number in wanted:
-            loop.remove_signal_handler(number)
+
+def end_children(limit_s: float) -> None:
+    """Wait until this process has no children any more, and kill those that are left at the limit."""
+    deadline_s = time.monotonic() + limit_s
+    killed = False
+    with suppress(ChildProcessError):
+        while True:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid:
+                continue
+            if time.monotonic() > deadline_s:
+                if killed:
+                    return
+                killed, deadline_s = True, time.monotonic() + limit_s
+                for child in _children():
+                    with suppress(ProcessLookupError):
+                        os.kill(child, signal.SIGKILL)
+            time.sleep(END_POLL_S)
+
+
+def _children() -> list[int]:
+    with suppress(OSError):
+        listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        return [int(child) for child in listing.split()]
+    return []

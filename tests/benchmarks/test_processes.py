@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from benchmarks.processes import cpu_seconds, end, role, sessions_below, spent_by_role
-from serve_app.cli.processes import session_members
+from benchmarks.processes import cpu_seconds, end, role, session_members, sessions_below, spent_by_role
 
 BUSY_IN_A_SESSION_OF_ITS_OWN = """
 import subprocess, sys

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.processes import session_members
 from benchmarks.service import Service, Unavailable, end_all, environment
-from serve_app.cli.processes import session_members
 from tests.support.ports import free_port
 
 # Answers POSTs with a number that grows, as a model that is still loading gives other answers than later.

@@ -1,38 +1,36 @@
-"""The whole service on a real Ray Serve: a cluster of its own, and `serve run CONFIG` as a user types it.
+"""The whole service on a real Ray Serve, started by the command as a user types it.
 
-It runs in fast mode where that can be had, as with `image-analyzer serve`; `RAY_SERVE_ENABLE_HA_PROXY: "0"` in its
-environment makes it plain mode, in which a bare `serve run` starts.
+It runs in fast mode where that can be had; `RAY_SERVE_ENABLE_HA_PROXY: "0"` in its environment makes it plain mode.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
-import secrets
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import yaml
 
-from benchmarks.processes import end, sessions_below
-from serve_app.cli.processes import session_members
-from serve_app.cli.ray_env import SWITCH, chosen_mode
-from serve_app.cli.serve import with_flags
+from benchmarks.processes import end, session_members, sessions_below
+from serve_app.cli.ray_env import with_flags
+from serve_app.cli.running import service_at
 from tests.support.ports import free_port
 
-RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("ray", "serve"))
+COMMAND, SERVE = (Path(sys.executable).with_name(name) for name in ("image-analyzer", "serve"))
 HOST = "127.0.0.1"
 START_LIMIT_S = 120
 POLL_S = 0.1
-OBJECT_STORE_BYTES = 100_000_000
 
 
 def application(
@@ -41,14 +39,18 @@ def application(
     args: Mapping[str, Any],
     user_config: Mapping[str, Any],
     builder: str = "serve_app.app:build",
+    ingresses: int = 1,
 ) -> dict[str, Any]:
-    """Give one entry of a Serve config's `applications`."""
+    """Give one entry of a Serve config's `applications`; with one ingress, so that all callers meet the same memory."""
     return {
         "name": name,
         "route_prefix": route_prefix,
         "import_path": builder,
         "args": dict(args),
-        "deployments": [{"name": "ClipDeployment", "user_config": dict(user_config)}],
+        "deployments": [
+            {"name": "ClipDeployment", "user_config": dict(user_config)},
+            {"name": "Ingress", "num_replicas": ingresses},
+        ],
     }
 
 
@@ -60,7 +62,7 @@ def _command(pid: int) -> str:
 
 
 class Service:
-    """A Serve instance in a cluster of its own; `with Service([application(...)], environment) as service`.
+    """A Serve instance with a Ray of its own; `with Service([application(...)], environment) as service`.
 
     `for_all` is what the Serve config says beside its applications.
     """
@@ -76,39 +78,23 @@ class Service:
     ) -> None:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
-        self._metrics_port = free_port()
         self._applications = applications
         self._for_all = for_all or {}
-        self._resources = (f"--num-cpus={pretended_cpus}", f"--num-gpus={pretended_gpus}")
         # Short, because Ray puts sockets into it and their paths may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
-        environment = with_flags(
-            {
-                **os.environ,
-                "HOME": str(self._folder),
-                "RAY_AUTH_MODE": "token",
-                "RAY_AUTH_TOKEN": secrets.token_hex(32),
-                **environment,
-            }
-        )
-        self._for_as_long_as_it_runs = ExitStack()
-        self.mode = self._for_as_long_as_it_runs.enter_context(chosen_mode(HOST, self.port, environment))
-        self._another_terminals = {name: value for name, value in environment.items() if name != SWITCH}
+        self._environment = {
+            **os.environ,
+            "HOME": str(self._folder),
+            "RAY_TMPDIR": str(self._folder),
+            "RAY_OVERRIDE_RESOURCES": json.dumps({"CPU": pretended_cpus, "GPU": pretended_gpus}),
+            **environment,
+        }
 
     def __enter__(self) -> Service:
         self._log = (self._folder / "serve.log").open("wb")
-        self._address = f"{HOST}:{free_port()}"
-        resources = (*self._resources, f"--object-store-memory={OBJECT_STORE_BYTES}")
-        self._cluster = self._start(
-            [
-                *(RAY, "start", "--head", "--block", "--include-dashboard=false", *resources),
-                *(f"--port={self._address.split(':')[1]}", f"--node-ip-address={HOST}", f"--temp-dir={self._folder}"),
-                f"--metrics-export-port={self._metrics_port}",
-            ],
-            self.mode.environment,
-        )
-        self._serving = self._start([SERVE, "run", "--address", self._address, self._config()], self.mode.environment)
+        self._serving = self._start([COMMAND, "serve", "--verbose", self._config()])
         try:
+            self._wait_until_started()
             for entry in self._applications:
                 self.wait_until_answering(entry["route_prefix"])
         except BaseException:
@@ -119,15 +105,22 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def deploy(self, change: Mapping[str, Any], *, application_name: str) -> None:
-        """Give an application's ClipDeployment a new `user_config` while it serves; returns once Serve has taken it."""
+    def deploy(self, change: Mapping[str, Any], *, application_name: str, checked: bool = True) -> None:
+        """Give an application's ClipDeployment a new `user_config` while it serves; returns once it holds.
+
+        Unchecked, it goes by Serve's own command, and returns when Serve has taken the order.
+        """
         self._applications = copy.deepcopy(self._applications)
         (entry,) = (entry for entry in self._applications if entry["name"] == application_name)
         entry["deployments"][0]["user_config"] = dict(change)
-        redeploying = self._start(
-            [SERVE, "run", "--non-blocking", "--address", self._address, self._config()], self._another_terminals
-        )
-        assert redeploying.wait(START_LIMIT_S) == 0, self.log()
+        if checked:
+            deploying = self._start([COMMAND, "deploy", self._config()])
+        else:
+            running = service_at(self.port)
+            assert running is not None
+            self._environment |= with_flags(running.environment)
+            deploying = self._start([SERVE, "run", "--non-blocking", "--address", running.ray_address, self._config()])
+        assert deploying.wait(START_LIMIT_S) == 0, self.log()
 
     def wait_until_answering(self, route_prefix: str = "/") -> None:
         """Wait for the health route to answer at all."""
@@ -137,19 +130,19 @@ class Service:
             with suppress(httpx.HTTPError):
                 if httpx.get(health, timeout=5).headers["content-type"] == "application/json":
                     return
-            with suppress(subprocess.TimeoutExpired):
-                self._serving.wait(POLL_S)
-                break
+            time.sleep(POLL_S)
         raise AssertionError(f"{health} did not answer:\n{self.log()}")
 
     def metrics(self) -> str:
         """Give what Prometheus would be given now."""
-        return httpx.get(f"http://{HOST}:{self._metrics_port}/metrics", timeout=10).text
+        found = re.search(r"Metrics: +(\S+)", self.log())
+        assert found is not None
+        return httpx.get(found[1], timeout=10).text
 
     @property
     def sessions(self) -> set[int]:
         """The sessions that its processes are in."""
-        return sessions_below(self._cluster.pid) | sessions_below(self._serving.pid)
+        return sessions_below(self._serving.pid)
 
     def replicas(self, deployment: str, application_name: str = "main") -> list[int]:
         """Give the process ids of a deployment's replicas."""
@@ -158,13 +151,20 @@ class Service:
         return [pid for pid in members if _command(pid).startswith(title)]
 
     def log(self) -> str:
-        """Everything that `serve run` printed so far."""
+        """Everything that the command printed so far."""
         return (self._folder / "serve.log").read_text(errors="replace")
 
     def log_files(self) -> Iterator[Path]:
         """Give every file that it and Ray write what happens to."""
         yield self._folder / "serve.log"
-        yield from (path for path in self._folder.glob("session_2*/logs/**/*") if path.is_file())
+        yield from (path for path in self._folder.glob("**/session_2*/logs/**/*") if path.is_file())
+
+    def _wait_until_started(self) -> None:
+        deadline_s = time.monotonic() + START_LIMIT_S
+        while "Stop it:" not in self.log():
+            assert self._serving.poll() is None, self.log()
+            assert time.monotonic() < deadline_s, self.log()
+            time.sleep(POLL_S)
 
     def _config(self) -> Path:
         config = self._folder / "serve_config.yaml"
@@ -180,16 +180,14 @@ class Service:
         )
         return config
 
-    def _start(self, command: list[str | Path], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _start(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command, env=environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+            command, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
         )
 
     def _stop(self) -> None:
-        # All at once: how Serve and Ray end in order takes seconds each time, and tests/test_command.py sees to that.
+        # All at once: how it ends in order takes seconds each time, and tests/test_command.py sees to that.
         end(self.sessions)
-        for process in (self._serving, self._cluster):
-            process.wait()
+        self._serving.wait()
         self._log.close()
-        self._for_as_long_as_it_runs.close()
         shutil.rmtree(self._folder, ignore_errors=True)

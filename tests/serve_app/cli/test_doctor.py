@@ -20,8 +20,7 @@ from deployments.clip.weights import WeightsUnavailable
 from deployments.ollama.settings import OllamaSettings
 from serve_app.cli import checks
 from serve_app.cli.config import ServiceConfig
-from serve_app.cli.doctor import check_packages, check_python, examine, report, runtime_requirements
-from serve_app.cli.finding import Finding
+from serve_app.cli.doctor import Finding, check_packages, check_python, examine, report, runtime_requirements
 from serve_app.cli.ray_env import BINARY, SWITCH
 from tests.serve_app.cli.conftest import health_answer, write_config
 

@@ -15,28 +15,23 @@ from serve_app.schemas import ComponentHealth
 from tests.serve_app.cli.conftest import DOWNLOADING, NO_OLLAMA, NOT_YET, READY_CLIP, health_answer
 
 
-async def asked(status: int, body: str) -> bool:
+def asked(config: ServiceConfig, status: int, body: str) -> bool:
     transport = httpx.MockTransport(lambda _: httpx.Response(status, text=body))
-    async with httpx.AsyncClient(transport=transport) as client:
-        return await ask_health(client, "http://here") is not None
+    return ask_health(config, transport) is not None
 
 
 @pytest.mark.parametrize("status", [200, 503])
-async def test_our_answer_counts_whatever_its_status(status: int) -> None:
-    assert await asked(status, health_answer().model_dump_json())
+def test_our_answer_counts_whatever_its_status(config: ServiceConfig, status: int) -> None:
+    assert asked(config, status, health_answer().model_dump_json())
 
 
 @pytest.mark.parametrize("body", ["no such path", "{}", "[1]"])
-async def test_another_programs_answer_does_not(body: str) -> None:
-    assert not await asked(200, body)
+def test_another_programs_answer_does_not(config: ServiceConfig, body: str) -> None:
+    assert not asked(config, 200, body)
 
 
-async def test_no_answer_is_none() -> None:
-    def refuse(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    async with httpx.AsyncClient(transport=httpx.MockTransport(refuse)) as client:
-        assert await ask_health(client, "http://here") is None
+def test_no_answer_is_none(config: ServiceConfig) -> None:
+    assert ask_health(config) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cli.ray_env import BINARY, FLAGS, INTERNAL_PORTS, SWITCH, NotHere, chosen_mode, find_haproxy
+from serve_app.cli.ray_env import (
+    AUTH_MODE,
+    AUTH_TOKEN,
+    BINARY,
+    FAST,
+    FLAGS,
+    INTERNAL_PORTS,
+    ON_THIS_MACHINE,
+    SWITCH,
+    NotHere,
+    chosen_mode,
+    find_haproxy,
+    joined_cluster,
+    rays_own,
+    with_flags,
+)
 from tests.support.ports import free_port
 
 HOST = "127.0.0.1"
@@ -70,17 +85,51 @@ def test_plain_mode_leaves_the_environment_alone_but_for_the_switch() -> None:
 
 @linux
 def test_the_flags_give_way_to_the_users_environment(program: str) -> None:
-    user = {BINARY: program, "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "7"}
+    user = {BINARY: program, "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": "7"}
     with chosen_mode(HOST, 8000, user) as mode:
         assert not mode.plain_because
-        assert {name: mode.environment[name] for name in FLAGS} == {**FLAGS, "RAY_SERVE_LOG_TO_STDERR": "0"}
+        assert {name: mode.environment[name] for name in FAST} == {**FAST, "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60"}
         assert mode.environment["RAY_SERVE_FALLBACK_PROXY_HTTP_PORT"] == "7"
 
 
 def test_the_docs_name_the_flags() -> None:
     docs = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
 
-    assert not [name for name, value in FLAGS.items() if f"{name}={value}" not in docs]
+    flags = {**FAST, **FLAGS, **ON_THIS_MACHINE}
+    assert not [name for name, value in flags.items() if f"{name}={value}".rstrip("=") not in docs]
+
+
+def test_what_the_user_has_set_stays() -> None:
+    assert with_flags({})["OMP_WAIT_POLICY"] == "passive"
+    assert (
+        with_flags({"OMP_WAIT_POLICY": "active", "HOME": "/h"}).items()
+        >= {"OMP_WAIT_POLICY": "active", "HOME": "/h"}.items()
+    )
+
+
+def test_the_machines_own_addresses_need_no_proxy() -> None:
+    proxied = with_flags({"http_proxy": "http://proxy:3128", "no_proxy": "intranet"})
+    assert proxied["no_proxy"].split(",") == ["intranet", "localhost", "127.0.0.1", "::1"]
+    assert "127.0.0.1" in proxied["NO_PROXY"]
+
+
+def test_a_ray_of_our_own_asks_for_a_token_that_nobody_else_has() -> None:
+    one, another = with_flags({}), with_flags({})
+    assert one[AUTH_MODE] == "token"
+    assert len({one[AUTH_TOKEN], another[AUTH_TOKEN]}) == 2
+    assert AUTH_TOKEN not in with_flags({AUTH_MODE: "disabled"})
+    assert with_flags({AUTH_TOKEN: "mine"})[AUTH_TOKEN] == "mine"
+
+
+@pytest.mark.parametrize(("address", "joined"), [("", ""), ("local", ""), ("10.0.0.1:6379", "10.0.0.1:6379")])
+def test_only_ray_address_names_a_cluster_to_join(address: str, joined: str) -> None:
+    environment = {"RAY_ADDRESS": address}
+    assert joined_cluster(environment) == joined
+    assert (AUTH_TOKEN in with_flags(environment)) is not bool(joined)
+
+
+def test_another_terminal_is_told_of_rays_variables_alone() -> None:
+    assert rays_own({"RAY_AUTH_TOKEN": "t", "IMAGE_ANALYZER_API_KEYS": "secret"}) == {"RAY_AUTH_TOKEN": "t"}
 
 
 @linux

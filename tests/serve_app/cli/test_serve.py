@@ -1,4 +1,4 @@
-"""The `serve` command: what it refuses to start, with what it starts, and real signals."""
+"""The `serve` command: what it refuses to start, and what it makes of signals; tests/test_command.py starts it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from deployments.errors import SettingsError
-from serve_app.cli.config import ServiceConfig
-from serve_app.cli.port import require_free_port
-from serve_app.cli.processes import kill_session, session_members
-from serve_app.cli.serve import serve, with_flags
+from serve_app.cli.config import ServiceConfig, require_free_port
+from serve_app.cli.console import Console
+from serve_app.cli.serve import EndAtOnce, StopAsked, StopSignals, end_children, serve
 from tests.serve_app.cli.conftest import health_answer, write_config
-from tests.serve_app.cli.test_supervisor import DEADLINE_S, STAND_IN
 from tests.support.ports import free_port
-
-MUST_NOT_START = ("/no/such/command",)
 
 
 def refused(config_file: Path, log_file: Path | None = None) -> int:
-    return serve(config_file, start_timeout_s=1, stop_timeout_s=1, log_file=log_file, command=MUST_NOT_START)
+    return serve(config_file, start_timeout_s=1, stop_timeout_s=1, log_file=log_file)
 
 
 def test_a_wrong_setting_is_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,18 +46,28 @@ def test_a_taken_port_is_told_with_the_way_to_change_it(tmp_path: Path, capsys: 
     assert f"set http_options.port in {tmp_path}/serve_config.yaml to another" in told
 
 
+@contextmanager
+def healthy_service(config: ServiceConfig) -> Iterator[None]:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(health_answer().model_dump_json().encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer((config.host, config.port), Health) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
+        yield
+        server.shutdown()
+
+
 def test_a_second_start_says_that_the_service_already_runs(
     config: ServiceConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (config.path.parent / "health.json").write_text(health_answer().model_dump_json())
-    with subprocess.Popen([sys.executable, "-I", "-S", STAND_IN, "obedient", config.path]) as running:
-        try:
-            while running.poll() is None:
-                with suppress(ConnectionError), socket.create_connection((config.host, config.port)):
-                    break
-            assert refused(config.path) == 2
-        finally:
-            running.terminate()
+    with healthy_service(config):
+        assert refused(config.path) == 2
     assert f"The service already runs at {config.url}" in capsys.readouterr().err
 
 
@@ -76,42 +85,55 @@ def test_a_port_is_free_again_after_the_check(config: ServiceConfig) -> None:
         require_free_port(config)
 
 
-def test_the_flags_give_way_to_the_users_environment() -> None:
-    assert with_flags({})["OMP_WAIT_POLICY"] == "passive"
-    assert with_flags({})["RAY_USAGE_STATS_ENABLED"] == "0"
-    assert with_flags({"OMP_WAIT_POLICY": "active", "HOME": "/h"})["OMP_WAIT_POLICY"] == "active"
-    assert with_flags({"HOME": "/h"})["HOME"] == "/h"
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_services_lines_go_to_the_log_file_and_ours_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verbose: bool
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("of yesterday\n")
+    with Console(log, verbose=verbose) as console:
+        console.say("Starting …")
+        sys.stdout.write("(ServeReplica) a line\n")
+        sys.stderr.write("(ServeReplica) a warning\n")
+
+    assert log.read_text() == "of yesterday\n(ServeReplica) a line\n(ServeReplica) a warning\n"
+    assert capsys.readouterr().out.startswith("Starting …\n")
+    sys.stdout.write("as before\n")
+    assert capsys.readouterr().out == "as before\n"
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from serve_app.cli.serve import serve
-config, stand_in = Path(sys.argv[1]), sys.argv[2]
-command = (sys.executable, "-I", "-S", stand_in, "littering")
-sys.exit(serve(config, start_timeout_s=20, stop_timeout_s=20, log_file=config.with_name("log"), command=command))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_asks_for_a_stop_and_the_second_ends_what_waits_for_it(number: signal.Signals) -> None:
+    before = {wanted: signal.getsignal(wanted) for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        signals = StopSignals()
+        signals.take()
+        signals.wait(0)
+        os.kill(os.getpid(), number)
+        with pytest.raises(StopAsked):
+            signals.wait(60)
+        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
+        with pytest.raises(EndAtOnce):
+            time.sleep(60)
+    finally:
+        for wanted, handler in before.items():
+            signal.signal(wanted, handler)
+
+
+LEAVES_A_CHILD = """
+import subprocess, sys, time
+from serve_app.cli.serve import _adopt_orphans, end_children
+_adopt_orphans()
+deaf = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+orphaning = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"
+subprocess.run([sys.executable, "-c", orphaning], check=True)
+end_children(0.5)
 """
 
 
-@pytest.mark.parametrize("stopping", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_it_even_when_started_in_the_background(tmp_path: Path, stopping: signal.Signals) -> None:
-    config = write_config(tmp_path, port=free_port())
-    (tmp_path / "health.json").write_text(health_answer().model_dump_json())
-    # As a shell without job control starts `… &`: with SIGINT ignored.
-    in_background = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-c", SCRIPT]
-    with subprocess.Popen([*in_background, str(config), str(STAND_IN)], stdout=subprocess.PIPE, text=True) as command:
-        assert command.stdout is not None
-        watchdog = threading.Timer(DEADLINE_S, command.kill)
-        watchdog.start()
-        for line in command.stdout:
-            if "Stop it" in line:
-                session = os.getsid(int((tmp_path / "worker.pid").read_text()))
-                command.send_signal(stopping)
-            if "Stopping" in line:
-                # The service leaves a worker, which is waited for; one more signal ends it at once.
-                command.send_signal(stopping)
-        watchdog.cancel()
-    leftovers = session_members(session)
-    kill_session(session)
-    assert command.returncode == 0
-    assert leftovers == []
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans are nobody's")
+def test_what_others_left_behind_is_ended_too() -> None:
+    command = subprocess.run([sys.executable, "-c", LEAVES_A_CHILD], stdout=subprocess.PIPE, timeout=60, check=True)
+    # The pipe closes when the last who holds it has ended.
+    assert command.stdout == b"deaf\n"
+    end_children(0)
