@@ -20,7 +20,7 @@ from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
 from serve_app.middleware.errors import add_error_handlers
 from serve_app.middleware.headers import ResponseHeaders
-from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit
+from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
 from serve_app.pipeline import Job, Pipeline
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
 from serve_app.settings import KIB, MIB, Settings
@@ -58,7 +58,13 @@ _FORM_FILES = 1
 """A form brings one picture."""
 
 
-def create_api(pipeline: Pipeline, settings: Settings, keys: ApiKeys, record: Record = unrecorded) -> FastAPI:
+def create_api(
+    pipeline: Pipeline,
+    settings: Settings,
+    keys: ApiKeys,
+    record: Record = unrecorded,
+    gate: Gate | None = None,
+) -> FastAPI:
     """Build the application.
 
     Args:
@@ -66,8 +72,10 @@ def create_api(pipeline: Pipeline, settings: Settings, keys: ApiKeys, record: Re
         settings: limits and CORS origins.
         keys: of those who may call.
         record: takes what every picture sent is counted and timed by.
+        gate: admits requests; one of its own when None.
     """
     limits = settings.limits
+    gate = gate or Gate(limits.max_requests, limits.retry_after_s)
     # FastAPI's own page at /docs loads its script from elsewhere; this one needs no network.
     api = FastAPIOffline(
         redoc_url=None,
@@ -84,7 +92,7 @@ def create_api(pipeline: Pipeline, settings: Settings, keys: ApiKeys, record: Re
         max_bytes=int(settings.image.max_upload_mib * MIB),
         timeout_s=limits.upload_timeout_s,
     )
-    api.add_middleware(ConcurrencyLimit, max_requests=limits.max_requests, retry_after_s=limits.retry_after_s)
+    api.add_middleware(ConcurrencyLimit, gate=gate)
     api.add_middleware(AccessControl, keys=keys, settings=settings.access, cors_origins=settings.cors_origins)
     if settings.cors_origins:
         api.add_middleware(
@@ -152,7 +160,7 @@ def create_api(pipeline: Pipeline, settings: Settings, keys: ApiKeys, record: Re
         summary="What answers now, what does not, and what to do about it",
     )
     async def health(response: Response) -> HealthAnswer:
-        answer = await pipeline.health(key_required=keys.required)
+        answer = await pipeline.health(key_required=keys.required, stopping=gate.closed)
         response.status_code = 503 if answer.status == "error" else 200
         return answer
 

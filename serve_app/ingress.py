@@ -31,6 +31,7 @@ from deployments.types import (
 )
 from serve_app.api import create_api
 from serve_app.middleware.auth import keys_of
+from serve_app.middleware.limits import Gate
 from serve_app.pipeline import Pipeline
 from serve_app.settings import MIB, LimitSettings, Settings
 
@@ -131,7 +132,12 @@ class Ingress:
     def __init__(self, clip: DeploymentHandle[Any], ollama: DeploymentHandle[Any], settings: Settings) -> None:
         join_serve_log()
         pipeline = Pipeline(ClassifierHandle(clip, settings.limits), WriterHandle(ollama), settings)
-        self._api = create_api(pipeline, settings, keys_of(settings.access, os.environ), Recorder(metrics))
+        self._gate = Gate(settings.limits.max_requests, settings.limits.retry_after_s)
+        self._api = create_api(pipeline, settings, keys_of(settings.access, os.environ), Recorder(metrics), self._gate)
+
+    async def drain(self) -> None:
+        """Take nothing more; returns when all that was begun is answered. The command calls this before it stops."""
+        await self._gate.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._api

@@ -190,17 +190,18 @@ class Pipeline:
             job.failure = AnalyzerError(FAULT)
             yield ErrorEvent(error=FAULT, code=AnalyzerError.code)
 
-    async def health(self, *, key_required: bool) -> HealthAnswer:
+    async def health(self, *, key_required: bool, stopping: bool = False) -> HealthAnswer:
         """Ask both deployments how they stand now."""
         reader, writer = await asyncio.gather(
             self._status_of(self._reader.status()), self._status_of(self._writer.status())
         )
         states = {reader.status, writer.status}
-        overall = "error" if "unavailable" in states else "degraded" if "fallback" in states else "ok"
+        overall = "error" if stopping or "unavailable" in states else "degraded" if "fallback" in states else "ok"
         return HealthAnswer(
             status=overall,
             analyzer_initialized=reader.status != "unavailable",
             key_required=key_required,
+            stopping=stopping,
             components={"analyzer": reader, "writer": writer},
         )
 

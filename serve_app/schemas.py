@@ -138,10 +138,14 @@ class ComponentHealth(BaseModel):
 
 
 class HealthAnswer(BaseModel):
-    """`ok`: CLIP and Ollama answer. `degraded`: answering, with a part on its fallback. `error`: cannot answer."""
+    """`ok`: CLIP and Ollama answer. `degraded`: answering, with a part on its fallback. `error`: cannot answer.
+
+    A service that is being stopped is in `error` too: it takes nothing new.
+    """
 
     status: Literal["ok", "degraded", "error"]
     service: Literal["image-analyzer"] = "image-analyzer"
     analyzer_initialized: bool = Field(description="Whether a picture would be analysed now.")
     key_required: bool = Field(description="Whether a picture must come with an API key.")
+    stopping: bool = Field(False, description="Whether the service is being stopped: it finishes what was begun.")
     components: dict[Literal["analyzer", "writer"], ComponentHealth]

@@ -7,6 +7,7 @@ through which `serve run` deploys.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -133,10 +134,14 @@ class Instance:
         Raises:
             TimeoutError: that took longer than the limit.
         """
-        # Sent to all before the first is waited for.
-        asked = [serve.get_app_handle(name).broadcast("drain") for name in applications]
-        for replicas in asked:
-            replicas.results(timeout_s=limit_s)
+
+        async def drained() -> None:
+            # Within a loop, because in fast mode a handle has none of its own.
+            handles = [serve.get_app_handle(name) for name in applications]
+            asked = [handle.broadcast("drain") for handle in handles]
+            await asyncio.gather(*(replicas.results_async(timeout_s=limit_s) for replicas in asked))
+
+        asyncio.run(drained())
 
     def shut_down(self) -> None:
         """End Serve; the Ray stays."""

@@ -35,9 +35,6 @@ STOP_MARGIN_S = 10.0
 LAST_BYTES_S = 1.0
 """What the proxy may take to hand on the last bytes of answers that the ingress has finished."""
 
-LEFTOVERS_S = 10.0
-"""How long replicas may take to notice that their Ray is gone, before they are killed."""
-
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -145,6 +142,7 @@ class Run:
         self._started_s = time.monotonic()
         self._head: Head | None = None
         self._instance: Instance | None = None
+        self._answers = False
         self._signals = StopSignals()
 
     def until_stopped(self) -> int:
@@ -170,7 +168,7 @@ class Run:
         except EndAtOnce:
             pass
         with suppress(EndAtOnce):
-            self._stop(gently=status == 0)
+            self._stop(gently=self._answers and not status)
         self._end()
         say("Stopped.")
         return status
@@ -216,6 +214,7 @@ class Run:
             "Ray": self._head.dashboard_url if self._head else "",
             "Log": log_folder,
         }
+        self._answers = True
         self._console.say(banner(self._config, self._mode, health, time.monotonic() - self._started_s, places))
 
     def _until_answering(self, instance: Instance) -> HealthAnswer:
@@ -267,8 +266,7 @@ class Run:
         except TimeoutError:
             self._console.say(f"✗ Not all was finished within {self._stop_timeout_s:g} s.")
         except Exception as error:
-            # Not started yet, or lost: then there is nothing to be finished.
-            self._console.say(f"    Nothing is waited for ({type(error).__name__}).")
+            self._console.say(f"✗ What was begun could not be waited for ({error!r}).")
         else:
             time.sleep(LAST_BYTES_S)
 
@@ -277,7 +275,7 @@ class Run:
             self._instance.leave()
         if self._head is not None:
             self._head.end()
-            end_children(LEFTOVERS_S)
+            end_children()
 
     def _log_hint(self) -> str:
         where = self._head.log_folder if self._head is not None else "the logs of the cluster's nodes"
@@ -345,22 +343,15 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def end_children(limit_s: float) -> None:
-    """Wait until this process has no children any more, and kill those that are left at the limit."""
-    deadline_s = time.monotonic() + limit_s
-    killed = False
+def end_children() -> None:
+    """Kill this process's children, and theirs as they become ours, until there are none."""
     with suppress(ChildProcessError):
         while True:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-            if pid:
-                continue
-            if time.monotonic() > deadline_s:
-                if killed:
-                    return
-                killed, deadline_s = True, time.monotonic() + limit_s
-                for child in _children():
-                    with suppress(ProcessLookupError):
-                        os.kill(child, signal.SIGKILL)
+            for child in _children():
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
             time.sleep(END_POLL_S)
 
 

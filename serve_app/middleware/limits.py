@@ -7,42 +7,89 @@ above these.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.errors import AnalyzerError, QueueFull, UploadTooLarge, UploadTooSlow
+from deployments.errors import AnalyzerError, QueueFull, ShuttingDown, UploadTooLarge, UploadTooSlow
 from serve_app.middleware.errors import error_response
 
+STOPPING_RETRY_AFTER_S = 20
+"""What a caller is told whom a service refuses that is being stopped: a start takes about as long."""
 
-class ConcurrencyLimit:
-    """ASGI middleware: POST requests over `max_requests` at a time get 429 before their body is read."""
 
-    def __init__(self, app: ASGIApp, max_requests: int, retry_after_s: int) -> None:
-        self._app = app
+class Gate:
+    """Counts the requests that are worked on: refuses those over a limit, and every new one once it is closed.
+
+    Args:
+        max_requests: at a time.
+        retry_after_s: what a refused caller is told to wait.
+    """
+
+    def __init__(self, max_requests: int, retry_after_s: int) -> None:
+        self.closed = False
         self._max_requests = max_requests
         self._retry_after_s = retry_after_s
         self._present = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a request for as long as the block runs.
+
+        Raises:
+            ShuttingDown: the service is being stopped.
+            QueueFull: as many are worked on as may be.
+        """
+        if self.closed:
+            raise ShuttingDown(
+                f"The service is being stopped and takes nothing new; try again in {STOPPING_RETRY_AFTER_S} s.",
+                retry_after_s=STOPPING_RETRY_AFTER_S,
+            )
+        if self._present >= self._max_requests:
+            raise QueueFull(
+                f"{self._max_requests} requests are being worked on, and no more may; "
+                f"try again in {self._retry_after_s} s.",
+                retry_after_s=self._retry_after_s,
+            )
+        self._present += 1
+        self._empty.clear()
+        try:
+            yield
+        finally:
+            self._present -= 1
+            if not self._present:
+                self._empty.set()
+
+    async def close(self) -> None:
+        """Admit nobody any more; returns when all who were admitted have their answer."""
+        self.closed = True
+        await self._empty.wait()
+
+
+class ConcurrencyLimit:
+    """ASGI middleware: POST requests that the gate does not admit are answered before their body is read."""
+
+    def __init__(self, app: ASGIApp, gate: Gate) -> None:
+        self._app = app
+        self._gate = gate
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or refuse it."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
-        if self._present >= self._max_requests:
-            refusal = QueueFull(
-                f"{self._max_requests} requests are being worked on, and no more may; "
-                f"try again in {self._retry_after_s} s.",
-                retry_after_s=self._retry_after_s,
-            )
-            await error_response(refusal)(scope, receive, send)
-            return
-        self._present += 1
-        try:
+        with ExitStack() as place:
+            try:
+                place.enter_context(self._gate.admitted())
+            except AnalyzerError as refusal:
+                await error_response(refusal)(scope, receive, send)
+                return
             await self._app(scope, receive, send)
-        finally:
-            self._present -= 1
 
 
 class BodyLimit:

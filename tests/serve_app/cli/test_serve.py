@@ -127,7 +127,7 @@ _adopt_orphans()
 deaf = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
 orphaning = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"
 subprocess.run([sys.executable, "-c", orphaning], check=True)
-end_children(0.5)
+end_children()
 """
 
 
@@ -136,4 +136,4 @@ def test_what_others_left_behind_is_ended_too() -> None:
     command = subprocess.run([sys.executable, "-c", LEAVES_A_CHILD], stdout=subprocess.PIPE, timeout=60, check=True)
     # The pipe closes when the last who holds it has ended.
     assert command.stdout == b"deaf\n"
-    end_children(0)
+    end_children()
