@@ -92,8 +92,8 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
         WeightsUnavailable: the folder lacks a file or cannot be read (not permanent: it may still be being copied), the
             name is neither a folder nor a hub name, or the model is not a CLIP model.
     """
-    folder = Path(model).expanduser()
     try:
+        folder = Path(model).expanduser()
         if folder.is_dir():
             if missing := _missing_in(folder):
                 sentence = f"The model folder {folder} has no {missing}."
@@ -104,11 +104,11 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
                 return None
             folder = Path(cached).parent
         _require_clip(folder / CONFIG_FILE, model)
-    except HFValidationError as error:
+    except (HFValidationError, RuntimeError) as error:  # of expanduser: nobody has that name
         sentence = f"clip.model is '{model}': there is no such folder, and it is no name on a hub (owner/name)."
         raise WeightsUnavailable(sentence, "Correct clip.model.", True) from error
     except OSError as error:
-        raise _unreadable(error, model) from error
+        raise _explained(error, model, constants.ENDPOINT) from error
     return folder
 
 
@@ -247,13 +247,6 @@ def _fetch_rest(model: str, snapshot: Path, sizes: dict[str, int], note: Progres
     note(total, total)
 
 
-def _unreadable(error: OSError, model: str) -> WeightsUnavailable:
-    return WeightsUnavailable(
-        f"The files of '{model}' cannot be read or written ({error}).",
-        f"Make the folder readable and writable, or set HF_HOME to another. {RETRIED}",
-    )
-
-
 def _explained(error: BaseException, model: str, hub: str, cache: Path | None = None) -> WeightsUnavailable:
     """Say what went wrong; `cache` is None while the hub has not told the model's files."""
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
@@ -280,7 +273,10 @@ def _explained(error: BaseException, model: str, hub: str, cache: Path | None = 
         sentence = f"The disk of the cache {cache} has no room for '{model}'."
         return WeightsUnavailable(sentence, f"Free some space, or set HF_HOME to a folder on a larger disk. {RETRIED}")
     if isinstance(error, OSError) and error.errno is not None:
-        return _unreadable(error, model)
+        sentence = f"The files of '{model}' cannot be read or written ({error})."
+        return WeightsUnavailable(
+            sentence, f"Make the folder readable and writable, or set HF_HOME to another. {RETRIED}"
+        )
     if isinstance(error, FileMetadataError) or (cache is None and isinstance(error, ValueError | KeyError | TypeError)):
         sentence = f"What answers at {hub} is not a model hub."
         return WeightsUnavailable(sentence, f"Check HF_ENDPOINT and the network's proxy. {RETRIED}")

@@ -17,7 +17,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +25,6 @@ LARGE_FILE_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack")
 _INFO_PATH = re.compile(r"/api/models/(?P<model>.+?)(/revision/[^/]+)?")
 _RESOLVE_PATH = re.compile(r"/(?P<model>.+)/resolve/[^/]+/(?P<name>.+)")
 _CONTENT_PATH = re.compile(r"/large-files/(?P<model>.+)//(?P<name>.+)")
-_RANGE = re.compile(r"bytes=(?P<first>\d+)-")
 
 
 class _Fault(NamedTuple):
@@ -47,7 +45,7 @@ class LocalHub:
         self.sent: list[tuple[str, int]] = []
         """What was asked of the content of files: name, and the first byte wanted."""
         self.claimed_sizes: dict[str, int] = {}
-        """File name → a size in bytes to announce instead of the true one."""
+        """File name → a size in bytes to announce instead of the true one; its content is then shorter or longer."""
         self.status: HTTPStatus | None = None
         """When set, the answer to every request, with `error_message` in its header."""
         self.error_message = ""
@@ -91,9 +89,7 @@ class LocalHub:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -128,16 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
-    def do_HEAD(self) -> None:
-        self._answer()
-
-    def do_GET(self) -> None:
-        self._answer()
-
     def log_message(self, format: str, *args: Any) -> None:
         """Stay silent: `LocalHub.sent` keeps the record."""
 
-    def _answer(self) -> None:
+    def do_GET(self) -> None:
         hub = self.server.hub
         path = unquote(urlsplit(self.path).path)
         match = _INFO_PATH.fullmatch(path) or _CONTENT_PATH.fullmatch(path) or _RESOLVE_PATH.fullmatch(path)
@@ -160,11 +150,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send_content(folder / name)
 
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
+
     def _refuse(self, status: HTTPStatus, error_code: str) -> None:
-        self._send_head(
-            status,
-            {"X-Error-Code": error_code, "X-Error-Message": self.server.hub.error_message, "Content-Length": "0"},
-        )
+        headers = {"X-Error-Code": error_code, "X-Error-Message": self.server.hub.error_message}
+        self._send_head(status, {**headers, "Content-Length": "0"})
 
     def _send_head(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
         self.send_response(status)
@@ -180,31 +170,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _send_redirect(self, model: str, folder: Path, name: str) -> None:
-        self._send_head(
-            HTTPStatus.FOUND,
-            {
-                "Location": f"http://localhost:{self.server.server_port}/large-files/{model}//{name}",
-                "X-Repo-Commit": _commit(folder),
-                "X-Linked-Size": str((folder / name).stat().st_size),
-                "X-Linked-Etag": f'"{_digest(folder / name)}"',
-                "Content-Length": "0",
-            },
-        )
+        headers = {
+            "Location": f"http://localhost:{self.server.server_port}/large-files/{model}//{name}",
+            "X-Repo-Commit": _commit(folder),
+            "X-Linked-Size": str(self.server.hub.claimed_sizes.get(name, (folder / name).stat().st_size)),
+            "X-Linked-Etag": f'"{_digest(folder / name)}"',
+            "Content-Length": "0",
+        }
+        self._send_head(HTTPStatus.FOUND, headers)
 
     def _send_content(self, file: Path) -> None:
         content = file.read_bytes()
-        asked = _RANGE.fullmatch(self.headers.get("Range", ""))
-        first = int(asked["first"]) if asked else 0
-        self._send_head(
-            HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK,
-            {
-                "Accept-Ranges": "bytes",
-                "Content-Length": str(len(content) - first),
-                "Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}",
-                "ETag": f'"{_digest(file)}"',
-                "X-Repo-Commit": _commit(file.parent),
-            },
-        )
+        asked = self.headers.get("Range", "")
+        first = int(asked.removeprefix("bytes=").rstrip("-") or 0)
+        headers = {
+            "Accept-Ranges": "bytes",
+            "Content-Length": str(len(content) - first),
+            "Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}",
+            "ETag": f'"{_digest(file)}"',
+            "X-Repo-Commit": _commit(file.parent),
+        }
+        self._send_head(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK, headers)
         if self.command == "GET":
             self.server.hub.sent.append((file.name, first))
             self._send_body(content[first:], self.server.hub.faults.pop(file.name, None))

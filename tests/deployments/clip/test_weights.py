@@ -61,13 +61,18 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def fetch(hub: LocalHub, cache: Path, model: str = MODEL) -> Path:
-    return fetch_weights(model, cache_dir=cache, endpoint=hub.url)
+def fetch(hub: LocalHub, cache: Path) -> Path:
+    return fetch_weights(MODEL, cache_dir=cache, endpoint=hub.url)
 
 
-def failure_of(hub: LocalHub, cache: Path, model: str = MODEL) -> WeightsUnavailable:
+def run_python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"from deployments.clip.weights import *; {script}"]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+
+
+def failure_of(hub: LocalHub, cache: Path) -> WeightsUnavailable:
     with pytest.raises(WeightsUnavailable) as caught:
-        fetch(hub, cache, model)
+        fetch(hub, cache)
     return caught.value
 
 
@@ -79,6 +84,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < deadline_s
+
+
+def incomplete_files(cache: Path) -> list[str]:
+    return [file.name for file in cache.rglob("*.incomplete")]
 
 
 def make_of_another_family(folder: Path) -> None:
@@ -126,7 +135,11 @@ class TestOnDisk:
 
     @pytest.mark.parametrize(
         ("model", "says", "permanent"),
-        [("/nothing/here", "no such folder", True), ("n" * 300, "cannot be read or written", False)],
+        [
+            ("/nothing/here", "no such folder", True),
+            ("~nobody-of-that-name/clip", "no such folder", True),
+            ("n" * 300, "cannot be read or written", False),
+        ],
     )
     def test_a_path_that_leads_nowhere(self, model: str, says: str, permanent: bool) -> None:
         with pytest.raises(WeightsUnavailable, match=says) as caught:
@@ -206,97 +219,83 @@ class TestFetching:
 
         fetch(hub, cache)
 
-        assert [file.name for file in blobs.glob("*.incomplete")] == ["new.incomplete"]
+        assert incomplete_files(cache) == ["new.incomplete"]
 
     def test_another_process_takes_the_hub_from_its_environment(self, hub: LocalHub, cache: Path) -> None:
-        script = f"from deployments.clip.weights import *; fetch_weights({MODEL!r})"
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
-
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        done = run_python(f"fetch_weights({MODEL!r})", HF_ENDPOINT=hub.url, HF_HUB_CACHE=str(cache))
 
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert find_weights(MODEL, cache) is not None
 
 
-class TestFailures:
-    @pytest.mark.parametrize(
-        ("status", "message", "says", "permanent"),
-        [
-            (HTTPStatus.SERVICE_UNAVAILABLE, "", "answers with status 503", False),
-            (HTTPStatus.TOO_MANY_REQUESTS, "", "answers with status 429", False),
-            (HTTPStatus.NOT_FOUND, "", f"No model named '{MODEL}' on the hub", True),
-            (HTTPStatus.UNAUTHORIZED, "", f"No model named '{MODEL}' on the hub", True),
-            (HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header", "refuses the access token", True),
-            (HTTPStatus.FORBIDDEN, "", "or a proxy on the way to it, forbids fetching", False),
-            (HTTPStatus.OK, "", "is not a model hub", False),
-        ],
-    )
-    def test_a_hub_that_answers_otherwise(
-        self, hub: LocalHub, cache: Path, status: HTTPStatus, message: str, says: str, permanent: bool
-    ) -> None:
+def answering(status: HTTPStatus, message: str = "") -> Callable[[LocalHub, Path], None]:
+    def set_up(hub: LocalHub, cache: Path) -> None:
         hub.status, hub.error_message = status, message
 
-        failure = failure_of(hub, cache)
+    return set_up
 
-        assert says in failure.sentence
-        assert hub.url in failure.sentence
-        assert failure.permanent is permanent
 
-    def test_a_wrong_name(self, hub: LocalHub, cache: Path) -> None:
-        failure = failure_of(hub, cache, "someone/no-such-clip")
-
-        assert failure.sentence.startswith(f"No model named 'someone/no-such-clip' on the hub at {hub.url}")
-        assert "clip.model" in failure.remedy
-
-    def test_a_hub_out_of_reach(self, hub: LocalHub, cache: Path) -> None:
-        hub.stop()
-
-        failure = failure_of(hub, cache)
-
-        assert f"The hub at {hub.url} cannot be reached" in failure.sentence
-        assert not failure.permanent
-
-    def test_a_gated_model(self, hub: LocalHub, cache: Path) -> None:
-        hub.gated.add(MODEL)
-
-        failure = failure_of(hub, cache)
-
-        assert "gated" in failure.sentence
-        assert "HF_TOKEN" in failure.remedy
-
-    def test_a_model_of_another_family_costs_no_download_of_its_weights(
-        self, hub: LocalHub, repository: Path, cache: Path
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("set_up", "says", "advises", "permanent"),
+        [
+            (answering(HTTPStatus.SERVICE_UNAVAILABLE), "HUB answers with status 503", "by itself", False),
+            (answering(HTTPStatus.TOO_MANY_REQUESTS), "HUB answers with status 429", "by itself", False),
+            (answering(HTTPStatus.NOT_FOUND), "No model named 'MODEL' on the hub at HUB", "clip.model", True),
+            (answering(HTTPStatus.UNAUTHORIZED), "No model named 'MODEL' on the hub at HUB", "clip.model", True),
+            (
+                answering(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header"),
+                *("HUB refuses the access token", "HF_TOKEN", True),
+            ),
+            (answering(HTTPStatus.FORBIDDEN), "HUB, or a proxy on the way to it, forbids", "Check the proxy", False),
+            (answering(HTTPStatus.OK), "What answers at HUB is not a model hub", "HF_ENDPOINT", False),
+            (lambda hub, _: hub.models.clear(), "No model named 'MODEL'", "clip.model", True),
+            (lambda hub, _: hub.stop(), "HUB cannot be reached", "Check the network", False),
+            (lambda hub, _: hub.gated.add(MODEL), "on the hub at HUB is gated", "HF_TOKEN", False),
+            (
+                lambda hub, _: make_of_another_family(hub.models[MODEL]),
+                *("'siglip', not of the CLIP family", "clip.model", True),
+            ),
+            (
+                lambda hub, _: [file.unlink() for file in hub.models[MODEL].glob("*model.*")],
+                *("'MODEL' on the hub at HUB has no model.safetensors", "PyTorch weights", True),
+            ),
+            (
+                lambda hub, _: hub.claimed_sizes.update({WEIGHTS: 10**18}),
+                *("The disk of the cache CACHE has no room", "Free some space", False),
+            ),
+            (lambda _, cache: cache.write_text("no folder"), "cannot be read or written", "writable", False),
+        ],
+    )
+    def test_each_is_told_with_its_remedy_and_costs_no_download(
+        self,
+        hub: LocalHub,
+        cache: Path,
+        set_up: Callable[[LocalHub, Path], object],
+        says: str,
+        advises: str,
+        permanent: bool,
     ) -> None:
-        make_of_another_family(repository)
+        set_up(hub, cache)
 
-        assert "'siglip', not of the CLIP family" in failure_of(hub, cache).sentence
-        assert sent(hub) == ["config.json"]
+        failure = failure_of(hub, cache)
 
-    def test_a_model_with_no_weights_for_pytorch(self, hub: LocalHub, repository: Path, cache: Path) -> None:
-        (repository / WEIGHTS).unlink()
-        (repository / "pytorch_model.bin").unlink()
-
-        assert f"'{MODEL}' on the hub at {hub.url} has no {WEIGHTS}" in failure_of(hub, cache).sentence
-
-    def test_a_disk_too_small_is_told_before_it_is_full(self, hub: LocalHub, cache: Path) -> None:
-        hub.claimed_sizes[WEIGHTS] = 10**18
-
-        assert f"The disk of the cache {cache} has no room" in failure_of(hub, cache).sentence
+        assert says.replace("HUB", hub.url).replace("MODEL", MODEL).replace("CACHE", str(cache)) in failure.sentence
+        assert advises in failure.remedy
+        assert failure.permanent is permanent
         assert WEIGHTS not in sent(hub)
 
-    def test_a_cache_that_cannot_be_written(self, hub: LocalHub, cache: Path) -> None:
-        cache.write_text("a file where the folder should be")
+    def test_a_file_that_ends_too_soon_is_not_kept(self, hub: LocalHub, cache: Path, repository: Path) -> None:
+        hub.claimed_sizes[WEIGHTS] = (repository / WEIGHTS).stat().st_size + 1
 
         failure = failure_of(hub, cache)
 
-        assert "cannot be read or written" in failure.sentence
-        assert str(cache) in failure.sentence
+        assert f"The download of '{MODEL}' from the hub at {hub.url} broke off" in failure.sentence
+        assert not failure.permanent
+        assert find_weights(MODEL, cache) is None
 
     def test_offline_mode_is_named(self, cache: Path) -> None:
-        script = f"from deployments.clip.weights import *; fetch_weights({MODEL!r})"
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
-
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        done = run_python(f"fetch_weights({MODEL!r})", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(cache))
 
         assert f"'{MODEL}' is not in the cache {cache}, and HF_HUB_OFFLINE forbids fetching it." in done.stderr
 
@@ -309,10 +308,10 @@ class TestFailures:
 class TestModelLoader:
     @staticmethod
     def loader(
-        hub: LocalHub, cache: Path, model: str = MODEL, wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+        hub: LocalHub, cache: Path, wait: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> ModelLoader[Path]:
         return ModelLoader(
-            ClipSettings(model=model, download_retry_first_s=5, download_retry_max_s=30),
+            ClipSettings(model=MODEL, download_retry_first_s=5, download_retry_max_s=30),
             lambda folder: folder,
             find=partial(find_weights, cache_dir=cache),
             fetch=partial(fetch_weights, cache_dir=cache, endpoint=hub.url),
@@ -360,11 +359,28 @@ class TestModelLoader:
         assert loader.shortfall.reason == "CLIP is being loaded."
 
     async def test_what_cannot_come_is_not_tried_again(self, hub: LocalHub, cache: Path) -> None:
-        loader = self.loader(hub, cache, "someone/no-such-clip")
+        hub.models.clear()
+        loader = self.loader(hub, cache)
 
         assert await loader.eventually() is None
         assert loader.hopeless
         assert "No model named" in loader.shortfall.reason
+
+    @pytest.mark.usefixtures("large_weights")
+    async def test_what_is_cancelled_ends_with_the_next_bytes_and_leaves_nothing(
+        self, hub: LocalHub, cache: Path
+    ) -> None:
+        paused, go_on = hub.hold(WEIGHTS, after_bytes=2 * ONE_CHUNK)
+        running = asyncio.create_task(self.loader(hub, cache).eventually())
+        assert await asyncio.to_thread(paused.wait, DEADLINE_S)
+        assert incomplete_files(cache)
+
+        running.cancel()
+        await asyncio.wait([running])
+        go_on.set()
+
+        await asyncio.to_thread(wait_until, lambda: not incomplete_files(cache))
+        assert find_weights(MODEL, cache) is None
 
     @pytest.mark.usefixtures("large_weights")
     def test_a_process_that_stops_midway_does_not_wait_for_the_hub(self, hub: LocalHub, cache: Path) -> None:
