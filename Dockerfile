@@ -20,7 +20,7 @@ RUN /opt/venv/bin/pip install --disable-pip-version-check --no-deps --editable .
 ARG WEIGHTS=""
 ENV HF_HOME=/opt/weights
 RUN mkdir -p "$HF_HOME" && if [ -n "$WEIGHTS" ]; then /opt/venv/bin/python -c \
-    "import sys; from deployments.clip.download import fetch_weights; fetch_weights(sys.argv[1], lambda progress: None)" "$WEIGHTS"; fi
+    "import sys; from deployments.clip.weights import fetch_weights; fetch_weights(sys.argv[1])" "$WEIGHTS"; fi
 
 FROM python:3.11-slim-bookworm
 # wget: for the health check below, and for KubeRay's.

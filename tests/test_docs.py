@@ -15,14 +15,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.report import filled
-from deployments.clip.acquisition import Acquisition
 from deployments.clip.classifier import ImageClassifier, VisionModel
-from deployments.clip.download import fetch_weights
 from deployments.clip.labels import load_labels
 from deployments.clip.model import load_encoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
-from deployments.clip.weights import WeightsUnavailable
+from deployments.clip.weights import ModelLoader, WeightsUnavailable, fetch_weights
 from deployments.errors import AnalyzerError
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
@@ -60,13 +58,13 @@ def test_links_between_documents_lead_somewhere(path: str) -> None:
 async def hub_out_of_reach(folder: Path) -> str:
     nobody = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(WeightsUnavailable) as error:
-        fetch_weights("openai/clip-vit-base-patch32", lambda progress: None, cache_dir=folder, endpoint=nobody)
+        fetch_weights("openai/clip-vit-base-patch32", cache_dir=folder, endpoint=nobody)
     return str(error.value).replace(nobody, "<HF_ENDPOINT>")
 
 
 async def no_such_model(folder: Path) -> str:
     with LocalHub({}) as hub, pytest.raises(WeightsUnavailable) as error:
-        fetch_weights("openai/clip-vit-base-patch23", lambda progress: None, cache_dir=folder, endpoint=hub.url)
+        fetch_weights("openai/clip-vit-base-patch23", cache_dir=folder, endpoint=hub.url)
     return str(error.value)
 
 
@@ -78,14 +76,12 @@ async def broken_weights(folder: Path) -> str:
 
 
 async def weights_on_their_way(_: Path) -> str:
-    weights = FakeWeights()
-    weights.model = "openai/clip-vit-base-patch32"
-    return await _warning(weights, lambda path: PixelAnalyser())
+    return await _warning(FakeWeights(), lambda path: PixelAnalyser())
 
 
 async def _warning(weights: FakeWeights, load: Callable[[Path], VisionModel]) -> str:
     labels = load_labels(DEFAULT_LABELS_FILE)
-    clip = Acquisition(weights, load, retry_s=60)
+    clip = ModelLoader(ClipSettings(), load, find=weights.find, fetch=weights.fetch)
     reader = ImageClassifier(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
     await reader.start()
     warning = (await reader.read(PICTURE)).warnings[0]

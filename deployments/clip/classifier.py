@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from deployments import telemetry
 from deployments.batching import Batcher, Batching
-from deployments.clip.acquisition import Acquisition
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings, parse_user_config
+from deployments.clip.weights import ModelLoader
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory
 from deployments.telemetry import Record, record_state, unrecorded
 from deployments.types import AnalyzerName, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Scores
@@ -107,7 +107,7 @@ class ImageClassifier:
         settings: ClipSettings,
         labels: LabelSet,
         *,
-        clip: Acquisition[VisionModel],
+        clip: ModelLoader[VisionModel],
         fallback: VisionModel | None,
         record: Record = unrecorded,
     ) -> None:

@@ -9,12 +9,11 @@ from typing import Any
 import ray
 from ray.serve import metrics
 
-from deployments.clip.acquisition import Acquisition
 from deployments.clip.classifier import ImageClassifier, VisionModel
-from deployments.clip.fetcher import WeightsFetcher
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import ClipSettings
+from deployments.clip.weights import ModelLoader
 from deployments.errors import AnalyzerError
 from deployments.telemetry import Recorder, join_serve_log
 from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels
@@ -43,16 +42,11 @@ class ClipDeployment:
         self._reader = ImageClassifier(
             settings,
             labels,
-            clip=Acquisition(
-                WeightsFetcher(
-                    settings.model,
-                    retry_first_s=settings.download_retry_first_s,
-                    retry_max_s=settings.download_retry_max_s,
-                ),
+            clip=ModelLoader(
+                settings,
                 functools.partial(
                     self.load_model, settings=settings, gpu_assigned=_assigned("GPU") > 0, cores=_cores()
                 ),
-                retry_s=settings.load_retry_s,
             ),
             fallback=None if required else PixelAnalyser(),
             record=Recorder(metrics),

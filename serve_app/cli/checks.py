@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
-import httpx2
 import torch
 from huggingface_hub import constants
 
-from deployments.clip.download_failures import explain
-from deployments.clip.hub_files import HubFile, announced_files
 from deployments.clip.model import choose_device, choose_precision
 from deployments.clip.settings import ClipSettings
-from deployments.clip.weights import WeightsUnavailable, find_weights
+from deployments.clip.weights import WeightsUnavailable, announced_files, find_weights
 from deployments.errors import SettingsError
 from deployments.ollama.client import ModelMissing, OllamaClient, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
@@ -103,26 +100,23 @@ def check_hub(
     settings: ClipSettings,
     *,
     needed: bool,
-    announced: Callable[[str, str], tuple[str, list[HubFile]]] = announced_files,
+    announced: Callable[[str, str], Mapping[str, int]] = announced_files,
 ) -> Finding:
     """Check that the hub is in reach and has the model; where the weights are on disk, it need not be.
 
     Args:
         settings: the model's name.
         needed: whether anything is still to be fetched.
-        announced: asks the hub at an address for the files of a model.
+        announced: asks the hub at an address for the files of a model and their sizes in bytes.
     """
     hub = constants.ENDPOINT
     if not needed:
         return Finding("Model hub", True, "not needed, the weights are here")
     try:
-        _, files = announced(settings.model, hub)
+        files = announced(settings.model, hub)
     except WeightsUnavailable as error:
         return Finding("Model hub", False, error.sentence, error.remedy)
-    except (OSError, httpx2.RequestError) as error:
-        told = explain(error, settings.model, hub, Path(constants.HF_HUB_CACHE))
-        return Finding("Model hub", False, told.sentence, told.remedy)
-    size_mb = sum(file.size_bytes for file in files) // MB
+    size_mb = sum(files.values()) // MB
     return Finding("Model hub", True, f"{hub} has {settings.model}, {size_mb} MB")
 
 

@@ -1,15 +1,11 @@
 """A model hub on 127.0.0.1: the part of the hub's protocol that a download uses, and faults on demand.
 
 As on the real hub, weights are large files: their `resolve` address redirects to another host, with the digest
-and size of the file in the redirect's headers. Start one by hand with
-
-    python -m tests.support.local_hub --port 8900 openai/clip-vit-base-patch32=/tmp/tiny-clip
-    HF_ENDPOINT=http://127.0.0.1:8900 …
+and size of the file in the redirect's headers.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import hashlib
@@ -18,64 +14,43 @@ import re
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 LARGE_FILE_SUFFIXES = (".safetensors", ".bin", ".h5", ".msgpack")
-BLOCK_BYTES = 1 << 16
 
 _INFO_PATH = re.compile(r"/api/models/(?P<model>.+?)(/revision/[^/]+)?")
 _RESOLVE_PATH = re.compile(r"/(?P<model>.+)/resolve/[^/]+/(?P<name>.+)")
 _CONTENT_PATH = re.compile(r"/large-files/(?P<model>.+)//(?P<name>.+)")
-_RANGE = re.compile(r"bytes=(?P<first>\d+)-")
 
 
-@dataclass
-class Request:
-    """A request as the hub saw it; `name` is the file's, empty for a listing or a redirect.
-
-    `sent_bytes` is counted after the client has them: it is final once the hub has stopped.
-    """
-
-    method: str
-    path: str
-    name: str
-    range: str | None
-    sent_bytes: int = 0
-
-
-@dataclass
-class _Fault:
+class _Fault(NamedTuple):
     """What happens once `after_bytes` of a file's body are sent: wait for `gate`, then break off if `cut`."""
 
     after_bytes: int
+    cut: bool
+    reached: threading.Event
     gate: threading.Event
-    reached: threading.Event = field(default_factory=threading.Event)
-    cut: bool = False
 
 
 class LocalHub:
     """Serves folders as models; `with LocalHub({"owner/name": folder}) as hub` gives a running hub."""
 
-    def __init__(self, models: Mapping[str, Path], *, port: int = 0, gated: frozenset[str] = frozenset()) -> None:
+    def __init__(self, models: Mapping[str, Path], *, port: int = 0) -> None:
         self.models = dict(models)
-        self.gated = gated
-        self.requests: list[Request] = []
+        self.gated: set[str] = set()
+        self.sent: list[tuple[str, int]] = []
+        """What was asked of the content of files: name, and the first byte wanted."""
         self.claimed_sizes: dict[str, int] = {}
-        """File name → a size in bytes to announce instead of the true one."""
-        self.damaged: set[str] = set()
-        """Names of files whose first byte is sent wrong, once each."""
-        self.honours_ranges = True
+        """File name → a size in bytes to announce instead of the true one; its content is then shorter or longer."""
         self.status: HTTPStatus | None = None
         """When set, the answer to every request, with `error_message` in its header."""
         self.error_message = ""
-        self._faults: dict[str, list[_Fault]] = {}
-        self._faults_begun: list[_Fault] = []
+        self.faults: dict[str, _Fault] = {}
+        self._gates: list[threading.Event] = []
         self._port = port
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -99,42 +74,22 @@ class LocalHub:
         self._server.shutdown()
         self._thread.join()
         self._server.break_connections()
-        for fault in self._faults_begun:
-            fault.gate.set()
+        for gate in self._gates:
+            gate.set()
         self._server.server_close()
         self._server = None
 
-    def cut(self, name: str, *, after_bytes: int) -> None:
-        """Break the connection off after so many bytes of the file's next answer."""
-        gate = threading.Event()
-        gate.set()
-        self._faults.setdefault(name, []).append(_Fault(after_bytes, gate, cut=True))
-
-    def hold(self, name: str, *, after_bytes: int) -> tuple[threading.Event, threading.Event]:
-        """Pause the file's next answer after so many bytes: (set once it pauses, set it to go on)."""
-        fault = _Fault(after_bytes, threading.Event())
-        self._faults.setdefault(name, []).append(fault)
+    def hold(self, name: str, *, after_bytes: int, cut: bool = False) -> tuple[threading.Event, threading.Event]:
+        """Pause the file's next answer after so many bytes: (set once it pauses, set it to go on, or to `cut` it)."""
+        fault = self.faults[name] = _Fault(after_bytes, cut, threading.Event(), threading.Event())
+        self._gates.append(fault.gate)
         return fault.reached, fault.gate
-
-    def requests_for(self, name: str) -> list[Request]:
-        """Requests for the content of a file, in the order they came."""
-        return [request for request in self.requests if request.name == name]
-
-    def begin_fault(self, name: str) -> _Fault | None:
-        """Take the fault that awaits this file's next answer."""
-        faults = self._faults.get(name)
-        if not faults:
-            return None
-        self._faults_begun.append(faults[0])
-        return faults.pop(0)
 
     def __enter__(self) -> LocalHub:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -169,24 +124,16 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: _Server
 
-    def do_HEAD(self) -> None:
-        self._answer()
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay silent: `LocalHub.sent` keeps the record."""
 
     def do_GET(self) -> None:
-        self._answer()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent: `LocalHub.requests` keeps the record."""
-
-    def _answer(self) -> None:
         hub = self.server.hub
         path = unquote(urlsplit(self.path).path)
         match = _INFO_PATH.fullmatch(path) or _CONTENT_PATH.fullmatch(path) or _RESOLVE_PATH.fullmatch(path)
         places = match.groupdict() if match else {}
         model, name = places.get("model", ""), places.get("name", "")
         is_redirect = name.endswith(LARGE_FILE_SUFFIXES) and not path.startswith("/large-files/")
-        request = Request(self.command, path, "" if is_redirect else name, self.headers.get("Range"))
-        hub.requests.append(request)
         folder = hub.models.get(model)
         if hub.status is not None:
             self._refuse(hub.status, "")
@@ -201,13 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif is_redirect:
             self._send_redirect(model, folder, name)
         else:
-            self._send_content(folder, request)
+            self._send_content(folder / name)
+
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
 
     def _refuse(self, status: HTTPStatus, error_code: str) -> None:
-        self._send_head(
-            status,
-            {"X-Error-Code": error_code, "X-Error-Message": self.server.hub.error_message, "Content-Length": "0"},
-        )
+        headers = {"X-Error-Code": error_code, "X-Error-Message": self.server.hub.error_message}
+        self._send_head(status, {**headers, "Content-Length": "0"})
 
     def _send_head(self, status: HTTPStatus, headers: Mapping[str, str]) -> None:
         self.send_response(status)
@@ -216,105 +163,59 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send_listing(self, model: str, folder: Path) -> None:
-        siblings = []
-        for file in sorted(path for path in folder.iterdir() if path.is_file()):
-            size = self.server.hub.claimed_sizes.get(file.name, file.stat().st_size)
-            sibling: dict[str, Any] = {"rfilename": file.name, "size": size}
-            if file.name.endswith(LARGE_FILE_SUFFIXES):
-                sibling["lfs"] = {"size": size, "sha256": _digest(file), "pointerSize": 134}
-            else:
-                sibling["blobId"] = _digest(file)
-            siblings.append(sibling)
+        sizes = {file.name: file.stat().st_size for file in folder.iterdir()} | self.server.hub.claimed_sizes
+        siblings = [{"rfilename": name, "size": size} for name, size in sizes.items()]
         body = json.dumps({"id": model, "sha": _commit(folder), "siblings": siblings}).encode()
         self._send_head(HTTPStatus.OK, {"Content-Type": "application/json", "Content-Length": str(len(body))})
         self.wfile.write(body)
 
     def _send_redirect(self, model: str, folder: Path, name: str) -> None:
-        self._send_head(
-            HTTPStatus.FOUND,
-            {
-                "Location": f"http://localhost:{self.server.server_port}/large-files/{model}//{name}",
-                "X-Repo-Commit": _commit(folder),
-                "X-Linked-Size": str((folder / name).stat().st_size),
-                "X-Linked-Etag": f'"{_digest(folder / name)}"',
-                "Content-Length": "0",
-            },
-        )
+        headers = {
+            "Location": f"http://localhost:{self.server.server_port}/large-files/{model}//{name}",
+            "X-Repo-Commit": _commit(folder),
+            "X-Linked-Size": str(self.server.hub.claimed_sizes.get(name, (folder / name).stat().st_size)),
+            "X-Linked-Etag": f'"{_digest(folder / name)}"',
+            "Content-Length": "0",
+        }
+        self._send_head(HTTPStatus.FOUND, headers)
 
-    def _send_content(self, folder: Path, request: Request) -> None:
-        hub = self.server.hub
-        content = bytearray((folder / request.name).read_bytes())
-        whole_bytes = len(content)
-        if request.name in hub.damaged and request.method == "GET":
-            hub.damaged.remove(request.name)
-            content[0] ^= 0xFF
+    def _send_content(self, file: Path) -> None:
+        content = file.read_bytes()
+        asked = self.headers.get("Range", "")
+        first = int(asked.removeprefix("bytes=").rstrip("-") or 0)
         headers = {
             "Accept-Ranges": "bytes",
-            "ETag": f'"{_digest(folder / request.name)}"',
-            "X-Repo-Commit": _commit(folder),
+            "Content-Length": str(len(content) - first),
+            "Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}",
+            "ETag": f'"{_digest(file)}"',
+            "X-Repo-Commit": _commit(file.parent),
         }
-        status = HTTPStatus.OK
-        asked = _RANGE.fullmatch(request.range or "")
-        if asked and hub.honours_ranges:
-            first = int(asked["first"])
-            if first >= whole_bytes:
-                self._refuse(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "")
-                return
-            status = HTTPStatus.PARTIAL_CONTENT
-            content = content[first:]
-            headers["Content-Range"] = f"bytes {first}-{whole_bytes - 1}/{whole_bytes}"
-        self._send_head(status, {**headers, "Content-Length": str(len(content))})
-        if request.method == "GET":
-            self._send_body(content, request)
+        self._send_head(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK, headers)
+        if self.command == "GET":
+            self.server.hub.sent.append((file.name, first))
+            self._send_body(content[first:], self.server.hub.faults.pop(file.name, None))
 
-    def _send_body(self, content: bytearray, request: Request) -> None:
-        fault = self.server.hub.begin_fault(request.name)
+    def _send_body(self, content: bytes, fault: _Fault | None) -> None:
         if fault is not None:
-            self._send_blocks(content[: fault.after_bytes], request)
+            self.wfile.write(content[: fault.after_bytes])
             fault.reached.set()
             fault.gate.wait()
             if fault.cut:
                 self.close_connection = True
                 return
-        self._send_blocks(content[request.sent_bytes :], request)
-
-    def _send_blocks(self, content: bytearray, request: Request) -> None:
-        for start in range(0, len(content), BLOCK_BYTES):
-            block = content[start : start + BLOCK_BYTES]
-            self.wfile.write(block)
-            request.sent_bytes += len(block)
+            content = content[fault.after_bytes :]
+        self.wfile.write(content)
 
 
 def _digest(file: Path) -> str:
-    """Give what the hub calls the file's ETag: SHA-256 of a large file, the git object's SHA-1 of a small one."""
-    if file.name.endswith(LARGE_FILE_SUFFIXES):
-        return _sha256(file, file.stat().st_mtime_ns)
-    content = file.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    return _sha256(file, file.stat().st_mtime_ns)
 
 
 @functools.cache
 def _sha256(file: Path, changed_ns: int) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _commit(folder: Path) -> str:
     digests = [_digest(file) for file in sorted(folder.iterdir()) if file.is_file()]
     return hashlib.sha1("".join(digests).encode(), usedforsecurity=False).hexdigest()
-
-
-def main() -> None:
-    """Serve the named folders until interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--port", type=int, default=0, help="0: any free port")
-    parser.add_argument("models", nargs="+", metavar="owner/name=FOLDER")
-    arguments = parser.parse_args()
-    models = {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in arguments.models)}
-    with LocalHub(models, port=arguments.port) as hub, contextlib.suppress(KeyboardInterrupt):
-        print(f"HF_ENDPOINT={hub.url}", flush=True)  # noqa: T201 - what a person starts it for
-        threading.Event().wait()
-
-
-if __name__ == "__main__":
-    main()

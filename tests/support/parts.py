@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from deployments.clip.weights import WeightsUnavailable
+from deployments.clip.weights import Progress, WeightsUnavailable
 from deployments.types import (
     CATEGORIES,
     AnalyzerName,
@@ -112,22 +113,27 @@ class FakeWriter:
 
 
 class FakeWeights:
-    """On disk from the start, or arriving when `arrived` is set."""
-
-    model = "owner/name"
+    """`find` and `fetch` of weights that are on disk from the start, or arrive when `arrived` is set."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
+        self.broken: WeightsUnavailable | None = None
+        """What looking on the disk comes to."""
         self.failure: WeightsUnavailable | None = None
+        """What fetching comes to."""
         self.percent: int | None = None
-        self.arrived = asyncio.Event()
-        self.broken: Exception | None = None
+        """How much arrives before the rest waits."""
+        self.arrived = threading.Event()
 
-    def find(self) -> Path | None:
+    def find(self, model: str) -> Path | None:
         if self.broken is not None:
             raise self.broken
         return self.folder
 
-    async def run(self) -> Path:
-        await self.arrived.wait()
+    def fetch(self, model: str, on_progress: Progress) -> Path:
+        if self.failure is not None:
+            raise self.failure
+        if self.percent is not None:
+            on_progress(self.percent, 100)
+        self.arrived.wait()
         return Path("/weights")

@@ -7,29 +7,29 @@ import logging
 import os
 import pickle
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, hf_hub_download
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from deployments.clip.download import DownloadProgress, fetch_weights
-from deployments.clip.fetcher import WeightsFetcher
-from deployments.clip.weights import WeightsUnavailable, find_weights
+from deployments.clip.settings import ClipSettings
+from deployments.clip.weights import ABANDONED_S, ModelLoader, WeightsUnavailable, fetch_weights, find_weights
 from tests.support.local_hub import LocalHub
 from tests.support.tiny_clip import make_tiny_clip
 
 MODEL = "someone/tiny-clip"
 WEIGHTS = "model.safetensors"
 DEADLINE_S = 10.0
-FIRST_BYTES = 200_000
+ONE_CHUNK = constants.DOWNLOAD_CHUNK_SIZE
+"""Bytes that huggingface_hub takes at a time: it tells of no progress below."""
 
 
 @pytest.fixture
@@ -43,6 +43,14 @@ def repository(tiny_clip: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def large_weights(repository: Path) -> Path:
+    """That model with weights of four chunks, which load as nothing."""
+    with (repository / WEIGHTS).open("wb") as file:
+        file.truncate(4 * ONE_CHUNK)
+    return repository / WEIGHTS
+
+
+@pytest.fixture
 def hub(repository: Path) -> Iterator[LocalHub]:
     with LocalHub({MODEL: repository}) as hub:
         yield hub
@@ -53,64 +61,63 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def ignore_progress(_: DownloadProgress) -> None:
-    pass
+def fetch(hub: LocalHub, cache: Path) -> Path:
+    return fetch_weights(MODEL, cache_dir=cache, endpoint=hub.url)
 
 
-def fetch(hub: LocalHub, cache: Path, model: str = MODEL) -> Path:
-    return fetch_weights(model, ignore_progress, cache_dir=cache, endpoint=hub.url)
+def run_python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", f"from deployments.clip.weights import *; {script}"]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
 
 
-def failure_of(hub: LocalHub, cache: Path, model: str = MODEL) -> WeightsUnavailable:
+def failure_of(hub: LocalHub, cache: Path) -> WeightsUnavailable:
     with pytest.raises(WeightsUnavailable) as caught:
-        fetch(hub, cache, model)
+        fetch(hub, cache)
     return caught.value
 
 
+def sent(hub: LocalHub) -> list[str]:
+    return [name for name, _ in hub.sent]
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
+    deadline_s = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < deadline
-        os.sched_yield()
+        assert time.monotonic() < deadline_s
 
 
-def replace_text(file: Path, old: str, new: str) -> None:
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+def incomplete_files(cache: Path) -> list[str]:
+    return [file.name for file in cache.rglob("*.incomplete")]
 
 
-class TestFindWeights:
+def make_of_another_family(folder: Path) -> None:
+    config = folder / "config.json"
+    config.write_text(config.read_text().replace('"model_type": "clip"', '"model_type": "siglip"'))
+
+
+def make_sharded(tiny_clip: Path, folder: Path) -> Path:
+    CLIPModel.from_pretrained(tiny_clip).save_pretrained(folder, max_shard_size="200KB")
+    for file in ("preprocessor_config.json", "tokenizer.json"):
+        shutil.copy(tiny_clip / file, folder)
+    return folder
+
+
+class TestOnDisk:
     def test_a_complete_folder_is_its_own_copy(self, tiny_clip: Path) -> None:
         assert find_weights(str(tiny_clip)) == tiny_clip
 
-    @pytest.mark.parametrize(
-        ("absent", "named"),
-        [
-            ("config.json", "config.json"),
-            ("preprocessor_config.json", "preprocessor_config.json"),
-            ("tokenizer.json", "tokenizer.json"),
-            (WEIGHTS, WEIGHTS),
-        ],
-    )
-    def test_a_folder_that_lacks_a_file_is_refused_by_its_name(
-        self, tiny_clip: Path, tmp_path: Path, absent: str, named: str
-    ) -> None:
-        folder = tmp_path / "model"
-        shutil.copytree(tiny_clip, folder)
-        (folder / absent).unlink()
+    @pytest.mark.parametrize("absent", ["config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS])
+    def test_a_folder_that_lacks_a_file_is_refused_by_its_name(self, repository: Path, absent: str) -> None:
+        for file in (absent, "pytorch_model.bin"):
+            (repository / file).unlink()
 
-        with pytest.raises(WeightsUnavailable) as caught:
-            find_weights(str(folder))
+        with pytest.raises(WeightsUnavailable, match=f"{repository} has no {absent}") as caught:
+            find_weights(str(repository))
 
-        assert f"{folder} has no {named}" in caught.value.sentence
         assert not caught.value.permanent
 
     def test_a_folder_that_lacks_one_shard_is_refused_by_its_name(self, tiny_clip: Path, tmp_path: Path) -> None:
-        folder = tmp_path / "model"
-        CLIPModel.from_pretrained(tiny_clip).save_pretrained(folder, max_shard_size="200KB")
-        for file in ("preprocessor_config.json", "tokenizer.json"):
-            shutil.copy(tiny_clip / file, folder)
+        folder = make_sharded(tiny_clip, tmp_path / "model")
         assert find_weights(str(folder)) == folder
         shard = sorted(folder.glob("model-*.safetensors"))[-1]
         shard.unlink()
@@ -118,98 +125,46 @@ class TestFindWeights:
         with pytest.raises(WeightsUnavailable, match=shard.name):
             find_weights(str(folder))
 
-    def test_a_model_of_another_family_is_refused_by_its_type(self, tiny_clip: Path, tmp_path: Path) -> None:
-        folder = tmp_path / "model"
-        shutil.copytree(tiny_clip, folder)
-        replace_text(folder / "config.json", '"model_type": "clip"', '"model_type": "siglip"')
+    def test_a_model_of_another_family_is_refused_by_its_type(self, repository: Path) -> None:
+        make_of_another_family(repository)
 
         with pytest.raises(WeightsUnavailable, match="type 'siglip', not of the CLIP family") as caught:
-            find_weights(str(folder))
+            find_weights(str(repository))
 
         assert caught.value.permanent
 
-    def test_a_path_that_is_not_there_is_no_hub_name_either(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsUnavailable, match="no such folder") as caught:
-            find_weights(str(tmp_path / "nothing-here"))
+    @pytest.mark.parametrize(
+        ("model", "says", "permanent"),
+        [
+            ("/nothing/here", "no such folder", True),
+            ("~nobody-of-that-name/clip", "no such folder", True),
+            ("n" * 300, "cannot be read or written", False),
+        ],
+    )
+    def test_a_path_that_leads_nowhere(self, model: str, says: str, permanent: bool) -> None:
+        with pytest.raises(WeightsUnavailable, match=says) as caught:
+            find_weights(model)
 
-        assert caught.value.permanent
+        assert caught.value.permanent is permanent
 
-    def test_a_hub_model_is_not_there_before_it_was_fetched(self, cache: Path) -> None:
+    def test_a_hub_model_is_there_once_it_was_fetched_whole(self, hub: LocalHub, cache: Path) -> None:
+        assert find_weights(MODEL, cache) is None
+        folder = fetch(hub, cache)
+        hub.stop()
+
+        assert find_weights(MODEL, cache) == fetch(hub, cache) == folder
+        assert CLIPModel.from_pretrained(folder).num_parameters() > 0
+        assert Path(hf_hub_download(MODEL, WEIGHTS, cache_dir=cache, local_files_only=True)).parent == folder
+        (folder / WEIGHTS).unlink()
         assert find_weights(MODEL, cache) is None
 
-    def test_a_half_fetched_model_is_not_there(self, hub: LocalHub, cache: Path) -> None:
-        hub.cut(WEIGHTS, after_bytes=FIRST_BYTES)
-        failure_of(hub, cache)
 
-        assert find_weights(MODEL, cache) is None
-
-
-class TestFetchWeights:
-    def test_progress_rises_to_100_percent(self, hub: LocalHub, cache: Path) -> None:
-        seen: list[DownloadProgress] = []
-
-        fetch_weights(MODEL, seen.append, cache_dir=cache, endpoint=hub.url)
-
-        assert seen[0].percent == 0
-        assert seen[-1].percent == 100
-        assert [step.done_bytes for step in seen] == sorted(step.done_bytes for step in seen)
-        assert any(0 < step.percent < 100 for step in seen)
-
+class TestFetching:
     def test_only_what_loading_needs_is_asked_for(self, hub: LocalHub, cache: Path) -> None:
         fetch(hub, cache)
 
-        assert {request.name for request in hub.requests} - {""} == {
-            "config.json",
-            "preprocessor_config.json",
-            "tokenizer.json",
-            "tokenizer_config.json",
-            WEIGHTS,
-        }
-
-    def test_what_was_fetched_loads_by_name_and_without_the_hub(self, hub: LocalHub, cache: Path) -> None:
-        folder = fetch(hub, cache)
-        hub.stop()
-
-        assert find_weights(MODEL, cache) == folder
-        assert fetch(hub, cache) == folder
-        assert CLIPModel.from_pretrained(folder).num_parameters() > 0
-        assert Path(hf_hub_download(MODEL, WEIGHTS, cache_dir=cache, local_files_only=True)).parent == folder
-
-    def test_an_interrupted_download_goes_on_where_it_stopped(
-        self, hub: LocalHub, cache: Path, repository: Path
-    ) -> None:
-        whole_bytes = (repository / WEIGHTS).stat().st_size
-        hub.cut(WEIGHTS, after_bytes=FIRST_BYTES)
-
-        failure = failure_of(hub, cache)
-        folder = fetch(hub, cache)
-        hub.stop()
-
-        assert "broke off" in failure.sentence
-        assert not failure.permanent
-        first, second = hub.requests_for(WEIGHTS)
-        assert first.range is None
-        assert second.range == f"bytes={FIRST_BYTES}-"
-        assert second.sent_bytes == whole_bytes - FIRST_BYTES
-        assert (folder / WEIGHTS).read_bytes() == (repository / WEIGHTS).read_bytes()
-
-    def test_a_hub_that_cannot_resume_sends_the_file_anew(self, hub: LocalHub, cache: Path, repository: Path) -> None:
-        hub.cut(WEIGHTS, after_bytes=FIRST_BYTES)
-        hub.honours_ranges = False
-        failure_of(hub, cache)
-
-        folder = fetch(hub, cache)
-
-        assert (folder / WEIGHTS).read_bytes() == (repository / WEIGHTS).read_bytes()
-
-    def test_what_arrived_damaged_is_fetched_again_whole(self, hub: LocalHub, cache: Path) -> None:
-        hub.damaged.add(WEIGHTS)
-
-        failure = failure_of(hub, cache)
-        fetch(hub, cache)
-
-        assert f"{WEIGHTS} of '{MODEL}' arrived damaged" in failure.sentence
-        assert [request.range for request in hub.requests_for(WEIGHTS)] == [None, None]
+        small = {"config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"}
+        assert set(sent(hub)) == {*small, WEIGHTS}
 
     def test_a_model_with_no_safetensors_is_fetched_as_a_bin_file(self, tmp_path: Path, cache: Path) -> None:
         repository = make_tiny_clip(tmp_path / "repository", safetensors=False)
@@ -219,260 +174,233 @@ class TestFetchWeights:
             folder = fetch(hub, cache)
 
         assert CLIPModel.from_pretrained(folder).num_parameters() > 0
-        assert not hub.requests_for("tf_model.h5")
+        assert "tf_model.h5" not in sent(hub)
 
     def test_a_sharded_model_is_fetched_whole(self, tiny_clip: Path, tmp_path: Path, cache: Path) -> None:
-        repository = tmp_path / "repository"
-        CLIPModel.from_pretrained(tiny_clip).save_pretrained(repository, max_shard_size="200KB")
-        for file in ("preprocessor_config.json", "tokenizer.json"):
-            shutil.copy(tiny_clip / file, repository)
-
-        with LocalHub({MODEL: repository}) as hub:
+        with LocalHub({MODEL: make_sharded(tiny_clip, tmp_path / "repository")}) as hub:
             folder = fetch(hub, cache)
 
         assert CLIPModel.from_pretrained(folder).num_parameters() > 0
 
-    def test_two_at_once_send_the_weights_over_the_line_once(self, hub: LocalHub, cache: Path) -> None:
-        paused, go_on = hub.hold(WEIGHTS, after_bytes=FIRST_BYTES)
-        seen_by_second: list[DownloadProgress] = []
-        first = threading.Thread(target=fetch, args=(hub, cache))
-        second = threading.Thread(
-            target=fetch_weights,
-            args=(MODEL, seen_by_second.append),
-            kwargs={"cache_dir": cache, "endpoint": hub.url},
-        )
-        first.start()
-        assert paused.wait(DEADLINE_S)
-        second.start()
-        wait_until(lambda: any(step.done_bytes >= FIRST_BYTES for step in seen_by_second))
+    @pytest.mark.usefixtures("large_weights")
+    def test_a_line_that_breaks_for_a_moment_costs_nothing_that_has_arrived(self, hub: LocalHub, cache: Path) -> None:
+        seen: list[tuple[int, int]] = []
+        _, go_on = hub.hold(WEIGHTS, after_bytes=2 * ONE_CHUNK, cut=True)
         go_on.set()
-        first.join()
-        second.join()
+
+        fetch_weights(MODEL, lambda *progress: seen.append(progress), cache_dir=cache, endpoint=hub.url)
+
+        assert [first for name, first in hub.sent if name == WEIGHTS] == [0, 2 * ONE_CHUNK]
+        percents = [100 * done // total for done, total in seen]
+        assert percents == sorted(percents)
+        assert (percents[0], percents[-1]) == (0, 100)
+        assert sum(0 < percent < 100 for percent in set(percents)) >= 3
+
+    def test_two_at_once_send_the_weights_over_the_line_once(self, hub: LocalHub, cache: Path) -> None:
+        paused, go_on = hub.hold(WEIGHTS, after_bytes=0)
+        both = [threading.Thread(target=fetch, args=(hub, cache)) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        assert paused.wait(DEADLINE_S)
+        go_on.set()
+        for thread in both:
+            thread.join()
 
         assert find_weights(MODEL, cache) is not None
-        assert len(hub.requests_for(WEIGHTS)) == 1
+        assert sent(hub).count(WEIGHTS) == 1
+
+    def test_what_a_killed_download_left_does_not_stay_for_ever(self, hub: LocalHub, cache: Path) -> None:
+        folder = fetch(hub, cache)
+        blobs = folder.parents[1] / "blobs"
+        (blobs / "old.incomplete").touch()
+        os.utime(blobs / "old.incomplete", (0, (blobs / "old.incomplete").stat().st_mtime - 2 * ABANDONED_S))
+        (blobs / "new.incomplete").touch()
+        (folder / WEIGHTS).unlink()
+
+        fetch(hub, cache)
+
+        assert incomplete_files(cache) == ["new.incomplete"]
 
     def test_another_process_takes_the_hub_from_its_environment(self, hub: LocalHub, cache: Path) -> None:
-        script = f"from deployments.clip.download import *; fetch_weights({MODEL!r}, lambda progress: None)"
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
-
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-        )
+        done = run_python(f"fetch_weights({MODEL!r})", HF_ENDPOINT=hub.url, HF_HUB_CACHE=str(cache))
 
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert find_weights(MODEL, cache) is not None
 
 
+def answering(status: HTTPStatus, message: str = "") -> Callable[[LocalHub, Path], None]:
+    def set_up(hub: LocalHub, cache: Path) -> None:
+        hub.status, hub.error_message = status, message
+
+    return set_up
+
+
 class TestFailures:
-    def test_a_wrong_name(self, hub: LocalHub, cache: Path) -> None:
-        failure = failure_of(hub, cache, "someone/no-such-clip")
-
-        assert failure.sentence.startswith(f"No model named 'someone/no-such-clip' on the hub at {hub.url}")
-        assert "clip.model" in failure.remedy
-        assert failure.permanent
-
-    def test_a_hub_out_of_reach(self, hub: LocalHub, cache: Path) -> None:
-        hub.stop()
-
-        failure = failure_of(hub, cache)
-
-        assert f"The hub at {hub.url} cannot be reached" in failure.sentence
-        assert not failure.permanent
-
-    def test_a_gated_model(self, repository: Path, cache: Path) -> None:
-        with LocalHub({MODEL: repository}, gated=frozenset({MODEL})) as hub:
-            failure = failure_of(hub, cache)
-
-        assert "gated" in failure.sentence
-        assert "HF_TOKEN" in failure.remedy
-
     @pytest.mark.parametrize(
-        ("status", "says", "permanent"),
+        ("set_up", "says", "advises", "permanent"),
         [
-            (HTTPStatus.SERVICE_UNAVAILABLE, "status 503", False),
-            (HTTPStatus.TOO_MANY_REQUESTS, "status 429", False),
-            (HTTPStatus.NOT_FOUND, "No model named", True),
-            (HTTPStatus.UNAUTHORIZED, "No model named", True),
-            (HTTPStatus.FORBIDDEN, "forbids fetching", False),
-            (HTTPStatus.OK, "is not a model hub", False),
+            (answering(HTTPStatus.SERVICE_UNAVAILABLE), "HUB answers with status 503", "by itself", False),
+            (answering(HTTPStatus.TOO_MANY_REQUESTS), "HUB answers with status 429", "by itself", False),
+            (answering(HTTPStatus.NOT_FOUND), "No model named 'MODEL' on the hub at HUB", "clip.model", True),
+            (answering(HTTPStatus.UNAUTHORIZED), "No model named 'MODEL' on the hub at HUB", "clip.model", True),
+            (
+                answering(HTTPStatus.UNAUTHORIZED, "Invalid credentials in Authorization header"),
+                *("HUB refuses the access token", "HF_TOKEN", True),
+            ),
+            (answering(HTTPStatus.FORBIDDEN), "HUB, or a proxy on the way to it, forbids", "Check the proxy", False),
+            (answering(HTTPStatus.OK), "What answers at HUB is not a model hub", "HF_ENDPOINT", False),
+            (lambda hub, _: hub.models.clear(), "No model named 'MODEL'", "clip.model", True),
+            (lambda hub, _: hub.stop(), "HUB cannot be reached", "Check the network", False),
+            (lambda hub, _: hub.gated.add(MODEL), "on the hub at HUB is gated", "HF_TOKEN", False),
+            (
+                lambda hub, _: make_of_another_family(hub.models[MODEL]),
+                *("'siglip', not of the CLIP family", "clip.model", True),
+            ),
+            (
+                lambda hub, _: [file.unlink() for file in hub.models[MODEL].glob("*model.*")],
+                *("'MODEL' on the hub at HUB has no model.safetensors", "PyTorch weights", True),
+            ),
+            (
+                lambda hub, _: hub.claimed_sizes.update({WEIGHTS: 10**18}),
+                *("The disk of the cache CACHE has no room", "Free some space", False),
+            ),
+            (lambda _, cache: cache.write_text("no folder"), "cannot be read or written", "writable", False),
         ],
     )
-    def test_a_hub_that_answers_otherwise(
-        self, hub: LocalHub, cache: Path, status: HTTPStatus, says: str, permanent: bool
+    def test_each_is_told_with_its_remedy_and_costs_no_download(
+        self,
+        hub: LocalHub,
+        cache: Path,
+        set_up: Callable[[LocalHub, Path], object],
+        says: str,
+        advises: str,
+        permanent: bool,
     ) -> None:
-        hub.status = status
+        set_up(hub, cache)
 
         failure = failure_of(hub, cache)
 
-        assert says in failure.sentence
-        assert hub.url in failure.sentence
+        assert says.replace("HUB", hub.url).replace("MODEL", MODEL).replace("CACHE", str(cache)) in failure.sentence
+        assert advises in failure.remedy
         assert failure.permanent is permanent
+        assert WEIGHTS not in sent(hub)
 
-    def test_a_token_that_is_not_valid(self, hub: LocalHub, cache: Path) -> None:
-        hub.status = HTTPStatus.UNAUTHORIZED
-        hub.error_message = "Invalid credentials in Authorization header"
-
-        assert "refuses the access token" in failure_of(hub, cache).sentence
-
-    def test_a_model_of_another_family_costs_no_download_of_its_weights(
-        self, hub: LocalHub, repository: Path, cache: Path
-    ) -> None:
-        replace_text(repository / "config.json", '"model_type": "clip"', '"model_type": "siglip"')
+    def test_a_file_that_ends_too_soon_is_not_kept(self, hub: LocalHub, cache: Path, repository: Path) -> None:
+        hub.claimed_sizes[WEIGHTS] = (repository / WEIGHTS).stat().st_size + 1
 
         failure = failure_of(hub, cache)
 
-        assert "'siglip', not of the CLIP family" in failure.sentence
-        assert failure.permanent
-        assert not hub.requests_for(WEIGHTS)
-
-    def test_a_model_with_no_weights_for_pytorch(self, hub: LocalHub, repository: Path, cache: Path) -> None:
-        (repository / WEIGHTS).unlink()
-        (repository / "pytorch_model.bin").unlink()
-
-        failure = failure_of(hub, cache)
-
-        assert f"'{MODEL}' on the hub at {hub.url} has no model.safetensors" in failure.sentence
-
-    def test_a_disk_too_small_is_told_before_it_is_full(self, hub: LocalHub, cache: Path) -> None:
-        hub.claimed_sizes[WEIGHTS] = 10**18
-
-        failure = failure_of(hub, cache)
-
-        assert f"The disk of the cache {cache} has no room" in failure.sentence
-        assert not hub.requests_for(WEIGHTS)
-
-    def test_a_cache_that_cannot_be_written(self, hub: LocalHub, cache: Path) -> None:
-        cache.write_text("a file where the folder should be")
-
-        failure = failure_of(hub, cache)
-
-        assert "cannot be read or written" in failure.sentence
-        assert str(cache) in failure.sentence
+        assert f"The download of '{MODEL}' from the hub at {hub.url} broke off" in failure.sentence
+        assert not failure.permanent
+        assert find_weights(MODEL, cache) is None
 
     def test_offline_mode_is_named(self, cache: Path) -> None:
-        script = f"from deployments.clip.download import *; fetch_weights({MODEL!r}, lambda progress: None)"
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache)}
-
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
-        )
+        done = run_python(f"fetch_weights({MODEL!r})", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(cache))
 
         assert f"'{MODEL}' is not in the cache {cache}, and HF_HUB_OFFLINE forbids fetching it." in done.stderr
 
     def test_survives_pickling(self) -> None:
-        failure = pickle.loads(  # noqa: S301 - our own bytes
-            pickle.dumps(WeightsUnavailable("It is gone.", "Fetch it.", permanent=True))
-        )
+        failure = pickle.loads(pickle.dumps(WeightsUnavailable("It is gone.", "Fetch it.", True)))  # noqa: S301 - ours
 
         assert (str(failure), failure.permanent) == ("It is gone. Fetch it.", True)
 
 
-class TestWeightsFetcher:
+class TestModelLoader:
     @staticmethod
-    def fetcher(
-        hub: LocalHub, cache: Path, model: str = MODEL, wait: Callable[[float], Awaitable[None]] = asyncio.sleep
-    ) -> WeightsFetcher:
-        return WeightsFetcher(model, retry_first_s=5, retry_max_s=30, cache_dir=cache, endpoint=hub.url, wait=wait)
+    def loader(
+        hub: LocalHub, cache: Path, wait: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> ModelLoader[Path]:
+        return ModelLoader(
+            ClipSettings(model=MODEL, download_retry_first_s=5, download_retry_max_s=30),
+            lambda folder: folder,
+            find=partial(find_weights, cache_dir=cache),
+            fetch=partial(fetch_weights, cache_dir=cache, endpoint=hub.url),
+            wait=wait,
+        )
 
-    async def test_retries_with_doubling_waits_until_the_hub_is_back(
+    async def test_tries_again_after_doubling_waits_until_the_hub_is_back(
         self, hub: LocalHub, cache: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         waits_s: list[float] = []
 
         async def wait(seconds: float) -> None:
             waits_s.append(seconds)
-            assert fetcher.failure is not None
-            assert f"{hub.url} cannot be reached" in fetcher.failure.sentence
+            assert f"{hub.url} cannot be reached" in loader.shortfall.reason
             if len(waits_s) == 5:
                 hub.start()
 
         caplog.set_level(logging.INFO, "image_analyzer.weights")
-        fetcher = self.fetcher(hub, cache, wait=wait)
+        loader = self.loader(hub, cache, wait=wait)
         hub.stop()
 
-        folder = await fetcher.run()
-
-        assert folder == find_weights(MODEL, cache)
+        assert await loader.at_once() is None
+        assert await loader.eventually() == find_weights(MODEL, cache)
         assert waits_s == [5, 10, 20, 30, 30]
-        assert (fetcher.attempts, fetcher.percent, fetcher.failure) == (6, 100, None)
         assert caplog.text.count("cannot be reached") == 5
-        assert all(f" {percent} % of" in caplog.text for percent in (50, 100))
+        assert " 100 % of" in caplog.text
 
-    async def test_a_line_that_breaks_after_bringing_bytes_is_retried_soon(self, hub: LocalHub, cache: Path) -> None:
-        waits_s: list[float] = []
-        percents: list[int] = []
-
+    @pytest.mark.usefixtures("large_weights")
+    async def test_a_download_that_breaks_off_midway_is_completed_by_the_next(self, hub: LocalHub, cache: Path) -> None:
         async def wait(seconds: float) -> None:
-            waits_s.append(seconds)
-            percents.append(fetcher.percent or 0)
+            told.append(loader.shortfall.reason)
+            hub.status = None
 
-        fetcher = self.fetcher(hub, cache, wait=wait)
-        for _ in range(3):
-            hub.cut(WEIGHTS, after_bytes=FIRST_BYTES)
+        told: list[str] = []
+        loader = self.loader(hub, cache, wait=wait)
+        paused, go_on = hub.hold(WEIGHTS, after_bytes=2 * ONE_CHUNK, cut=True)
+        running = asyncio.create_task(loader.eventually())
+        assert await asyncio.to_thread(paused.wait, DEADLINE_S)
+        await asyncio.to_thread(wait_until, lambda: ": 50 % so far" in loader.shortfall.reason)
+        hub.status = HTTPStatus.SERVICE_UNAVAILABLE
+        go_on.set()
 
-        await fetcher.run()
-        hub.stop()
+        assert await running == find_weights(MODEL, cache)
+        assert told == [f"The hub at {hub.url} answers with status 503 when asked for '{MODEL}'."]
+        assert loader.shortfall.reason == "CLIP is being loaded."
 
-        assert waits_s == [5, 5, 5]
-        assert 0 < percents[0] < percents[1] < percents[2] < 100
-        assert (
-            sum(request.sent_bytes for request in hub.requests_for(WEIGHTS))
-            == (hub.models[MODEL] / WEIGHTS).stat().st_size
-        )
+    async def test_what_cannot_come_is_not_tried_again(self, hub: LocalHub, cache: Path) -> None:
+        hub.models.clear()
+        loader = self.loader(hub, cache)
 
-    async def test_progress_can_be_read_during_the_download_and_an_old_failure_no_more(
+        assert await loader.eventually() is None
+        assert loader.hopeless
+        assert "No model named" in loader.shortfall.reason
+
+    @pytest.mark.usefixtures("large_weights")
+    async def test_what_is_cancelled_ends_with_the_next_bytes_and_leaves_nothing(
         self, hub: LocalHub, cache: Path
     ) -> None:
-        hub.stop()
-
-        async def wait(seconds: float) -> None:
-            assert fetcher.failure is not None
-            hub.start()
-
-        paused, go_on = hub.hold(WEIGHTS, after_bytes=FIRST_BYTES)
-        fetcher = self.fetcher(hub, cache, wait=wait)
-        running = asyncio.create_task(fetcher.run())
+        paused, go_on = hub.hold(WEIGHTS, after_bytes=2 * ONE_CHUNK)
+        running = asyncio.create_task(self.loader(hub, cache).eventually())
         assert await asyncio.to_thread(paused.wait, DEADLINE_S)
-        await asyncio.to_thread(wait_until, lambda: bool(fetcher.percent))
-
-        assert fetcher.percent is not None
-        assert 0 < fetcher.percent < 100
-        assert fetcher.failure is None
-        go_on.set()
-        await running
-        assert fetcher.percent == 100
-
-    async def test_a_permanent_failure_is_not_retried(self, hub: LocalHub, cache: Path) -> None:
-        async def wait(seconds: float) -> None:
-            raise AssertionError("waited for what cannot come")
-
-        fetcher = self.fetcher(hub, cache, model="someone/no-such-clip", wait=wait)
-
-        with pytest.raises(WeightsUnavailable, match="No model named"):
-            await fetcher.run()
-
-        assert fetcher.failure is not None
-        assert fetcher.attempts == 1
-
-    async def test_cancelling_returns_at_once_and_keeps_what_has_arrived(
-        self, hub: LocalHub, cache: Path, repository: Path
-    ) -> None:
-        paused, go_on = hub.hold(WEIGHTS, after_bytes=FIRST_BYTES)
-        running = asyncio.create_task(self.fetcher(hub, cache).run())
-        assert await asyncio.to_thread(paused.wait, DEADLINE_S)
+        assert incomplete_files(cache)
 
         running.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await running
-
+        await asyncio.wait([running])
         go_on.set()
-        await self.fetcher(hub, cache).run()
-        hub.stop()
-        _, resumed = hub.requests_for(WEIGHTS)
-        assert resumed.range is not None
-        assert resumed.sent_bytes < (repository / WEIGHTS).stat().st_size
-        assert find_weights(MODEL, cache) is not None
+
+        await asyncio.to_thread(wait_until, lambda: not incomplete_files(cache))
+        assert find_weights(MODEL, cache) is None
+
+    @pytest.mark.usefixtures("large_weights")
+    def test_a_process_that_stops_midway_does_not_wait_for_the_hub(self, hub: LocalHub, cache: Path) -> None:
+        script = (
+            "import asyncio; from deployments.clip.weights import *\n"
+            "async def main():\n"
+            f"    loader = ModelLoader(ClipSettings(model={MODEL!r}), lambda folder: folder)\n"
+            "    running = asyncio.create_task(loader.eventually())\n"
+            "    await asyncio.to_thread(input)\n"
+            "    running.cancel()\n"
+            "    await asyncio.gather(running, return_exceptions=True)\n"
+            "asyncio.run(main())"
+        )
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(cache)}
+        paused, _ = hub.hold(WEIGHTS, after_bytes=2 * ONE_CHUNK)
+        with subprocess.Popen([sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE) as replica:
+            assert paused.wait(DEADLINE_S)
+            replica.communicate(b"stop\n", timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT / 2)
+
+        assert replica.returncode == 0
 
 
 @pytest.mark.parametrize("safetensors", [True, False])
@@ -486,14 +414,3 @@ def test_the_tiny_clip_loads_as_a_real_one_does(tmp_path: Path, safetensors: boo
     assert image_processor.crop_size["height"] == 224
     assert tokenizer.decode(tokenizer("rule of thirds")["input_ids"]).count("rule of thirds") == 1
     assert (folder / WEIGHTS).exists() is safetensors
-
-
-def test_the_local_hub_takes_the_same_port_again(hub: LocalHub) -> None:
-    url = hub.url
-    hub.stop()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
-    hub.start()
-
-    assert hub.url == url
-    socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))).close()

@@ -14,7 +14,6 @@ import httpx
 import pytest
 import torch
 
-from deployments.clip.hub_files import HubFile
 from deployments.clip.settings import ClipSettings
 from deployments.clip.weights import WeightsUnavailable
 from deployments.ollama.settings import OllamaSettings
@@ -124,30 +123,22 @@ def test_weights(tmp_path: Path) -> None:
     assert checks.check_weights(ClipSettings(model=str(folder))).ok
 
 
-def hub_raises(error: Exception) -> Callable[[str, str], tuple[str, list[HubFile]]]:
-    def announced(model: str, hub: str) -> tuple[str, list[HubFile]]:
-        raise error
-
-    return announced
+def no_such_model(model: str, hub: str) -> dict[str, int]:
+    raise WeightsUnavailable("No such model.", "Check clip.model.", permanent=True)
 
 
 def test_the_hub() -> None:
     settings = ClipSettings(model="owner/name")
-    files = [HubFile("model.safetensors", 605_000_000, "d" * 64), HubFile("config.json", 4_000, "d" * 40)]
+    files = {"model.safetensors": 605_000_000, "config.json": 4_000}
 
-    there = checks.check_hub(settings, needed=True, announced=lambda model, hub: ("commit", files))
+    there = checks.check_hub(settings, needed=True, announced=lambda model, hub: files)
     assert there.ok
     assert there.detail.endswith("has owner/name, 605 MB")
 
-    away = checks.check_hub(settings, needed=True, announced=hub_raises(OSError("no route")))
-    assert not away.ok
-    assert away.remedy
-
-    wrong = WeightsUnavailable("No such model.", "Check clip.model.", permanent=True)
-    told = checks.check_hub(settings, needed=True, announced=hub_raises(wrong))
+    told = checks.check_hub(settings, needed=True, announced=no_such_model)
     assert (told.ok, told.detail, told.remedy) == (False, "No such model.", "Check clip.model.")
 
-    assert checks.check_hub(settings, needed=False, announced=hub_raises(OSError("no route"))).ok
+    assert checks.check_hub(settings, needed=False, announced=no_such_model).ok
 
 
 def ollama(handler: Callable[[httpx.Request], httpx.Response]) -> Iterator[Finding]:
