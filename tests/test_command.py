@@ -1,30 +1,42 @@
-"""`image-analyzer serve` on the shipped config, as a newcomer runs it: no weights, no hub, no Ollama, an empty home."""
+"""`image-analyzer serve`, `status` and `deploy` as people type them, on real Ray: started, stopped and killed."""
 
 from __future__ import annotations
 
+import json
 import os
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from serve_app.cli.processes import kill_session, session_members
+from benchmarks.processes import end, session_members, sessions_below
+from serve_app.cli.ray_env import SWITCH
+from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.listening import ports_open_to_others
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.serve
 
 ROOT = Path(__file__).parents[1]
-COMMAND = Path(sys.executable).with_name("image-analyzer")
-STOP_LIMIT_S = 60
+COMMAND, RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("image-analyzer", "ray", "serve"))
+PHOTOGRAPH = (ROOT / "examples" / "coffee.jpg").read_bytes()
+START_LIMIT_S, STOP_LIMIT_S, GONE_LIMIT_S = 120, 60, 10
 PAGE_LIMIT_S = 5
+PATIENCE_S = 30
 POLL_S = 0.1
+CALLERS = 8
 
 PAGES = {
     "/api/images/health": '"analyzer_initialized"',
@@ -33,102 +45,308 @@ PAGES = {
 }
 """Path → what shows that it is the page that must stay on this machine."""
 
+WITH_FEW_FILES = ("/bin/sh", "-c", 'ulimit -Hn 1024; exec "$@"', "sh")
+IN_BACKGROUND = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a shell without job control starts `… &`: with SIGINT ignored."""
+
 
 class Serving:
     """The command at work, its service ready."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, told: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], config: Path, environment: Mapping[str, str], told: str) -> None:
         self.process = process
-        self.url = url
+        self.config = config
+        self.environment = environment
         self.told = told
-        (self.session,) = _sessions_below(process.pid)
+        self.url = told.partition("listens at ")[2].partition(",")[0]
+        self.sessions = sessions_below(process.pid)
+
+    def members(self) -> list[int]:
+        """List its living processes."""
+        return [pid for session in self.sessions for pid in session_members(session)]
+
+    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run the command in another terminal."""
+        return subprocess.run(
+            [COMMAND, *arguments], env=self.environment, capture_output=True, text=True, timeout=START_LIMIT_S
+        )
+
+    def stop(self, number: int = signal.SIGINT) -> str:
+        """Ask it to stop; gives what it says from then on."""
+        self.process.send_signal(number)
+        return self.process.communicate(timeout=STOP_LIMIT_S)[0]
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Serving]:
+def serving(
+    folder: Path, variables: Mapping[str, str], *, under: tuple[str, ...] = (), ollama: str = "", more: str = ""
+) -> Iterator[Serving]:
+    """Start the shipped config as a newcomer does: no weights, no hub, an empty home; `more` is put at its end."""
     port, nobody = free_port(), f"http://127.0.0.1:{free_port()}"
     config = folder / "serve_config.yaml"
-    config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}"))
+    config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}") + more)
     home = folder / "home"
     home.mkdir()
-    environment = {**os.environ, "HOME": str(home), "HF_HOME": str(home), "HF_ENDPOINT": nobody, "OLLAMA_HOST": nobody}
-    command: list[str | Path] = [COMMAND, "serve", config, "--log-file", folder / "log"]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
+    # Short, because Ray puts sockets into it.
+    rays = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
+    environment = {
+        **os.environ,
+        "HOME": str(home),
+        "HF_HOME": str(home),
+        "HF_ENDPOINT": nobody,
+        "OLLAMA_HOST": ollama or nobody,
+        "RAY_TMPDIR": str(rays),
+        **variables,
+    }
+    # What a Ray that has crashed leaves behind.
+    (rays / "ray").mkdir()
+    (rays / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    with subprocess.Popen(
+        [*under, COMMAND, "serve", config],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        start_new_session=True,
+    ) as process:
         assert process.stdout is not None
+        watchdog = threading.Timer(START_LIMIT_S, process.kill)
+        watchdog.start()
+        sessions: set[int] = set()
         try:
             banner = []
             for line in process.stdout:
-                banner.append(line.strip())
-                if "Ctrl-C" in line:
+                banner.append(line.rstrip())
+                if "Stop it:" in line:
                     break
             told = "\n".join(banner)
-            assert "Stop it:" in told, (folder / "log").read_text()
-            yield Serving(process, f"http://127.0.0.1:{port}", told)
+            assert "Stop it:" in told, told
+            service = Serving(process, config, environment, told)
+            sessions = service.sessions
+            yield service
         finally:
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=STOP_LIMIT_S)
+            watchdog.cancel()
+            end(sessions_below(process.pid) | sessions)
+            shutil.rmtree(rays, ignore_errors=True)
 
 
-def test_it_starts_answers_a_photograph_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    with serving(tmp_path) as service:
+@pytest.mark.skipif(sys.platform != "linux", reason="fast mode is Linux's")
+def test_it_starts_where_others_fail_answers_a_photograph_and_dies_whole(tmp_path: Path) -> None:
+    """Behind a proxy that leads nowhere, with 1024 files and the traces of another Ray; then killed hard."""
+    proxied = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    with serving(tmp_path, proxied, under=WITH_FEW_FILES) as service:
         assert f"listens at {service.url}, after" in service.told
         assert "analyzer: pixels" in service.told
         assert "writer:   template" in service.told
         assert "ollama serve" in service.told
+        assert "Mode:     fast" in service.told
 
-        demo = subprocess.run(
-            [COMMAND, "analyze", ROOT / "examples" / "coffee.jpg", "--url", service.url],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        demo = service.run("analyze", ROOT / "examples" / "coffee.jpg", "--url", service.url).stdout
         for category in ("style", "mood", "composition", "color palette", "subjects"):
             (row,) = (line for line in demo.splitlines() if line.strip().startswith(f"{category}:"))
             assert row.count("%") == 3
         assert "palette:       #" in demo
         assert "prompt by template" in demo
-        if sys.platform == "linux":
-            assert "Mode:     fast" in service.told
-            _assert_nothing_of_ours_is_open_to_others(service)
+        _assert_nothing_of_ours_is_open_to_others(service)
 
-        service.process.send_signal(signal.SIGINT)
-        farewell = service.process.communicate(timeout=STOP_LIMIT_S)[0]
-    assert service.process.returncode == 0
-    assert farewell.strip().endswith("Stopped.")
-    assert not session_members(service.session)
+        service.process.kill()
+        service.process.wait()
+        deadline_s = time.monotonic() + GONE_LIMIT_S
+        while (left := service.members()) and time.monotonic() < deadline_s:
+            time.sleep(POLL_S)
+        assert left == []
 
 
 def _assert_nothing_of_ours_is_open_to_others(service: Serving) -> None:
     """Ray's own ports are; neither our API is behind any of them, nor what HAProxy shows of itself."""
-    ports = ports_open_to_others(session_members(service.session))
+    ports = ports_open_to_others(service.members())
     assert ports, "Ray's own were expected"
     for port in ports:
         for path, mark in PAGES.items():
             with suppress(httpx.HTTPError):
-                assert mark not in httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PAGE_LIMIT_S).text
+                answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=PAGE_LIMIT_S, trust_env=False)
+                assert mark not in answer.text
 
 
-def test_haproxy_does_not_keep_the_port_when_all_of_ray_is_killed_hard(tmp_path: Path) -> None:
-    """As `ray stop --force` does it, which knows nothing of HAProxy."""
-    with serving(tmp_path) as service:
-        service.process.kill()
-        for process in session_members(service.session):
-            # One may end by itself once the others are gone.
-            with suppress(FileNotFoundError, ProcessLookupError):
-                if _name(process) != "haproxy":
-                    os.kill(process, signal.SIGKILL)
-        deadline_s = time.monotonic() + STOP_LIMIT_S
-        while (left := session_members(service.session)) and time.monotonic() < deadline_s:
+class Crowd:
+    """Callers of both routes who send their next picture as soon as they have an answer, until the service is gone."""
+
+    def __init__(self, url: str) -> None:
+        self.outcomes: Counter[tuple[str, str]] = Counter()
+        self.stopped_s = float("inf")
+        self._url = url
+        self._threads = [threading.Thread(target=self._call, args=(number % 2 == 0,)) for number in range(CALLERS)]
+
+    def __enter__(self) -> Crowd:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self, streaming: bool) -> None:
+        while True:
+            began_s = time.monotonic()
+            try:
+                outcome = self._streamed() if streaming else self._answered()
+            except httpx.ConnectError:
+                return
+            except httpx.HTTPError as error:
+                outcome = type(error).__name__
+            self.outcomes["before" if began_s < self.stopped_s else "after", outcome] += 1
+
+    def _files(self) -> dict[str, bytes]:
+        return {"image": PHOTOGRAPH + secrets.token_bytes(8)}
+
+    def _answered(self) -> str:
+        response = httpx.post(f"{self._url}{ANALYZE}", files=self._files(), timeout=PATIENCE_S)
+        return _refusal(response) or response.json()["promptSource"]
+
+    def _streamed(self) -> str:
+        with httpx.stream("POST", f"{self._url}{STREAM}", files=self._files(), timeout=PATIENCE_S) as response:
+            lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+        last = json.loads(lines[-1]) if lines else {}
+        return _refusal(response) or f"{last.get('status')} {last.get('promptSource')}"
+
+
+def _refusal(response: httpx.Response) -> str:
+    if response.status_code == httpx.codes.OK:
+        return ""
+    return TOLD if response.status_code == 503 and "retry-after" in response.headers else str(response.status_code)
+
+
+TOLD = "503, and when to come back"
+
+ONE_INGRESS = "    deployments: [{name: Ingress, num_replicas: 1}]\n"
+
+
+def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: Path) -> None:
+    """One in fast mode and one in plain, side by side on one machine."""
+    folders = {name: tmp_path / name for name in ("fast", "plain")}
+    for folder in folders.values():
+        folder.mkdir()
+    parallel = f"      # as many at a time as there are callers\n        max_parallel: {CALLERS}\n"
+    with FakeOllama(parallel=CALLERS) as ollama:
+        ollama.answer = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
+        with (
+            serving(folders["fast"], {SWITCH: "1"}, ollama=ollama.url, more=parallel) as fast,
+            serving(
+                folders["plain"], {SWITCH: "0"}, under=IN_BACKGROUND, ollama=ollama.url, more=parallel + ONE_INGRESS
+            ) as plain,
+        ):
+            assert "Mode:     fast" in fast.told
+            assert "Mode:     plain" in plain.told
+            _assert_status_and_deploy_meet_the_right_one(fast, plain)
+            for service, number in ((fast, signal.SIGTERM), (plain, signal.SIGINT)):
+                _assert_all_that_was_begun_is_finished(service, number)
+
+
+def _assert_status_and_deploy_meet_the_right_one(fast: Serving, plain: Serving) -> None:
+    plain_config = plain.config.read_text()
+    plain.config.write_text(plain_config.replace("num_replicas: 1", "num_replicas: 2"))
+    deployed = plain.run("deploy", plain.config)
+    assert (deployed.returncode, "holds" in deployed.stdout) == (0, True), deployed.stdout + deployed.stderr
+    told = {service.url: service.run("status", service.config).stdout for service in (fast, plain)}
+    assert "Ingress: HEALTHY (2 RUNNING)" in told[plain.url]
+    assert "health: degraded" in told[plain.url]
+    assert told[fast.url].count("HEALTHY") == 3
+
+    plain.config.write_text(plain_config.replace("device: auto", "device: gpu"))
+    refused = plain.run("deploy", plain.config)
+    assert (refused.returncode, "clip.device" in refused.stderr) == (2, True)
+    plain.config.write_text(plain_config)
+    elsewhere = plain.config.with_name("elsewhere.yaml")
+    elsewhere.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {free_port()}"))
+    nobody = plain.run("status", elsewhere)
+    assert (nobody.returncode, "No service of this user's runs at" in nobody.stderr) == (2, True)
+
+
+def _assert_all_that_was_begun_is_finished(service: Serving, number: int) -> None:
+    with Crowd(service.url) as crowd:
+        deadline_s = time.monotonic() + PATIENCE_S
+        while sum(crowd.outcomes.values()) < CALLERS and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
-        kill_session(service.session)
-    assert left == []
+        crowd.stopped_s = time.monotonic()
+        service.process.send_signal(number)
+        unready = False
+        while service.process.poll() is None and time.monotonic() < crowd.stopped_s + STOP_LIMIT_S:
+            with suppress(httpx.HTTPError):
+                unready |= httpx.get(f"{service.url}{HEALTH}", timeout=PATIENCE_S).status_code == 503
+            time.sleep(POLL_S)
+        farewell = service.process.communicate(timeout=STOP_LIMIT_S)[0]
+    assert service.process.returncode == 0, farewell
+    assert farewell.strip().endswith("Stopped.")
+    assert unready
+    before = {outcome for when, outcome in crowd.outcomes if when == "before"}
+    assert {"ollama", "complete ollama"} <= before <= {"ollama", "complete ollama", TOLD}, crowd.outcomes
+    assert crowd.outcomes["after", TOLD], crowd.outcomes
+    assert service.members() == []
 
 
-def _name(process: int) -> str:
-    return Path(f"/proc/{process}/comm").read_text().strip()
+def test_a_second_signal_ends_it_at_once_and_a_cluster_is_joined_where_one_is_named(tmp_path: Path) -> None:
+    rays = Path(tempfile.mkdtemp(prefix="ia-", dir="/tmp"))
+    port = free_port()
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    command = f"{RAY} start --head --block --port={port} --node-ip-address=127.0.0.1 --include-dashboard=false"
+    cluster = subprocess.Popen(
+        [*command.split(), f"--temp-dir={rays}"],
+        env={**os.environ, **own},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline_s = time.monotonic() + START_LIMIT_S
+        asked = f"{RAY} status --address=127.0.0.1:{port}".split()
+        while subprocess.run(asked, env={**os.environ, **own}, capture_output=True).returncode:
+            assert time.monotonic() < deadline_s
+            time.sleep(POLL_S)
+        with FakeOllama() as ollama:
+            ollama.answer = Answer(tokens=["A "], ending="stall")
+            named = {**own, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+            with serving(tmp_path, named, ollama=ollama.url) as service:
+                assert f"Joining the Ray cluster at 127.0.0.1:{port}" in service.told
+                with httpx.stream(
+                    "POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S
+                ) as stream:
+                    assert next(stream.iter_lines())
+                    service.process.send_signal(signal.SIGINT)
+                    with pytest.raises(subprocess.TimeoutExpired):
+                        service.process.wait(1)
+                    service.stop()
+                assert service.process.returncode == 0
+        assert cluster.poll() is None, "the cluster is not ours to end"
+    finally:
+        end(sessions_below(cluster.pid) | {cluster.pid})
+        cluster.wait()
+        shutil.rmtree(rays, ignore_errors=True)
 
 
-def _sessions_below(pid: int) -> set[int]:
-    """Give the sessions of the processes that this one has started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return {os.getsid(int(child)) for child in children}
+def test_serve_run_goes_on_working(tmp_path: Path) -> None:
+    port = free_port()
+    config = tmp_path / "serve_config.yaml"
+    config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}"))
+    nobody = f"http://127.0.0.1:{free_port()}"
+    environment = {**os.environ, "HOME": str(tmp_path), "HF_ENDPOINT": nobody, "OLLAMA_HOST": nobody}
+    process = subprocess.Popen(
+        [SERVE, "run", config], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )  # fmt: skip
+    sessions = {process.pid}
+    try:
+        deadline_s, answer = time.monotonic() + START_LIMIT_S, None
+        while answer is None and time.monotonic() < deadline_s:
+            with suppress(httpx.HTTPError):
+                response = httpx.post(
+                    f"http://127.0.0.1:{port}{ANALYZE}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S
+                )
+                answer = response.json() if response.status_code == httpx.codes.OK else None
+            sessions |= sessions_below(process.pid)
+            time.sleep(POLL_S)
+        assert answer is not None
+        assert answer["success"] is True
+    finally:
+        end(sessions)
+        process.wait()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 
+SETTLED_S = 2.5
+"""How long all must be in place: the controller looks at orders once a second, and tells of the old one till then."""
+
 
 def status(config_file: Path) -> int:
     """Say how the service that listens where the config says stands.
@@ -71,18 +74,21 @@ def _deploy(instance: Instance, config: ServiceConfig, timeout_s: float) -> int:
     progress = ProgressLine(sys.stdout)
     instance.start(schema)
     instance.deploy(schema)
-    deadline_s = time.monotonic() + timeout_s
+    busy_s = time.monotonic()
+    deadline_s = busy_s + timeout_s
     while time.monotonic() < deadline_s:
         found = instance.status()
         problems = list(failures(found, config.applications))
         waiting = still_starting(found, config.applications)
-        if problems or not waiting:
+        if waiting:
+            busy_s = time.monotonic()
+        if problems or time.monotonic() > busy_s + SETTLED_S:
             progress.clear()
             for problem in problems:
                 print(f"✗ {problem}")
             print("The service did not take it; what answered before goes on." if problems else f"{config.path} holds.")
             return 1 if problems else 0
-        progress.show(f"waiting for {', '.join(waiting)} …")
+        progress.show(f"waiting for {', '.join(waiting) or config.path.name} …")
         time.sleep(POLL_S)
     progress.clear()
     print(f"✗ Not all is in place after {timeout_s:g} s: image-analyzer status says how it goes on.")
