@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     labels = load_labels(DEFAULT_LABELS_FILE)
-    encoder = ClipEncoder.load(folder, name=folder.name, make_engine=ENGINES["torch float32"])
+    encoder = ClipEncoder(folder, name=folder.name, make_engine=ENGINES["torch float32"])
     module = _as_base64(_compiled_shrink())
     rows: list[tuple[float, ...]] = []
     print(f"{'photograph':12}{'KB':>8}{'sent KB':>10}{'browser ms':>12}{'saved s at 10 Mbit/s':>22}{'score shift':>13}")

@@ -109,7 +109,7 @@ def main() -> None:
         return making
 
     for name, make in engines(device, cores, arguments.compile).items():
-        ClipEncoder.load(arguments.folder, name=name, make_engine=keep(name, make))
+        ClipEncoder(arguments.folder, name=name, make_engine=keep(name, make))
     batches = {
         size: np.random.default_rng(size).integers(0, 256, (size, EDGE_PX, EDGE_PX, 3), np.uint8)
         for size in BATCH_SIZES[device.type]

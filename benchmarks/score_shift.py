@@ -40,7 +40,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     labels = load_labels(DEFAULT_LABELS_FILE)
     original = OriginalAlgorithm(folder, labels)
-    models = {name: ClipEncoder.load(folder, name=folder.name, make_engine=engine) for name, engine in ENGINES.items()}
+    models = {name: ClipEncoder(folder, name=folder.name, make_engine=engine) for name, engine in ENGINES.items()}
     reference = models["torch float32"]
     rows = []
     for name in PHOTOGRAPHS:

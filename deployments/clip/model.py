@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from deployments.clip.backends.cuda_graph import CudaEngine
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.classifier import Logits
+from deployments.clip.host_memory import trim_heap, unload_mapped
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings, Device, Precision
 from deployments.errors import OutOfMemory, SettingsError
@@ -29,54 +30,30 @@ from deployments.types import AnalyzerName, Pixels
 class ClipEncoder:
     """A loaded model of the CLIP family; implements `VisionModel`.
 
-    Only the vision tower runs per request, so only it is given to an engine, in a low precision. The text tower stays
-    in torch on the CPU in float32: it runs once per label set, its rounding would be in every answer, and it would take
-    125 MB of GPU.
+    Only the vision tower runs per request, so only it is kept, by an engine and in a low precision. The text tower is
+    read from the folder for each label set and runs in torch on the CPU in float32: its rounding would be in every
+    answer.
 
     Args:
-        model: in float32 on the CPU, in evaluation mode; its vision part is the engine's afterwards.
-        tokenizer: the model's own.
-        preprocessing: the model's own.
+        folder: in hub format; its files stay as they are while this is in use.
         name: what the weights are called, for people.
         make_engine: gets the vision tower.
+
+    Raises:
+        OSError: a file is missing or broken.
     """
 
     analyzer: AnalyzerName = "clip"
 
-    def __init__(
-        self,
-        model: CLIPModel,
-        tokenizer: CLIPTokenizer,
-        preprocessing: Preprocessing,
-        *,
-        name: str,
-        make_engine: Callable[[VisionTower], Engine],
-    ) -> None:
-        self._engine = make_engine(VisionTower(model, preprocessing))
-        self._text = model.text_model
-        self._projection = model.text_projection
-        self._temperature = model.logit_scale.exp()
-        self._tokenizer = tokenizer
+    def __init__(self, folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine]) -> None:
+        self._folder = folder
+        self._files = _stamps(folder)
         self._name = name
-        self.input_size_px = preprocessing.input_size_px
-
-    @classmethod
-    def load(cls, folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine]) -> Self:
-        """Load weights, tokenizer and preprocessing from a folder in hub format.
-
-        Raises:
-            OSError: a file is missing or broken.
-        """
-        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        preprocessing = Preprocessing(
-            input_size_px=processor.crop_size["height"],
-            mean=tuple(processor.image_mean),
-            std=tuple(processor.image_std),
-        )
-        return cls(model, tokenizer, preprocessing, name=name, make_engine=make_engine)
+        self.input_size_px: int = processor.crop_size["height"]
+        preprocessing = Preprocessing(self.input_size_px, tuple(processor.image_mean), tuple(processor.image_std))
+        self._engine = make_engine(VisionTower(_read(folder), preprocessing))
+        trim_heap()
 
     @property
     def batching(self) -> Batching:
@@ -88,12 +65,22 @@ class ClipEncoder:
         """Model name, and the engine's facts."""
         return {"model": self._name, **self._engine.facts}
 
-    @torch.inference_mode()
     def prepare(self, labels: LabelSet) -> NDArray[np.float32]:
-        """Encode every label text, scaled by CLIP's temperature: float32, (embedding, labels)."""
-        tokens = self._tokenizer(labels.texts(), padding=True, truncation=True, return_tensors="pt")
-        embeddings = torch.nn.functional.normalize(self._projection(self._text(**tokens).pooler_output), dim=-1)
-        matrix: NDArray[np.float32] = (embeddings * self._temperature).T.contiguous().numpy()
+        """Encode every label text, scaled by CLIP's temperature: float32, (embedding, labels).
+
+        Raises:
+            SettingsError: the folder no longer holds the files that the vision tower came from.
+        """
+        try:
+            matrix = _encoded(self._folder, labels.texts())
+        finally:
+            # Looked at afterwards, so that no exchange meanwhile escapes.
+            if not self._files.items() <= _stamps(self._folder).items():
+                raise SettingsError(
+                    f"CLIP's files in {self._folder} changed or vanished since they were loaded, so that new labels "
+                    "cannot be encoded: put them back, or restart the service."
+                )
+            trim_heap()
         return matrix
 
     def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
@@ -111,6 +98,28 @@ class ClipEncoder:
             return picture
         resized = Image.fromarray(picture).resize((edge, edge), Image.Resampling.BICUBIC)
         return np.asarray(resized)
+
+
+def _read(folder: Path) -> CLIPModel:
+    """Map a model's weights; what is never computed with takes next to no memory."""
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+
+
+@torch.inference_mode()
+def _encoded(folder: Path, texts: list[str]) -> NDArray[np.float32]:
+    model = _read(folder)
+    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    embeddings = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
+    matrix: NDArray[np.float32] = (embeddings * model.logit_scale.exp()).T.contiguous().numpy()
+    return matrix
+
+
+def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Give each file's size in bytes and the time in ns that it was last written."""
+    files = {path: path.stat() for path in folder.glob("*") if path.is_file()}
+    return {path: (status.st_size, status.st_mtime_ns) for path, status in files.items()}
 
 
 def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> ClipEncoder:
@@ -136,9 +145,10 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
     def make_warm_engine(tower: VisionTower) -> Engine:
         engine = make_engine(tower)
         warm_up(engine, tower.preprocessing.input_size_px)
+        unload_mapped(tower.parameters())
         return engine
 
-    return ClipEncoder.load(folder, name=settings.model, make_engine=make_warm_engine)
+    return ClipEncoder(folder, name=settings.model, make_engine=make_warm_engine)
 
 
 def warm_up(engine: Engine, input_size_px: int) -> None:

@@ -38,10 +38,10 @@ class OpenVinoEngine:
     """All cores for a batch that runs alone; cores of its own for each of several.
 
     Several streams of few threads beat one after the other of many; a lone batch would so take several times as long.
-    So the tower is compiled twice, which takes the memory of a second copy of its weights.
+    So the tower is compiled twice, each with its weights in a layout of its own; the streams of one share theirs.
 
     Args:
-        tower: in float32 on the CPU; not needed afterwards.
+        tower: in float32 on the CPU; its weights are hardly read after the first batches, and then from where they are.
         dtype: what to compute in; OpenVINO takes float32 where the processor does not know it.
         cores: how many to use.
     """

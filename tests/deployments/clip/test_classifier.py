@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import CLIPModel, CLIPTokenizer
+from numpy.typing import NDArray
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Preprocessing
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.classifier import ImageClassifier, Logits, VisionModel
 from deployments.clip.labels import LabelSet, load_labels
@@ -308,15 +307,13 @@ async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() 
 async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: Path) -> None:
     encoded: list[str] = []
 
-    class Counting(CLIPTokenizer):
-        def __call__(self, texts: list[str], **options: Any) -> Any:
-            encoded.extend(texts)
-            return super().__call__(texts, **options)
+    class Counting(ClipEncoder):
+        def prepare(self, labels: LabelSet) -> NDArray[np.float32]:
+            encoded.extend(labels.texts())
+            return super().prepare(labels)
 
-    model = ClipEncoder(
-        CLIPModel.from_pretrained(tiny_clip),
-        Counting.from_pretrained(tiny_clip),
-        Preprocessing(224, (0.5,) * 3, (0.5,) * 3),
+    model = Counting(
+        tiny_clip,
         name="tiny",
         make_engine=lambda tower: TorchEngine(tower, torch.device("cpu"), torch.float32, cores=1),
     )

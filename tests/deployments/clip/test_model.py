@@ -1,8 +1,9 @@
-"""Our scores against transformers' own `CLIPModel`, on real photographs and the same weights."""
+"""Our scores against transformers' own `CLIPModel`, on real photographs and the same weights; what is run on what."""
 
 from __future__ import annotations
 
 import functools
+import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,20 +12,20 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPModel, CLIPTokenizer
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine, Pictures, Preprocessing, Vectors, VisionTower
+from deployments.clip.backends.base import Engine, Pictures, Vectors, VisionTower
 from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.labels import LabelSet, load_labels
-from deployments.clip.model import ClipEncoder, load_encoder, warm_up
-from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, EngineName
+from deployments.clip.model import ClipEncoder, choose_device, choose_precision, load_encoder, warm_up
+from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, EngineName, Precision
 from deployments.errors import OutOfMemory, SettingsError
 from deployments.types import Pixels
 from tests.support.pictures import photograph, photograph_path, pixels
 from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
+from tests.support.tiny_clip import make_tiny_clip
 
 FAST_SHIFT = 2e-2
 """What decoding and resizing fast may move a score by; docs/api.md tells it."""
@@ -35,8 +36,11 @@ def labels() -> LabelSet:
     return load_labels(DEFAULT_LABELS_FILE)
 
 
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
 def torch_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
-    return TorchEngine(tower, torch.device("cpu"), dtype, cores=2)
+    return TorchEngine(tower, CPU, dtype, cores=2)
 
 
 def openvino_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
@@ -49,7 +53,7 @@ MakeEngine = Callable[[VisionTower, torch.dtype], Engine]
 
 
 def encoder(folder: Path, engine: MakeEngine = torch_engine, dtype: torch.dtype = torch.float32) -> ClipEncoder:
-    return ClipEncoder.load(folder, name="tiny", make_engine=lambda tower: engine(tower, dtype))
+    return ClipEncoder(folder, name="tiny", make_engine=lambda tower: engine(tower, dtype))
 
 
 @pytest.fixture(scope="module")
@@ -105,15 +109,48 @@ def test_a_picture_of_another_size_is_brought_to_the_model_s(tiny_clip: Path, la
     np.testing.assert_allclose(model.logits([large], prepared), model.logits([small], prepared), atol=1e-4)
 
 
-def test_a_label_template_changes_what_is_compared(tiny_clip: Path, labels: LabelSet) -> None:
-    model = encoder(tiny_clip)
+@pytest.mark.parametrize("safetensors", [True, False], ids=["safetensors", "bin"])
+def test_labels_are_encoded_anew_at_any_time_while_pictures_are_compared(
+    safetensors: bool, tmp_path: Path, labels: LabelSet
+) -> None:
+    folder = make_tiny_clip(tmp_path, safetensors=safetensors)
+    settings = ClipSettings(device="cpu", precision="float32")
+    model, eager = load_encoder(folder, settings=settings, gpu_assigned=False, cores=2), encoder(folder)
     worded = labels.model_copy(
         update={"subjects": labels.subjects.model_copy(update={"template": "a {label} photograph"})}
     )
-    plain, templated = model.prepare(labels), model.prepare(worded)
+    plain = model.prepare(labels)
+    pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
+    with ThreadPoolExecutor(1) as thread:
+        comparing = [thread.submit(model.logits, pictures, plain) for _ in range(20)]
+        templated, again = model.prepare(worded), model.prepare(labels)
+    for compared in comparing:
+        np.testing.assert_allclose(compared.result(), eager.logits(pictures, plain), atol=1e-3)
+    np.testing.assert_allclose(again, plain, atol=1e-5)
     columns = {name: place for name, _, place in labels.categories()}
     assert np.allclose(plain[:, columns["style"]], templated[:, columns["style"]], atol=1e-4)
     assert not np.allclose(plain[:, columns["subjects"]], templated[:, columns["subjects"]], atol=1e-2)
+
+
+def other_weights(folder: Path) -> None:
+    make_tiny_clip(folder, seed=1)
+
+
+def no_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize("happen", [other_weights, no_weights, shutil.rmtree])
+def test_new_labels_are_refused_where_the_weights_are_not_those_of_the_pictures(
+    happen: Callable[[Path], None], tmp_path: Path, labels: LabelSet
+) -> None:
+    folder = make_tiny_clip(tmp_path / "clip")
+    model = load_encoder(folder, settings=ClipSettings(device="cpu"), gpu_assigned=False, cores=1)
+    prepared = model.prepare(labels)
+    happen(folder)
+    with pytest.raises(SettingsError, match=r"clip changed or vanished .*restart the service"):
+        model.prepare(labels)
+    assert np.isfinite(model.logits([pixels(photograph("china"))], prepared)).all()
 
 
 def test_out_of_memory_is_told_as_such(tiny_clip: Path, labels: LabelSet) -> None:
@@ -121,15 +158,11 @@ def test_out_of_memory_is_told_as_such(tiny_clip: Path, labels: LabelSet) -> Non
         if len(arguments[0]) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    clip = CLIPModel.from_pretrained(tiny_clip)
-    clip.vision_model.register_forward_pre_hook(hold_two)
-    model = ClipEncoder(
-        clip,
-        CLIPTokenizer.from_pretrained(tiny_clip),
-        Preprocessing(224, (0.5,) * 3, (0.5,) * 3),
-        name="tiny",
-        make_engine=lambda tower: torch_engine(tower, torch.float32),
-    )
+    def small(tower: VisionTower) -> Engine:
+        tower.vision.register_forward_pre_hook(hold_two)
+        return torch_engine(tower, torch.float32)
+
+    model = ClipEncoder(tiny_clip, name="tiny", make_engine=small)
     prepared = model.prepare(labels)
     blank: Pixels = np.zeros((224, 224, 3), np.uint8)
     assert model.logits([blank] * 2, prepared).shape == (2, len(labels.texts()))
@@ -160,9 +193,7 @@ def test_the_loaded_encoder_tells_what_it_runs_on(
 
 
 def test_the_cpu_s_engine_takes_calls_from_as_many_threads_as_it_has_streams(tiny_clip: Path, labels: LabelSet) -> None:
-    model = ClipEncoder.load(
-        tiny_clip, name="tiny", make_engine=lambda tower: OpenVinoEngine(tower, torch.float32, cores=3)
-    )
+    model = ClipEncoder(tiny_clip, name="tiny", make_engine=lambda tower: OpenVinoEngine(tower, torch.float32, cores=3))
     prepared = model.prepare(labels)
     pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
     batches = [pictures[:size] for size in (1, 5, 2, 8, 3, 1)]
@@ -202,9 +233,9 @@ class Unrecorded(RecordedPasses):
 
 def test_where_no_pass_can_be_recorded_kernels_are_launched_one_by_one(tiny_clip: Path, labels: LabelSet) -> None:
     def on_cpu(tower: VisionTower) -> Engine:
-        return CudaEngine(tower, torch.device("cpu"), torch.float32, cores=2, passes=Unrecorded)
+        return CudaEngine(tower, CPU, torch.float32, cores=2, passes=Unrecorded)
 
-    model, eager = ClipEncoder.load(tiny_clip, name="tiny", make_engine=on_cpu), encoder(tiny_clip)
+    model, eager = ClipEncoder(tiny_clip, name="tiny", make_engine=on_cpu), encoder(tiny_clip)
     prepared = model.prepare(labels)
     pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
     with pytest.raises(OutOfMemory):
@@ -238,3 +269,26 @@ def test_the_warm_up_runs_every_size_that_fits_and_fails_only_where_none_does() 
         assert device.sizes == sizes
     with pytest.raises(OutOfMemory):
         warm_up(SmallDevice(0), input_size_px=32)
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "capabilities", "chosen"),
+    [
+        ("auto", CUDA, {}, torch.float16),
+        ("auto", CPU, {"avx512_bf16": True}, torch.bfloat16),
+        ("auto", CPU, {"amx_bf16": True}, torch.bfloat16),
+        ("auto", CPU, {"avx2": True, "avx512_bf16": False}, torch.float32),
+        ("float32", CUDA, {}, torch.float32),
+        ("bfloat16", CPU, {}, torch.bfloat16),
+    ],
+)
+def test_auto_takes_the_fastest_format_that_is_native_and_a_named_one_is_taken_as_it_is(
+    setting: Precision, device: torch.device, capabilities: dict[str, object], chosen: torch.dtype
+) -> None:
+    assert choose_precision(setting, device, capabilities) == chosen
+
+
+def test_a_gpu_is_taken_where_ray_gave_one_and_the_setting_lets_it() -> None:
+    assert choose_device("auto", gpu_assigned=False) == CPU
+    assert choose_device("cpu", gpu_assigned=True) == CPU
+    assert choose_device("auto", gpu_assigned=True) == (CUDA if torch.cuda.is_available() else CPU)
