@@ -27,6 +27,10 @@ OWN_ADDRESS = "127.0.0.1"
 OBJECT_STORE_BYTES = 200_000_000
 """Memory is taken as it is needed, and little is: in plain mode the pixels that are on their way to CLIP."""
 
+EXPECTED_END = "Raylet received SIGTERM"
+"""What Ray's two agents look for in the raylet's log once it is gone; without it they try for a minute to tell the GCS,
+which went with it (ray/_private/process_watcher.py)."""
+
 NAMESPACE = "serve"
 """In which Serve keeps its actors, and so whoever asks for them."""
 
@@ -51,6 +55,8 @@ class Head:
             object_store_memory=OBJECT_STORE_BYTES,
         )
         self._node = _OwnNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True, ray_init_cluster=True)
+        with (self.log_folder / "raylet.out").open("a") as log:
+            log.write(f"{EXPECTED_END}: not yet, but should this command be killed, nobody is left to be told.\n")
 
     @property
     def address(self) -> str:
