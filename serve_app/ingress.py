@@ -43,7 +43,7 @@ RETRY_AFTER_S = 2
 
 
 class ClassifierHandle:
-    """The CLIP deployment over its handle; implements `serve_app.examiner.Reader`.
+    """The CLIP deployment over its handle; implements `serve_app.analysis_cache.Classifier`.
 
     A call costs milliseconds of CPU on both sides, however little it carries, so pictures that come while others are
     away travel together in the next one.
@@ -53,19 +53,19 @@ class ClassifierHandle:
         self._handle = handle
         self._call_bytes = int(limits.read_call_mib * MIB)
         self._calls = Batcher[Pixels, Classification](
-            self._read_many,
+            self._classify_many,
             stoppable=True,
             batching=Batching(limits.read_calls, batch_size=1),
             max_waiting=limits.max_requests,
             retry_after_s=limits.retry_after_s,
         )
 
-    async def read(self, picture: Pixels) -> Classification:
-        """Analyse one picture."""
+    async def classify(self, picture: Pixels) -> Classification:
+        """Classify one picture."""
         self._calls.batching = self._calls.batching._replace(batch_size=max(1, self._call_bytes // picture.nbytes))
         return await self._calls.submit(picture)
 
-    async def _read_many(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
+    async def _classify_many(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
         results: list[Classification | AnalyzerError] = await _repeated(
             lambda: self._handle.classify.remote(pictures), ANALYSIS
         )

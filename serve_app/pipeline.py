@@ -1,4 +1,4 @@
-"""The use case: view the picture, write the prompt; as one answer, as a stream of events, and its health."""
+"""The use case: analyse the picture, write the prompt; as one answer, as a stream of events, and its health."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from deployments.types import (
     PromptRequest,
     PromptRestart,
 )
-from serve_app.analysis_cache import Look, ViewCache
-from serve_app.examiner import Examiner, Reader
+from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
 from serve_app.schemas import (
     AnalyzeAnswer,
     AnalyzedEvent,
@@ -36,7 +35,6 @@ from serve_app.schemas import (
     Timings,
 )
 from serve_app.settings import Settings
-from serve_app.view import View
 
 logger = logging.getLogger("image_analyzer.requests")
 
@@ -60,14 +58,14 @@ class Writer(Protocol):
 class Job:
     """An accepted picture on its way, and what it is timed by; close it however it ends."""
 
-    look: Look
+    lookup: Lookup
     options: PromptOptions
     clock: Callable[[], float]
     started_s: float
     deadline_s: float
     """Event loop time by which all must be done."""
     prompt_ms: float | None = None
-    view: View | None = None
+    analysis: Analysis | None = None
     written: PromptComplete | None = None
     failure: AnalyzerError | None = None
     """What a stream was ended by."""
@@ -79,32 +77,32 @@ class Job:
 
     def timings(self) -> Timings:
         """Give the milliseconds of the stages that have ended."""
-        stages_ms = {**self.look.stages_ms, "prompt": self.prompt_ms, "total": (self.clock() - self.started_s) * 1000}
+        stages_ms = {**self.lookup.stages_ms, "prompt": self.prompt_ms, "total": (self.clock() - self.started_s) * 1000}
         return Timings(**{name: round(ms, 2) for name, ms in stages_ms.items() if ms is not None})
 
     def close(self) -> None:
         """Give up what is not done yet, unless others wait for it too."""
-        self.look.leave()
+        self.lookup.leave()
 
 
 class Pipeline:
-    """Composes viewing and writing.
+    """Composes analysing and writing.
 
     Args:
-        reader: the CLIP deployment.
+        classifier: the CLIP deployment.
         writer: the Ollama deployment.
         settings: the whole service's.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, reader: Reader, writer: Writer, settings: Settings, clock: Callable[[], float] = time.perf_counter
+        self, classifier: Classifier, writer: Writer, settings: Settings, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._reader = reader
+        self._classifier = classifier
         self._writer = writer
         self._settings = settings
         self._clock = clock
-        self._views = ViewCache(Examiner(reader, settings, clock), settings.cache, clock)
+        self._cache = AnalysisCache(classifier, settings, clock)
 
     async def accept(self, upload: bytes, options: PromptOptions) -> Job:
         """Return when an upload is known to be a picture: its analysis is remembered, or on its way.
@@ -114,9 +112,9 @@ class Pipeline:
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
-        job = Job(self._views.look(upload), options, self._clock, started_s=self._clock(), deadline_s=deadline_s)
+        job = Job(Lookup(self._cache, upload), options, self._clock, started_s=self._clock(), deadline_s=deadline_s)
         try:
-            await job.look.begin()
+            await job.lookup.begin()
         except BaseException:
             job.close()
             raise
@@ -128,43 +126,43 @@ class Pipeline:
         Raises:
             AnalyzerError: whatever kept the deployments from answering.
         """
-        view = job.view = await job.look.view()
+        analysis = job.analysis = await job.lookup.analysis()
         written = NO_PROMPT
         if not job.options.analysis_only:
-            async with aclosing(self._write(job, view)) as events:
+            async with aclosing(self._write(job, analysis)) as events:
                 async for event in events:
                     if isinstance(event, PromptComplete):
                         written = event
         job.written = written
         return AnalyzeAnswer(
             generatedPrompt=written.prompt,
-            analysis=view.analysis,
+            analysis=analysis.body,
             userInput=job.options.user_prompt,
-            palette=view.colours,
+            palette=analysis.colours,
             promptSource=written.source,
-            analyzer=view.reading.analyzer,
-            cached=job.look.cached,
+            analyzer=analysis.classification.analyzer,
+            cached=job.lookup.cached,
             timings=job.timings(),
-            warnings=[*view.reading.warnings, *written.warnings],
+            warnings=[*analysis.classification.warnings, *written.warnings],
         )
 
     async def stream(self, job: Job) -> AsyncGenerator[StreamEvent, None]:
         """Give each stage as it happens; a failure becomes the last event."""
         try:
             yield AnalyzingEvent(message="Reading the picture.")
-            view = job.view = await job.look.view()
+            analysis = job.analysis = await job.lookup.analysis()
             yield AnalyzedEvent(
-                analysis=view.analysis,
-                palette=view.colours,
-                analyzer=view.reading.analyzer,
-                cached=job.look.cached,
+                analysis=analysis.body,
+                palette=analysis.colours,
+                analyzer=analysis.classification.analyzer,
+                cached=job.lookup.cached,
                 timings=job.timings(),
-                warnings=list(view.reading.warnings),
+                warnings=list(analysis.classification.warnings),
             )
             written = NO_PROMPT
             if not job.options.analysis_only:
                 yield GeneratingEvent(message="Writing the prompt.")
-                async with aclosing(self._write(job, view)) as events:
+                async with aclosing(self._write(job, analysis)) as events:
                     async for event in events:
                         match event:
                             case PromptDelta(text):
@@ -179,7 +177,7 @@ class Pipeline:
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
                 timings=job.timings(),
-                warnings=[*view.reading.warnings, *written.warnings],
+                warnings=[*analysis.classification.warnings, *written.warnings],
             )
         except AnalyzerError as error:
             job.failure = error
@@ -192,21 +190,21 @@ class Pipeline:
 
     async def health(self, *, key_required: bool) -> HealthAnswer:
         """Ask both deployments how they stand now."""
-        reader, writer = await asyncio.gather(
-            self._status_of(self._reader.status()), self._status_of(self._writer.status())
+        analyzer, writer = await asyncio.gather(
+            self._status_of(self._classifier.status()), self._status_of(self._writer.status())
         )
-        states = {reader.status, writer.status}
+        states = {analyzer.status, writer.status}
         overall = "error" if "unavailable" in states else "degraded" if "fallback" in states else "ok"
         return HealthAnswer(
             status=overall,
-            analyzer_initialized=reader.status != "unavailable",
+            analyzer_initialized=analyzer.status != "unavailable",
             key_required=key_required,
-            components={"analyzer": reader, "writer": writer},
+            components={"analyzer": analyzer, "writer": writer},
         )
 
-    async def _write(self, job: Job, view: View) -> AsyncGenerator[PromptEvent, None]:
+    async def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         """Give the writer's events; the last is `PromptComplete`."""
-        request = PromptRequest(view.reading.scores, view.palette, job.options)
+        request = PromptRequest(analysis.classification.scores, analysis.palette, job.options)
         started_s = self._clock()
         complete = False
         async with aclosing(self._writer.write(request)) as events:
