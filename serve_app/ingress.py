@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -91,32 +91,26 @@ class WriterHandle:
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece; where its replica is lost, once more, from the start, at another."""
         last: PromptEvent | None = None
-        try:
-            async with aclosing(self._written(request)) as events:
-                async for last in events:
-                    yield last
-            return
-        except Interrupted as lost:
-            if isinstance(last, PromptComplete):
+        for repeat in (False, True):
+            events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
+            ended = False
+            try:
+                with _own_errors(WRITING):
+                    async for last in events:
+                        yield last
+                ended = True
                 return
-            _log_repeat(lost)
-        if last is not None:
-            yield PromptRestart(f"{WRITING} was interrupted and starts over.")
-        async with aclosing(self._written(request)) as events:
-            async for event in events:
-                yield event
-
-    async def _written(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
-        ended = False
-        try:
-            with _own_errors(WRITING):
-                async for event in events:
-                    yield event
-            ended = True
-        finally:
-            if not ended:
-                events.cancel()  # type: ignore[no-untyped-call]
+            except Interrupted as lost:
+                if isinstance(last, PromptComplete):
+                    return
+                if repeat:
+                    raise
+                _log_repeat(lost)
+            finally:
+                if not ended:
+                    events.cancel()  # type: ignore[no-untyped-call]
+            if last is not None:
+                yield PromptRestart(f"{WRITING} was interrupted and starts over.")
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""

@@ -64,6 +64,7 @@ class Job:
     started_s: float
     deadline_s: float
     """Event loop time by which all must be done."""
+    writing_since_s: float = 0.0
     prompt_ms: float | None = None
     analysis: Analysis | None = None
     written: PromptComplete | None = None
@@ -127,13 +128,11 @@ class Pipeline:
             AnalyzerError: whatever kept the deployments from answering.
         """
         analysis = job.analysis = await job.lookup.analysis()
-        written = NO_PROMPT
         if not job.options.analysis_only:
             async with aclosing(self._write(job, analysis)) as events:
-                async for event in events:
-                    if isinstance(event, PromptComplete):
-                        written = event
-        job.written = written
+                while await self._next(job, events) is not None:
+                    pass
+        written = job.written = job.written or NO_PROMPT
         return AnalyzeAnswer(
             generatedPrompt=written.prompt,
             analysis=analysis.body,
@@ -159,19 +158,15 @@ class Pipeline:
                 timings=job.timings(),
                 warnings=list(analysis.classification.warnings),
             )
-            written = NO_PROMPT
             if not job.options.analysis_only:
                 yield GeneratingEvent(message="Writing the prompt.")
                 async with aclosing(self._write(job, analysis)) as events:
-                    async for event in events:
-                        match event:
-                            case PromptDelta(text):
-                                yield DeltaEvent(text=text)
-                            case PromptRestart(reason):
-                                yield GeneratingEvent(message=reason)
-                            case PromptComplete():
-                                written = event
-            job.written = written
+                    while (event := await self._next(job, events)) is not None:
+                        if isinstance(event, PromptDelta):
+                            yield DeltaEvent(text=event.text)
+                        elif isinstance(event, PromptRestart):
+                            yield GeneratingEvent(message=event.reason)
+            written = job.written = job.written or NO_PROMPT
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
                 userInput=job.options.user_prompt,
@@ -202,29 +197,26 @@ class Pipeline:
             components={"analyzer": analyzer, "writer": writer},
         )
 
-    async def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
-        """Give the writer's events; the last is `PromptComplete`."""
-        request = PromptRequest(analysis.classification.scores, analysis.palette, job.options)
-        started_s = self._clock()
-        complete = False
-        async with aclosing(self._writer.write(request)) as events:
-            while (event := await self._next(events, job.deadline_s)) is not None:
-                complete = isinstance(event, PromptComplete)
-                if complete:
-                    job.prompt_ms = (self._clock() - started_s) * 1000
-                yield event
-        if not complete:
-            raise AnalyzerError("The prompt ended before it was complete: send the request again.")
+    def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
+        job.writing_since_s = self._clock()
+        return self._writer.write(PromptRequest(analysis.classification.scores, analysis.palette, job.options))
 
-    async def _next(self, events: AsyncGenerator[PromptEvent, None], deadline_s: float) -> PromptEvent | None:
+    async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
+        """Give the writer's next event and note the last; None once it has come and there are no more."""
         try:
-            async with asyncio.timeout_at(deadline_s):
-                return await anext(events, None)
+            async with asyncio.timeout_at(job.deadline_s):
+                event = await anext(events, None)
         except TimeoutError as error:
             limit_s = self._settings.limits.total_timeout_s
             raise DeadlinePassed(
                 f"The answer took longer than {limit_s:g} s: try again, or raise limits.total_timeout_s."
             ) from error
+        if isinstance(event, PromptComplete):
+            job.prompt_ms = (self._clock() - job.writing_since_s) * 1000
+            job.written = event
+        elif event is None and job.written is None:
+            raise AnalyzerError("The prompt ended before it was complete: send the request again.")
+        return event
 
     async def _status_of(self, asked: Awaitable[ComponentStatus]) -> ComponentHealth:
         try:

@@ -32,9 +32,9 @@ class EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncGenerator[BaseModel, None], heartbeat_s: float) -> None:
-        self._chunks = _encode(events)
+        self._events = events
         self._heartbeat_s = heartbeat_s
-        super().__init__(self._chunks, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__((), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
 
     async def stream_response(self, send: Send) -> None:
         """Send the events, then close them however this ended."""
@@ -57,14 +57,14 @@ class EventStream(StreamingResponse):
 
         heart = asyncio.create_task(fill_silence())
         try:
-            async with aclosing(self._chunks):
-                await super().stream_response(send_and_note)
+            async with aclosing(self._events) as events:
+                await send_and_note(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                async for event in events:
+                    line = b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
+                    await send_and_note({"type": "http.response.body", "body": line, "more_body": True})
+                await send_and_note({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)
-
-
-async def _encode(events: AsyncGenerator[BaseModel, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        async for event in events:
-            yield b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
