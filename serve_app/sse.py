@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 HEARTBEAT = b": still working\n\n"
 
@@ -27,14 +27,25 @@ class EventStream(StreamingResponse):
     Args:
         events: what to send; absent fields are left out.
         heartbeat_s: silence after which a comment is sent, in seconds.
+        ended: called when all is over, whether or not the events were begun.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[BaseModel, None], heartbeat_s: float) -> None:
+    def __init__(
+        self, events: AsyncGenerator[BaseModel, None], heartbeat_s: float, ended: Callable[[], None] = lambda: None
+    ) -> None:
         self._events = events
         self._heartbeat_s = heartbeat_s
+        self._ended = ended
         super().__init__((), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
     async def stream_response(self, send: Send) -> None:
         """Send the events, then close them however this ended."""
