@@ -76,10 +76,15 @@ class Job:
         """Whether all was done that can be; else the caller left."""
         return self.written is not None or self.failure is not None
 
+    def stages_ms(self) -> dict[str, float]:
+        """Give the milliseconds of the stages that ran for this picture and have ended."""
+        prompt = {} if self.prompt_ms is None else {"prompt": self.prompt_ms}
+        return {**self.lookup.stages_ms, **prompt}
+
     def timings(self) -> Timings:
-        """Give the milliseconds of the stages that have ended."""
-        stages_ms = {**self.lookup.stages_ms, "prompt": self.prompt_ms, "total": (self.clock() - self.started_s) * 1000}
-        return Timings(**{name: round(ms, 2) for name, ms in stages_ms.items() if ms is not None})
+        """Tell how long it took until now."""
+        total_ms = (self.clock() - self.started_s) * 1000
+        return Timings(**{name: round(ms, 2) for name, ms in {**self.stages_ms(), "total": total_ms}.items()})
 
     def close(self) -> None:
         """Give up what is not done yet, unless others wait for it too."""

@@ -92,10 +92,9 @@ class AccessLog:
 
     def _tell_job(self, job: Job) -> dict[str, str | float]:
         told: dict[str, str | float] = {}
-        stages_ms = job.timings().model_dump(exclude_none=True, exclude={"total"})
-        for stage, ms in stages_ms.items():
+        for stage, ms in job.stages_ms().items():
             self._record(telemetry.STAGE_SECONDS, ms / 1000, stage=stage)
-            told[f"{stage}_ms"] = ms
+            told[f"{stage}_ms"] = round(ms, 2)
         if job.analysis is not None:
             origin = "cache" if job.lookup.cached else "model"
             told |= {"origin": origin, "analyzer": job.analysis.classification.analyzer}
