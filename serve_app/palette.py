@@ -30,8 +30,8 @@ def measure_palette(image: Image.Image, colours: int) -> tuple[Swatch, ...]:
     Returns:
         Swatches by falling share; the shares add up to at most 1.
     """
-    packed = np.frombuffer(image.tobytes("raw", "RGBX"), "<u4").reshape(image.height, image.width)
-    packed = packed[::_COUNTED_EVERY_PX, ::_COUNTED_EVERY_PX].ravel()
+    rows = np.frombuffer(image.tobytes("raw", "RGBX"), "<u4").reshape(image.height, image.width)
+    packed = rows[::_COUNTED_EVERY_PX, ::_COUNTED_EVERY_PX].ravel()
     cells = (packed >> 5 & 0o7 | packed >> 10 & 0o70 | packed >> 15 & 0o700).astype(np.intp)
     red_green = np.bincount(cells, (packed & 0xFF) + (packed >> 8 & 0xFF) * _SECOND)
     blue_count = np.bincount(cells, (packed >> 16 & 0xFF) + _SECOND)
