@@ -10,17 +10,24 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from deployments.types import ComponentStatus
 
 STATES = ("ready", "fallback", "unavailable")
 
+SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+"""From one picture on a GPU to `limits.analysis_timeout_s`."""
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A name, what it tells, by which tags it is split and, for a histogram, the upper bounds of its buckets."""
+LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180)
+"""From a remembered analysis to `limits.total_timeout_s`."""
+
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+TOKENS_PER_S = (1, 2.5, 5, 10, 20, 40, 80, 160, 320)
+
+
+class Metric(NamedTuple):
+    """What a metric is called and tells, and by which tags it is split; a histogram has upper bounds of buckets."""
 
     kind: Literal["counter", "gauge", "histogram"]
     name: str
@@ -29,94 +36,37 @@ class Metric:
     bounds: tuple[float, ...] = ()
 
 
-SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-"""From one picture on a GPU to `limits.analysis_timeout_s`."""
+CATALOGUE: list[Metric] = []
 
-LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180)
-"""From a remembered analysis to `limits.total_timeout_s`."""
 
-REQUESTS = Metric(
-    "counter",
-    "image_analyzer_requests",
-    "Pictures sent, by how they ended: answered, refused (4xx), failed (5xx), left (the caller closed first).",
-    ("route", "outcome", "status"),
-)
-REQUEST_SECONDS = Metric(
-    "histogram", "image_analyzer_request_seconds", "From a request's head to its last byte.", ("route",), LONG_S
-)
-STAGE_SECONDS = Metric(
-    "histogram", "image_analyzer_stage_seconds", "One stage: decode, analysis or prompt.", ("stage",), LONG_S
-)
-VIEWS = Metric("counter", "image_analyzer_views", "Analyses, by origin: model, or cache.", ("origin",))
-ANSWERS = Metric(
-    "counter",
-    "image_analyzer_answers",
-    "Answers by who read the picture (clip, pixels) and who wrote the prompt (ollama, template, none).",
-    ("analyzer", "source"),
-)
-PART_STATE = Metric(
-    "gauge", "image_analyzer_part_state", "1 for the state that a part (analyzer, writer) is in.", ("part", "state")
-)
-BATCH_PICTURES = Metric(
-    "histogram",
-    "image_analyzer_batch_pictures",
-    "Pictures that the model read at once.",
-    bounds=(1, 2, 4, 8, 16, 32, 64, 128),
-)
-BATCH_WAIT_SECONDS = Metric(
-    "histogram",
-    "image_analyzer_batch_wait_seconds",
-    "How long a picture waited at the model for its batch.",
-    bounds=SHORT_S,
-)
-BATCH_RUN_SECONDS = Metric(
-    "histogram", "image_analyzer_batch_run_seconds", "How long the model read one batch.", bounds=SHORT_S
-)
-OLLAMA_UP = Metric(
-    "gauge", "image_analyzer_ollama_up", "1 where an Ollama server answers and has the model.", ("host",)
-)
-OLLAMA_PROMPTS = Metric(
-    "counter",
-    "image_analyzer_ollama_prompts",
-    "Prompts asked of a server, by how that ended: written, failed, left (the caller closed first).",
-    ("host", "outcome"),
-)
-OLLAMA_TOKENS = Metric("counter", "image_analyzer_ollama_tokens", "Tokens that a server says it wrote.", ("host",))
-OLLAMA_TOKENS_PER_SECOND = Metric(
-    "histogram",
-    "image_analyzer_ollama_tokens_per_second",
-    "How fast one prompt was written, as the server says, its own waiting and reading left out.",
-    ("host",),
-    (1, 2.5, 5, 10, 20, 40, 80, 160, 320),
-)
-OLLAMA_FIRST_TOKEN_SECONDS = Metric(
-    "histogram",
-    "image_analyzer_ollama_first_token_seconds",
-    "From the turn at a server to its first token: a model loaded meanwhile shows here.",
-    ("host",),
-    LONG_S,
-)
-OLLAMA_WAIT_SECONDS = Metric(
-    "histogram", "image_analyzer_ollama_wait_seconds", "How long a prompt waited for its turn.", bounds=LONG_S
-)
+def _listed(kind: Any, name: str, tells: str, tags: str = "", bounds: tuple[float, ...] = ()) -> Metric:
+    CATALOGUE.append(Metric(kind, f"image_analyzer_{name}", tells, tuple(tags.split()), bounds))
+    return CATALOGUE[-1]
 
-CATALOGUE = (
-    REQUESTS,
-    REQUEST_SECONDS,
-    STAGE_SECONDS,
-    VIEWS,
-    ANSWERS,
-    PART_STATE,
-    BATCH_PICTURES,
-    BATCH_WAIT_SECONDS,
-    BATCH_RUN_SECONDS,
-    OLLAMA_UP,
-    OLLAMA_PROMPTS,
-    OLLAMA_TOKENS,
-    OLLAMA_TOKENS_PER_SECOND,
-    OLLAMA_FIRST_TOKEN_SECONDS,
-    OLLAMA_WAIT_SECONDS,
-)
+
+# fmt: off
+REQUESTS = _listed("counter", "requests", "Pictures sent, by how they ended: answered, refused (4xx), failed (5xx), "
+    "left (the caller closed first).", "route outcome status")
+REQUEST_SECONDS = _listed("histogram", "request_seconds", "From a request's head to its last byte.", "route", LONG_S)
+STAGE_SECONDS = _listed("histogram", "stage_seconds", "One stage: decode, analysis or prompt.", "stage", LONG_S)
+VIEWS = _listed("counter", "views", "Analyses, by origin: model, or cache.", "origin")
+ANSWERS = _listed("counter", "answers", "Answers by who read the picture (clip, pixels) and who wrote the prompt "
+    "(ollama, template, none).", "analyzer source")
+PART_STATE = _listed("gauge", "part_state", "1 for the state that a part (analyzer, writer) is in.", "part state")
+BATCH_PICTURES = _listed("histogram", "batch_pictures", "Pictures that the model read at once.", "", BATCH_SIZES)
+BATCH_WAIT_SECONDS = _listed("histogram", "batch_wait_seconds", "How long a picture waited at the model for its batch.",
+    "", SHORT_S)
+BATCH_RUN_SECONDS = _listed("histogram", "batch_run_seconds", "How long the model read one batch.", "", SHORT_S)
+OLLAMA_UP = _listed("gauge", "ollama_up", "1 where an Ollama server answers and has the model.", "host")
+OLLAMA_PROMPTS = _listed("counter", "ollama_prompts", "Prompts asked of a server, by how that ended: written, failed, "
+    "left (the caller closed first).", "host outcome")
+OLLAMA_TOKENS = _listed("counter", "ollama_tokens", "Tokens that a server says it wrote.", "host")
+OLLAMA_TOKENS_PER_SECOND = _listed("histogram", "ollama_tokens_per_second", "How fast one prompt was written, as the "
+    "server says, its own waiting and reading left out.", "host", TOKENS_PER_S)
+OLLAMA_FIRST_TOKEN_SECONDS = _listed("histogram", "ollama_first_token_seconds", "From the turn at a server to its "
+    "first token: a model loaded meanwhile shows here.", "host", LONG_S)
+OLLAMA_WAIT_SECONDS = _listed("histogram", "ollama_wait_seconds", "How long a prompt waited for its turn.", "", LONG_S)
+# fmt: on
 
 
 class Record(Protocol):
@@ -137,29 +87,14 @@ def record_state(record: Record, part: Literal["analyzer", "writer"], status: Co
         record(PART_STATE, float(state == status.state), part=part, state=state)
 
 
-class Instruments(Protocol):
-    """What `ray.serve.metrics` gives."""
-
-    @property
-    def Counter(self) -> Callable[..., Any]:  # noqa: N802 - Ray's name
-        """Name, description and tag_keys in; `inc(value, tags)` out."""
-        ...
-
-    @property
-    def Gauge(self) -> Callable[..., Any]:  # noqa: N802
-        """Name, description and tag_keys in; `set(value, tags)` out."""
-        ...
-
-    @property
-    def Histogram(self) -> Callable[..., Any]:  # noqa: N802
-        """Name, description, boundaries and tag_keys in; `observe(value, tags)` out."""
-        ...
-
-
 class Recorder:
-    """Implements `Record` on instruments, each made when it is first needed: a replica exports what it records."""
+    """Implements `Record` on what `ray.serve.metrics` gives, made when first needed: a replica exports what it records.
 
-    def __init__(self, instruments: Instruments) -> None:
+    Args:
+        instruments: has `Counter`, `Gauge` and `Histogram`.
+    """
+
+    def __init__(self, instruments: Any) -> None:
         self._instruments = instruments
         self._recording: dict[str, Callable[[float, dict[str, str]], None]] = {}
 
@@ -171,15 +106,15 @@ class Recorder:
         recording(value, tags)
 
     def _made(self, metric: Metric) -> Callable[[float, dict[str, str]], None]:
+        made: Any = self._instruments
         named: dict[str, Any] = {"description": metric.description, "tag_keys": metric.tags}
-        recording: Callable[[float, dict[str, str]], None]
-        match metric.kind:
-            case "counter":
-                recording = self._instruments.Counter(metric.name, **named).inc
-            case "gauge":
-                recording = self._instruments.Gauge(metric.name, **named).set
-            case "histogram":
-                recording = self._instruments.Histogram(metric.name, boundaries=list(metric.bounds), **named).observe
+        if metric.kind == "counter":
+            made = made.Counter(metric.name, **named).inc
+        elif metric.kind == "gauge":
+            made = made.Gauge(metric.name, **named).set
+        else:
+            made = made.Histogram(metric.name, boundaries=list(metric.bounds), **named).observe
+        recording: Callable[[float, dict[str, str]], None] = made
         return recording
 
 

@@ -1,85 +1,235 @@
-"""The same bytes again: what was seen in them is remembered, and what is being looked at is looked at once."""
+"""From an upload to its analysis: decoded, classified and remembered, once for all who send the same bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from contextlib import ExitStack
+import asyncio
+import functools
+import hashlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextvars import Context
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
 
 from cachetools import TTLCache
 
-from serve_app.examination import Examination
-from serve_app.examiner import Examiner
-from serve_app.settings import CacheSettings
-from serve_app.view import View
+from deployments.errors import DeadlinePassed
+from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels, Swatch
+from serve_app.images import Picture, read_picture
+from serve_app.schemas import AnalysisBody, Colour
+from serve_app.settings import ImageSettings, Settings
+
+VERSION_HOLDS_S = 1.0
+"""How long the CLIP deployment's word on its model and labels is taken for granted: see docs/api.md."""
+
+SCORE_DECIMALS = 4
+"""A tenth of the closest that two correct computations of a score agree to."""
+
+HASHED_AT_ONCE_BYTES = 2**19
+"""Hashed in a quarter of a millisecond, without waiting for a thread; 20 MB would hold up every other request."""
 
 
-class ViewCache:
-    """Views by the bytes they are of, within bounds of number and age.
+class Classifier(Protocol):
+    """The picture-classifying deployment, as the ingress sees it."""
 
-    No view of an old label set is ever given away: its version is compared with the one that the CLIP deployment names
-    in answer to a question asked after the request came. Views with warnings are not kept: the warning would go stale.
+    async def classify(self, picture: Pixels) -> Classification:
+        """Classify one picture."""
+        ...
+
+    async def model_version(self) -> ModelVersion:
+        """Tell which vision model and label set answer now."""
+        ...
+
+    async def status(self) -> ComponentStatus:
+        """Tell how the deployment stands now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What the model saw in a picture, and its measured palette. What answers say of it is made once and kept."""
+
+    classification: Classification
+    palette: tuple[Swatch, ...]
+
+    @cached_property
+    def body(self) -> AnalysisBody:
+        """The best labels of each category, scores rounded."""
+        return AnalysisBody.model_validate(
+            {
+                category: [{"value": label.value, "score": round(label.score, SCORE_DECIMALS)} for label in labels]
+                for category, labels in self.classification.scores.items()
+            }
+        )
+
+    @cached_property
+    def colours(self) -> list[Colour]:
+        """The palette."""
+        return [Colour(hex=swatch.hex, share=swatch.share) for swatch in self.palette]
+
+
+class AnalysisCache:
+    """Analyses by the bytes they are of, within bounds of number and age; those with warnings are not kept.
+
+    Nobody is answered with labels that were replaced more than `VERSION_HOLDS_S` before the request came: whatever was
+    not made for the caller is compared with the version that a question asked since then was answered with. Every
+    classification is such an answer.
 
     Args:
-        examiner: makes the views that are missing.
-        settings: the bounds.
+        classifier: the CLIP deployment.
+        settings: the whole service's.
         clock: seconds, monotonic.
+        decode: `read_picture`, or what stands in for it.
     """
 
-    def __init__(self, examiner: Examiner, settings: CacheSettings, clock: Callable[[], float]) -> None:
-        self._examiner = examiner
-        self._max_entries = settings.max_entries
-        self._views: TTLCache[Hashable, View] = TTLCache(settings.max_entries, settings.max_age_s, timer=clock)
-        self._in_flight: dict[Hashable, Examination] = {}
+    def __init__(
+        self,
+        classifier: Classifier,
+        settings: Settings,
+        clock: Callable[[], float] = time.perf_counter,
+        decode: Callable[[bytes, ImageSettings, int], Picture] = read_picture,
+    ) -> None:
+        self.clock = clock
+        self._classifier = classifier
+        self._decode = decode
+        self._settings = settings
+        self._threads = ThreadPoolExecutor(settings.image.decode_threads, thread_name_prefix="decode")
+        self._remembered: TTLCache[Hashable, Analysis] = TTLCache(
+            settings.cache.max_entries, settings.cache.max_age_s, timer=clock
+        )
+        self._in_flight: dict[Hashable, _Flight] = {}
+        self._version: ModelVersion | None = None
+        self._version_asked_s = 0.0
+        self._question: asyncio.Task[None] | None = None
 
-    def look(self, upload: bytes) -> Look:
-        """Begin nothing yet: see `Look`."""
-        return Look(self, self._examiner, upload)
+    async def find(self, upload: bytes, came_s: float) -> Analysis | _Flight:
+        """Give the analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
+        key: Hashable = object()
+        if self._settings.cache.max_entries:
+            key = await self._digest(upload)
+        analysis = self._remembered.get(key)
+        if analysis is not None and await self.holds(analysis, came_s):
+            return analysis
+        flight = self._in_flight.get(key)
+        if flight is None or not flight.waiting:
+            flight = self._in_flight[key] = _Flight(functools.partial(self._analyse, key, upload))
+        return flight
 
-    async def key(self, upload: bytes) -> Hashable:
-        """Give what equals the key of the same bytes alone; of no others at all where nothing is to be remembered."""
-        return await self._examiner.digest(upload) if self._max_entries else object()
+    async def holds(self, analysis: Analysis, came_s: float) -> bool:
+        """Tell whether an analysis may answer a request that came at `came_s`."""
+        return analysis.classification.model_version == await self._current_version(came_s - VERSION_HOLDS_S)
 
-    async def remembered(self, key: Hashable) -> View | None:
-        """Give the view of these bytes, if there is one that still holds."""
-        view = self._views.get(key)
-        if view is not None and view.reading.model_version != await self._examiner.model_version():
-            return None
-        return view
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Hold what is awaited inside to `limits.analysis_timeout_s`.
 
-    def examination(self, key: Hashable, upload: bytes) -> tuple[Examination, bool]:
-        """Give the examination that these bytes are in, or a new one, and whether it was there."""
-        examination = self._in_flight.get(key)
-        if examination is not None and not examination.abandoned:
-            return examination, True
+        Raises:
+            DeadlinePassed: it took longer.
+        """
+        limit_s = self._settings.limits.analysis_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                yield
+        except TimeoutError as error:
+            raise DeadlinePassed(
+                f"The analysis took longer than {limit_s:g} s: try again, or raise limits.analysis_timeout_s."
+            ) from error
 
-        def ended(view: View | None) -> None:
-            if self._in_flight.get(key) is begun:
+    async def _digest(self, upload: bytes) -> bytes:
+        if len(upload) <= HASHED_AT_ONCE_BYTES:
+            return _sha256(upload)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _sha256, upload)
+
+    async def _analyse(self, key: Hashable, upload: bytes, flight: _Flight) -> Analysis:
+        try:
+            started_s = self.clock()
+            # A picture of the size that another model wanted is classified all the same.
+            version = self._version or await self._current_version(started_s)
+            picture = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._decode, upload, self._settings.image, version.input_size_px
+            )
+            decoded_s = self.clock()
+            flight.stages_ms["decode"] = (decoded_s - started_s) * 1000
+            flight.settled.set()
+            classification = await self._classifier.classify(picture.pixels)
+            flight.stages_ms["analysis"] = (self.clock() - decoded_s) * 1000
+            self._learn(classification.model_version, decoded_s)
+            analysis = Analysis(classification, picture.palette)
+            if self._settings.cache.max_entries and not classification.warnings:
+                self._remembered[key] = analysis
+            return analysis
+        finally:
+            flight.settled.set()
+            if self._in_flight.get(key) is flight:
                 del self._in_flight[key]
-            if view is not None and not view.reading.warnings and self._max_entries:
-                self._views[key] = view
 
-        begun = self._in_flight[key] = Examination(self._examiner, upload, ended)
-        return begun, False
+    async def _current_version(self, since_s: float) -> ModelVersion:
+        """Tell the version that a question asked at `since_s` or later was answered with; one is away at a time."""
+        while self._version is None or self._version_asked_s < since_s:
+            if self._question is None or self._question.done():
+                self._question = asyncio.create_task(self._ask_version(), context=Context())
+            await asyncio.shield(self._question)
+        return self._version
+
+    async def _ask_version(self) -> None:
+        asked_s = self.clock()
+        async with self.deadline():
+            self._learn(await self._classifier.model_version(), asked_s)
+
+    def _learn(self, version: ModelVersion, asked_s: float) -> None:
+        if self._version is None or asked_s >= self._version_asked_s:
+            self._version, self._version_asked_s = version, asked_s
 
 
-class Look:
-    """One caller's way to the view of an upload: remembered, being made for others, or made for this caller.
+class _Flight:
+    """The work on one upload, begun at once; when the last of those who wait has left it is cancelled."""
 
-    First `begin`, then `view`; `leave` however it ends.
+    def __init__(self, analyse: Callable[[_Flight], Coroutine[Any, Any, Analysis]]) -> None:
+        self.waiting = 0
+        self.stages_ms: dict[str, float] = {}
+        self.settled = asyncio.Event()
+        """Whether it is a picture is known."""
+        # Of no request's context: Serve cancels the calls that were made in it when its caller leaves.
+        self.work = asyncio.create_task(analyse(self), context=Context())
+        # Who has left does not ask what came of it, and asyncio would complain.
+        self.work.add_done_callback(lambda work: work.cancelled() or work.exception())
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+            if not self.waiting:
+                self.work.cancel()
+
+    async def decoded(self) -> None:
+        await self.settled.wait()
+        if "decode" not in self.stages_ms:
+            self.work.result()
+
+
+class Lookup:
+    """One caller's way to the analysis of an upload: remembered, being made for others, or made for this caller.
+
+    First `begin`, then `analysis`; `leave` however it ends.
     """
 
-    _found: View | Examination
+    _found: Analysis | _Flight
 
-    def __init__(self, cache: ViewCache, examiner: Examiner, upload: bytes) -> None:
+    def __init__(self, cache: AnalysisCache, upload: bytes) -> None:
         self._cache = cache
-        self._examiner = examiner
         self._upload = upload
-        self._key: Hashable = None
+        self._came_s = cache.clock()
         self._place = ExitStack()
         self.cached = False
-        """Whether the view was not made for this caller."""
+        """Whether the analysis was not made for this caller."""
         self.stages_ms: Mapping[str, float] = {}
-        """Milliseconds of the stages that ran for this caller, once there is a view: `decode` and `analysis`."""
+        """Milliseconds of the stages that ran for this caller, once there is an analysis: `decode` and `analysis`."""
 
     async def begin(self) -> None:
         """Return when the upload is known to be a picture.
@@ -89,42 +239,40 @@ class Look:
             DeadlinePassed: it took longer than `limits.analysis_timeout_s`.
             AnalyzerError: whatever kept the CLIP deployment from naming its version.
         """
-        async with self._examiner.deadline():
-            self._key = await self._cache.key(self._upload)
+        async with self._cache.deadline():
             await self._find()
 
-    async def view(self) -> View:
-        """Give the view.
+    async def analysis(self) -> Analysis:
+        """Give the analysis.
 
         Raises:
             DeadlinePassed: it took longer than `limits.analysis_timeout_s`, however long others have waited for it.
             AnalyzerError: whatever kept the CLIP deployment from answering.
         """
-        async with self._examiner.deadline():
-            while isinstance(self._found, Examination):
-                view = await self._found.view()
+        async with self._cache.deadline():
+            while isinstance(self._found, _Flight):
+                analysis = await asyncio.shield(self._found.work)
                 if not self.cached:
                     self.stages_ms = self._found.stages_ms
-                    self._found = view
-                elif view.reading.model_version == await self._examiner.model_version():
-                    self._found = view
+                if not self.cached or await self._cache.holds(analysis, self._came_s):
+                    self._found = analysis
                 else:
                     self.leave()
                     await self._find()
-        # A prompt takes seconds, an upload up to 20 MB.
-        self._upload = b""
+        self._upload = b""  # A prompt takes seconds, an upload up to 20 MB.
         return self._found
 
     def leave(self) -> None:
-        """Wait no longer."""
+        """Wait no longer; the work that nobody waits for any more ends."""
         self._place.close()
 
     async def _find(self) -> None:
-        view = await self._cache.remembered(self._key)
-        if view is not None:
-            self._found, self.cached = view, True
-            return
-        examination, self.cached = self._cache.examination(self._key, self._upload)
-        self._place.enter_context(examination.place())
-        self._found = examination
-        await examination.decoded()
+        self._found = await self._cache.find(self._upload, self._came_s)
+        self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
+        if isinstance(self._found, _Flight):
+            self._place.enter_context(self._found.place())
+            await self._found.decoded()
+
+
+def _sha256(upload: bytes) -> bytes:
+    return hashlib.sha256(upload).digest()

@@ -1,18 +1,23 @@
-"""The API's routes, and nothing else: `create_api(pipeline, settings, keys)` is a plain FastAPI application.
+"""The API's routes and their form: `create_api(pipeline, settings, keys)` is a plain FastAPI application.
 
 No postponed annotations here: FastAPI could not resolve the ones that name what `create_api` makes.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, File, Form, Request, Response, Security, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, Response, Security, UploadFile
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
+from pydantic import TypeAdapter, ValidationError
+from python_multipart.multipart import parse_options_header
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
-from deployments.errors import InvalidForm
+from deployments.errors import AnalyzerError, InvalidForm
 from deployments.telemetry import Record, unrecorded
 from deployments.types import Language, PromptOptions
 from serve_app.images import ACCEPTED_FORMATS
@@ -23,7 +28,7 @@ from serve_app.middleware.headers import ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
 from serve_app.pipeline import Job, Pipeline
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
-from serve_app.settings import KIB, MIB, Settings
+from serve_app.settings import KIB, MIB, LimitSettings, Settings
 from serve_app.sse import EventStream
 from serve_app.web_page import add_page
 
@@ -57,6 +62,78 @@ _FAILURES_AS_JSON: dict[int | str, dict[str, Any]] = {
 _FORM_FILES = 1
 """A form brings one picture."""
 
+_OPTIONS = TypeAdapter(PromptOptions)
+
+
+class InMemoryParser(MultiPartParser):
+    """Keeps the file of a form: Starlette would write what is over 1 MB to the disk, to be read again at once."""
+
+    def __init__(self, request: Request, **bounds: int) -> None:
+        super().__init__(request.headers, request.stream(), max_files=_FORM_FILES, **bounds)
+        self.file: list[bytes] = []
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Take a piece of a part."""
+        if self._current_part.file is None:
+            super().on_part_data(data, start, end)
+        else:
+            self.file.append(data[start:end])
+
+
+async def read_form(request: Request, limits: LimitSettings) -> tuple[bytes, PromptOptions]:
+    """Give the picture that a form brings, and what is asked for.
+
+    FastAPI's way costs a copy of the picture more, and a validation of each field by itself.
+
+    Raises:
+        InvalidForm: a field is missing or wrong.
+        HTTPException: 400, it is no form.
+        AnalyzerError: whatever ended the body.
+    """
+    bounds = {"max_fields": limits.max_form_fields, "max_part_size": int(limits.max_form_field_kib * KIB)}
+    parser = InMemoryParser(request, **bounds)
+    try:
+        if parse_options_header(request.headers.get("content-type"))[0] == b"multipart/form-data":
+            form = await parser.parse()
+        else:
+            form = await request.form(**bounds)
+        await form.close()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from error
+    except (AnalyzerError, HTTPException):
+        raise
+    except Exception as error:
+        raise HTTPException(400, "There was an error parsing the body") from error
+    fields = {name: value for name, value in form.items() if value != ""}
+    match fields.pop("image", None):
+        case None:
+            raise InvalidForm("Form field 'image' is missing: send it as multipart/form-data.")
+        case str():
+            raise InvalidForm("Form field 'image' is not a file: send it as one, with curl as -F image=@FILE.")
+    try:
+        options = _OPTIONS.validate_python(fields)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise InvalidForm(f"Form field '{problem['loc'][-1]}' is wrong: {problem['msg']}.") from error
+    length, longest = len(options.user_prompt), limits.max_user_prompt_chars
+    if length > longest:
+        raise InvalidForm(f"Form field 'user_prompt' has {length} characters: send at most {longest}.")
+    return b"".join(parser.file), options
+
+
+async def described_form(
+    image: Annotated[UploadFile, File(description=f"The picture: {', '.join(ACCEPTED_FORMATS)}.")],
+    user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
+    deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
+    language: Annotated[Language, Form(description="The language of the prompt.")] = "en",
+    analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
+) -> Job:
+    """Tell FastAPI, which describes the API, what `read_form` reads."""
+    raise NotImplementedError
+
+
+Accepted = Annotated[Job, Depends(described_form)]
+
 
 def create_api(
     pipeline: Pipeline,
@@ -81,11 +158,6 @@ def create_api(
         redoc_url=None,
         title="Image Analyzer",
         summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
-        form_limits={
-            "max_files": _FORM_FILES,
-            "max_fields": limits.max_form_fields,
-            "max_part_size": int(limits.max_form_field_kib * KIB),
-        },
     )
     api.add_middleware(
         BodyLimit,
@@ -106,38 +178,36 @@ def create_api(
     api.add_middleware(AccessLog, record=record)
     add_error_handlers(api)
 
-    async def accept(
-        request: Request,
-        image: Annotated[UploadFile, File(description=f"The picture: {', '.join(ACCEPTED_FORMATS)}.")],
-        user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
-        deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
-        language: Annotated[Language, Form(description="The language of the prompt.")] = "en",
-        analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
-    ) -> AsyncIterator[Job]:
-        longest = limits.max_user_prompt_chars
-        if len(user_prompt) > longest:
-            raise InvalidForm(f"Form field 'user_prompt' has {len(user_prompt)} characters: send at most {longest}.")
-        options = PromptOptions(user_prompt, deep_thinking, language, analysis_only)
-        with closing(await pipeline.accept(await image.read(), options)) as job:
-            request.state.account.job = job
-            yield job
+    class PictureRoute(APIRoute):
+        """A route whose function is called with the accepted picture."""
 
-    Accepted = Annotated[Job, Depends(accept)]  # noqa: N806 - a type
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            async def handle(request: Request) -> Response:
+                job = await pipeline.accept(*await read_form(request, limits))
+                request.state.account.job = job
+                response: Response = await self.endpoint(job)
+                return response
+
+            return handle
+
+    pictures = APIRouter(route_class=PictureRoute)
 
     # The gatekeeper asks for the key, before the body; this puts it into the API's description.
     described = [Security(HTTPBearer(auto_error=False, description="Where the service asks for keys."))]
 
-    @api.post(
+    @pictures.post(
         "/api/images/analyze",
         dependencies=described,
         responses=_FAILURES,
-        response_model_exclude_none=True,
+        response_model=AnalyzeAnswer,
         summary="Analyse a picture and write its prompt",
     )
-    async def analyze(job: Accepted) -> AnalyzeAnswer:
-        return await pipeline.answer(job)
+    async def analyze(job: Accepted) -> Response:
+        with closing(job):
+            answer = await pipeline.answer(job)
+        return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
-    @api.post(
+    @pictures.post(
         "/api/images/analyze-stream",
         dependencies=described,
         responses={200: {"model": StreamEvent, "description": "One event per `data:` line."}, **_FAILURES_AS_JSON},
@@ -152,7 +222,9 @@ def create_api(
         an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
         over. Ignore statuses you do not know.
         """
-        return EventStream(pipeline.stream(job), limits.heartbeat_s)
+        return EventStream(pipeline.stream(job), limits.heartbeat_s, ended=job.close)
+
+    api.include_router(pictures)
 
     @api.get(
         "/api/images/health",

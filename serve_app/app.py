@@ -19,6 +19,9 @@ from serve_app.settings import Settings, load_settings
 GPU_SHARE = 0.5
 """Of a GPU that Ray knows of. A scheduling number: Serve configs override it in `ray_actor_options`."""
 
+MOST_INGRESSES = 4
+"""Where the config does not say: one interpreter cannot keep two cores busy, and each takes 90 MiB at rest."""
+
 
 def build(args: Mapping[str, Any]) -> Application:
     """Compose ingress, CLIP and Ollama from a config's `args` and the environment.
@@ -37,12 +40,13 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
     Raises:
         SettingsError: the label file is wrong, or a GPU is demanded that Ray does not know of.
     """
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     clip = serve.deployment(
         name=ClipDeployment.__name__,
         # Above what the batcher lets wait and run, so that it refuses first and a status question still gets through.
         max_ongoing_requests=settings.clip.max_waiting + 2 * MAX_BATCH_SIZE,
         user_config=ClipUserConfig().model_dump(),
-        ray_actor_options={"num_cpus": 0, "num_gpus": gpu_share(settings.clip.device, _cluster_gpus())},
+        ray_actor_options={"num_cpus": 0, "num_gpus": gpu_share(settings.clip.device, cluster.get("GPU", 0))},
     )(clip_deployment)
     ollama = serve.deployment(
         # Above what may run and wait for Ollama, for the same reason.
@@ -50,6 +54,7 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
         ray_actor_options={"num_cpus": 0},
     )(OllamaDeployment)
     ingress = serve.deployment(
+        num_replicas=ingress_replicas(cluster.get("CPU", 1)),
         # Above what the application admits, so that it refuses first, as JSON and with its reason.
         max_ongoing_requests=4 * settings.limits.max_requests,
         max_queued_requests=4 * settings.limits.max_requests,
@@ -77,6 +82,6 @@ def gpu_share(device: Device, cluster_gpus: float) -> float:
     return GPU_SHARE if cluster_gpus and device != "cpu" else 0
 
 
-def _cluster_gpus() -> float:
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("GPU", 0)
+def ingress_replicas(cluster_cpus: float) -> int:
+    """Choose how many take requests where the config does not say: one a core, within bounds."""
+    return max(1, min(int(cluster_cpus), MOST_INGRESSES))

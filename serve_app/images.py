@@ -82,8 +82,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         raise UnreadablePicture(
             f"The picture is broken and cannot be decoded ({error}): save it anew and send it again."
         ) from error
-    pixels = np.asarray(view)
-    return Picture(pixels=pixels, palette=measure_palette(pixels, settings.palette_colours))
+    return Picture(pixels=np.asarray(view), palette=measure_palette(view, settings.palette_colours))
 
 
 def _check(image: Image.Image, settings: ImageSettings) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -44,7 +44,7 @@ RETRY_AFTER_S = 2
 
 
 class ClassifierHandle:
-    """The CLIP deployment over its handle; implements `serve_app.examiner.Reader`.
+    """The CLIP deployment over its handle; implements `serve_app.analysis_cache.Classifier`.
 
     A call costs milliseconds of CPU on both sides, however little it carries, so pictures that come while others are
     away travel together in the next one.
@@ -54,19 +54,19 @@ class ClassifierHandle:
         self._handle = handle
         self._call_bytes = int(limits.read_call_mib * MIB)
         self._calls = Batcher[Pixels, Classification](
-            self._read_many,
+            self._classify_many,
             stoppable=True,
             batching=Batching(limits.read_calls, batch_size=1),
             max_waiting=limits.max_requests,
             retry_after_s=limits.retry_after_s,
         )
 
-    async def read(self, picture: Pixels) -> Classification:
-        """Analyse one picture."""
+    async def classify(self, picture: Pixels) -> Classification:
+        """Classify one picture."""
         self._calls.batching = self._calls.batching._replace(batch_size=max(1, self._call_bytes // picture.nbytes))
         return await self._calls.submit(picture)
 
-    async def _read_many(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
+    async def _classify_many(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
         results: list[Classification | AnalyzerError] = await _repeated(
             lambda: self._handle.classify.remote(pictures), ANALYSIS
         )
@@ -92,32 +92,26 @@ class WriterHandle:
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece; where its replica is lost, once more, from the start, at another."""
         last: PromptEvent | None = None
-        try:
-            async with aclosing(self._written(request)) as events:
-                async for last in events:
-                    yield last
-            return
-        except Interrupted as lost:
-            if isinstance(last, PromptComplete):
+        for repeat in (False, True):
+            events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
+            ended = False
+            try:
+                with _own_errors(WRITING):
+                    async for last in events:
+                        yield last
+                ended = True
                 return
-            _log_repeat(lost)
-        if last is not None:
-            yield PromptRestart(f"{WRITING} was interrupted and starts over.")
-        async with aclosing(self._written(request)) as events:
-            async for event in events:
-                yield event
-
-    async def _written(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        events = cast(DeploymentResponseGenerator[Any], self._handle.options(stream=True).write.remote(request))
-        ended = False
-        try:
-            with _own_errors(WRITING):
-                async for event in events:
-                    yield event
-            ended = True
-        finally:
-            if not ended:
-                events.cancel()  # type: ignore[no-untyped-call]
+            except Interrupted as lost:
+                if isinstance(last, PromptComplete):
+                    return
+                if repeat:
+                    raise
+                _log_repeat(lost)
+            finally:
+                if not ended:
+                    events.cancel()  # type: ignore[no-untyped-call]
+            if last is not None:
+                yield PromptRestart(f"{WRITING} was interrupted and starts over.")
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""

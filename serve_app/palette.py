@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from PIL import Image
 
 from deployments.types import Swatch
 
 _COUNTED_EVERY_PX = 2
 """Every second pixel of every second row is counted: the shares change by under a percent, the time by a factor."""
 
-_LEVELS = 8
-"""Per channel, in the histogram; a cell's colour is the mean of its pixels, so it is finer than the cell."""
-
 _SAME_COLOUR_DISTANCE = 3 * 24**2
 """Squared distance in RGB below which two colours read as one: about 24 levels in each channel."""
 
+_SECOND = 2.0**26
+"""Two sums travel in one float64, the second times this: none of a picture of 1024x1024 reaches it."""
 
-def measure_palette(pixels: NDArray[np.uint8], colours: int) -> tuple[Swatch, ...]:
+
+def measure_palette(image: Image.Image, colours: int) -> tuple[Swatch, ...]:
     """Find a picture's main colours: the densest spots of its RGB histogram, each with all that reads as the same.
 
+    The histogram has eight levels per channel; a cell's colour is the mean of its pixels, so it is finer than the cell.
+    No product of matrices here: BLAS would share these small ones among threads that wait for one another.
+
     Args:
-        pixels: uint8, (height, width, 3), RGB.
+        image: of mode RGB.
         colours: how many at most.
 
     Returns:
         Swatches by falling share; the shares add up to at most 1.
     """
-    means, counts = _histogram(pixels[::_COUNTED_EVERY_PX, ::_COUNTED_EVERY_PX].reshape(-1, 3))
-    squares = (means**2).sum(axis=1)
-    alike = squares[:, None] + squares - 2 * means @ means.T < _SAME_COLOUR_DISTANCE
-    total = counts.sum()
-    left = counts.copy()
+    rows = np.frombuffer(image.tobytes("raw", "RGBX"), "<u4").reshape(image.height, image.width)
+    packed = rows[::_COUNTED_EVERY_PX, ::_COUNTED_EVERY_PX].ravel()
+    cells = (packed >> 5 & 0o7 | packed >> 10 & 0o70 | packed >> 15 & 0o700).astype(np.intp)
+    red_green = np.bincount(cells, (packed & 0xFF) + (packed >> 8 & 0xFF) * _SECOND)
+    blue_count = np.bincount(cells, (packed >> 16 & 0xFF) + _SECOND)
+    held = blue_count.nonzero()[0]
+    green, red = np.divmod(red_green[held], _SECOND)
+    count, blue = np.divmod(blue_count[held], _SECOND)
+    sums = np.array((red, green, blue, count), np.float32)
+    left = sums[3].copy()
+    distance = np.zeros((len(held), len(held)), np.float32)
+    for mean in sums[:3] / left:
+        apart = np.subtract.outer(mean, mean)
+        distance += np.square(apart, out=apart)
+    alike = (distance < _SAME_COLOUR_DISTANCE).astype(np.float32)
     swatches: list[Swatch] = []
     while len(swatches) < colours and left.any():
-        members = left * alike[np.argmax(alike @ left)]
-        share = members.sum()
-        red, green, blue = np.rint(members @ means / share).astype(int)
-        swatches.append(Swatch(f"#{red:02x}{green:02x}{blue:02x}", round(float(share / total), 4)))
-        left -= members
+        members = alike[np.einsum("ij,j->i", alike, left).argmax()] * (left > 0)
+        red, green, blue, count = np.einsum("ij,j->i", sums, members).tolist()
+        swatches.append(
+            Swatch(
+                f"#{round(red / count):02x}{round(green / count):02x}{round(blue / count):02x}",
+                round(count / len(packed), 4),
+            )
+        )
+        left -= left * members
     return tuple(swatches)
-
-
-def _histogram(colours: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Count colours in cells: the mean colour of each cell that holds any, (cells, 3), and how many it holds."""
-    red, green, blue = (colours // (256 // _LEVELS)).astype(np.intp).T
-    cells = (red * _LEVELS + green) * _LEVELS + blue
-    counts = np.bincount(cells)
-    sums = np.stack([np.bincount(cells, weights=channel) for channel in colours.T], axis=1)
-    held = counts > 0
-    return sums[held] / counts[held, None], counts[held].astype(np.float64)

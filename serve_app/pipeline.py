@@ -1,4 +1,4 @@
-"""The use case: view the picture, write the prompt; as one answer, as a stream of events, and its health."""
+"""The use case: analyse the picture, write the prompt; as one answer, as a stream of events, and its health."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from deployments.types import (
     PromptRequest,
     PromptRestart,
 )
-from serve_app.analysis_cache import Look, ViewCache
-from serve_app.examiner import Examiner, Reader
+from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
 from serve_app.schemas import (
     AnalyzeAnswer,
     AnalyzedEvent,
@@ -36,7 +35,6 @@ from serve_app.schemas import (
     Timings,
 )
 from serve_app.settings import Settings
-from serve_app.view import View
 
 logger = logging.getLogger("image_analyzer.requests")
 
@@ -60,14 +58,15 @@ class Writer(Protocol):
 class Job:
     """An accepted picture on its way, and what it is timed by; close it however it ends."""
 
-    look: Look
+    lookup: Lookup
     options: PromptOptions
     clock: Callable[[], float]
     started_s: float
     deadline_s: float
     """Event loop time by which all must be done."""
+    writing_since_s: float = 0.0
     prompt_ms: float | None = None
-    view: View | None = None
+    analysis: Analysis | None = None
     written: PromptComplete | None = None
     failure: AnalyzerError | None = None
     """What a stream was ended by."""
@@ -77,34 +76,39 @@ class Job:
         """Whether all was done that can be; else the caller left."""
         return self.written is not None or self.failure is not None
 
+    def stages_ms(self) -> dict[str, float]:
+        """Give the milliseconds of the stages that ran for this picture and have ended."""
+        prompt = {} if self.prompt_ms is None else {"prompt": self.prompt_ms}
+        return {**self.lookup.stages_ms, **prompt}
+
     def timings(self) -> Timings:
-        """Give the milliseconds of the stages that have ended."""
-        stages_ms = {**self.look.stages_ms, "prompt": self.prompt_ms, "total": (self.clock() - self.started_s) * 1000}
-        return Timings(**{name: round(ms, 2) for name, ms in stages_ms.items() if ms is not None})
+        """Tell how long it took until now."""
+        total_ms = (self.clock() - self.started_s) * 1000
+        return Timings(**{name: round(ms, 2) for name, ms in {**self.stages_ms(), "total": total_ms}.items()})
 
     def close(self) -> None:
         """Give up what is not done yet, unless others wait for it too."""
-        self.look.leave()
+        self.lookup.leave()
 
 
 class Pipeline:
-    """Composes viewing and writing.
+    """Composes analysing and writing.
 
     Args:
-        reader: the CLIP deployment.
+        classifier: the CLIP deployment.
         writer: the Ollama deployment.
         settings: the whole service's.
         clock: seconds, monotonic.
     """
 
     def __init__(
-        self, reader: Reader, writer: Writer, settings: Settings, clock: Callable[[], float] = time.perf_counter
+        self, classifier: Classifier, writer: Writer, settings: Settings, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._reader = reader
+        self._classifier = classifier
         self._writer = writer
         self._settings = settings
         self._clock = clock
-        self._views = ViewCache(Examiner(reader, settings, clock), settings.cache, clock)
+        self._cache = AnalysisCache(classifier, settings, clock)
 
     async def accept(self, upload: bytes, options: PromptOptions) -> Job:
         """Return when an upload is known to be a picture: its analysis is remembered, or on its way.
@@ -114,9 +118,9 @@ class Pipeline:
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
-        job = Job(self._views.look(upload), options, self._clock, started_s=self._clock(), deadline_s=deadline_s)
+        job = Job(Lookup(self._cache, upload), options, self._clock, started_s=self._clock(), deadline_s=deadline_s)
         try:
-            await job.look.begin()
+            await job.lookup.begin()
         except BaseException:
             job.close()
             raise
@@ -128,58 +132,52 @@ class Pipeline:
         Raises:
             AnalyzerError: whatever kept the deployments from answering.
         """
-        view = job.view = await job.look.view()
-        written = NO_PROMPT
+        analysis = job.analysis = await job.lookup.analysis()
         if not job.options.analysis_only:
-            async with aclosing(self._write(job, view)) as events:
-                async for event in events:
-                    if isinstance(event, PromptComplete):
-                        written = event
-        job.written = written
+            async with aclosing(self._write(job, analysis)) as events:
+                while await self._next(job, events) is not None:
+                    pass
+        written = job.written = job.written or NO_PROMPT
         return AnalyzeAnswer(
             generatedPrompt=written.prompt,
-            analysis=view.analysis,
+            analysis=analysis.body,
             userInput=job.options.user_prompt,
-            palette=view.colours,
+            palette=analysis.colours,
             promptSource=written.source,
-            analyzer=view.reading.analyzer,
-            cached=job.look.cached,
+            analyzer=analysis.classification.analyzer,
+            cached=job.lookup.cached,
             timings=job.timings(),
-            warnings=[*view.reading.warnings, *written.warnings],
+            warnings=[*analysis.classification.warnings, *written.warnings],
         )
 
     async def stream(self, job: Job) -> AsyncGenerator[StreamEvent, None]:
         """Give each stage as it happens; a failure becomes the last event."""
         try:
             yield AnalyzingEvent(message="Reading the picture.")
-            view = job.view = await job.look.view()
+            analysis = job.analysis = await job.lookup.analysis()
             yield AnalyzedEvent(
-                analysis=view.analysis,
-                palette=view.colours,
-                analyzer=view.reading.analyzer,
-                cached=job.look.cached,
+                analysis=analysis.body,
+                palette=analysis.colours,
+                analyzer=analysis.classification.analyzer,
+                cached=job.lookup.cached,
                 timings=job.timings(),
-                warnings=list(view.reading.warnings),
+                warnings=list(analysis.classification.warnings),
             )
-            written = NO_PROMPT
             if not job.options.analysis_only:
                 yield GeneratingEvent(message="Writing the prompt.")
-                async with aclosing(self._write(job, view)) as events:
-                    async for event in events:
-                        match event:
-                            case PromptDelta(text):
-                                yield DeltaEvent(text=text)
-                            case PromptRestart(reason):
-                                yield GeneratingEvent(message=reason)
-                            case PromptComplete():
-                                written = event
-            job.written = written
+                async with aclosing(self._write(job, analysis)) as events:
+                    while (event := await self._next(job, events)) is not None:
+                        if isinstance(event, PromptDelta):
+                            yield DeltaEvent(text=event.text)
+                        elif isinstance(event, PromptRestart):
+                            yield GeneratingEvent(message=event.reason)
+            written = job.written = job.written or NO_PROMPT
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
                 timings=job.timings(),
-                warnings=[*view.reading.warnings, *written.warnings],
+                warnings=[*analysis.classification.warnings, *written.warnings],
             )
         except AnalyzerError as error:
             job.failure = error
@@ -192,42 +190,39 @@ class Pipeline:
 
     async def health(self, *, key_required: bool, stopping: bool = False) -> HealthAnswer:
         """Ask both deployments how they stand now."""
-        reader, writer = await asyncio.gather(
-            self._status_of(self._reader.status()), self._status_of(self._writer.status())
+        analyzer, writer = await asyncio.gather(
+            self._status_of(self._classifier.status()), self._status_of(self._writer.status())
         )
-        states = {reader.status, writer.status}
+        states = {analyzer.status, writer.status}
         overall = "error" if stopping or "unavailable" in states else "degraded" if "fallback" in states else "ok"
         return HealthAnswer(
             status=overall,
-            analyzer_initialized=reader.status != "unavailable",
+            analyzer_initialized=analyzer.status != "unavailable",
             key_required=key_required,
             stopping=stopping,
-            components={"analyzer": reader, "writer": writer},
+            components={"analyzer": analyzer, "writer": writer},
         )
 
-    async def _write(self, job: Job, view: View) -> AsyncGenerator[PromptEvent, None]:
-        """Give the writer's events; the last is `PromptComplete`."""
-        request = PromptRequest(view.reading.scores, view.palette, job.options)
-        started_s = self._clock()
-        complete = False
-        async with aclosing(self._writer.write(request)) as events:
-            while (event := await self._next(events, job.deadline_s)) is not None:
-                complete = isinstance(event, PromptComplete)
-                if complete:
-                    job.prompt_ms = (self._clock() - started_s) * 1000
-                yield event
-        if not complete:
-            raise AnalyzerError("The prompt ended before it was complete: send the request again.")
+    def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
+        job.writing_since_s = self._clock()
+        return self._writer.write(PromptRequest(analysis.classification.scores, analysis.palette, job.options))
 
-    async def _next(self, events: AsyncGenerator[PromptEvent, None], deadline_s: float) -> PromptEvent | None:
+    async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
+        """Give the writer's next event and note the last; None once it has come and there are no more."""
         try:
-            async with asyncio.timeout_at(deadline_s):
-                return await anext(events, None)
+            async with asyncio.timeout_at(job.deadline_s):
+                event = await anext(events, None)
         except TimeoutError as error:
             limit_s = self._settings.limits.total_timeout_s
             raise DeadlinePassed(
                 f"The answer took longer than {limit_s:g} s: try again, or raise limits.total_timeout_s."
             ) from error
+        if isinstance(event, PromptComplete):
+            job.prompt_ms = (self._clock() - job.writing_since_s) * 1000
+            job.written = event
+        elif event is None and job.written is None:
+            raise AnalyzerError("The prompt ended before it was complete: send the request again.")
+        return event
 
     async def _status_of(self, asked: Awaitable[ComponentStatus]) -> ComponentHealth:
         try:

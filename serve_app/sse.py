@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Send
+from starlette.types import Message, Receive, Scope, Send
 
 HEARTBEAT = b": still working\n\n"
 
@@ -27,14 +27,25 @@ class EventStream(StreamingResponse):
     Args:
         events: what to send; absent fields are left out.
         heartbeat_s: silence after which a comment is sent, in seconds.
+        ended: called when all is over, whether or not the events were begun.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[BaseModel, None], heartbeat_s: float) -> None:
-        self._chunks = _encode(events)
+    def __init__(
+        self, events: AsyncGenerator[BaseModel, None], heartbeat_s: float, ended: Callable[[], None] = lambda: None
+    ) -> None:
+        self._events = events
         self._heartbeat_s = heartbeat_s
-        super().__init__(self._chunks, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._ended = ended
+        super().__init__((), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
     async def stream_response(self, send: Send) -> None:
         """Send the events, then close them however this ended."""
@@ -57,14 +68,14 @@ class EventStream(StreamingResponse):
 
         heart = asyncio.create_task(fill_silence())
         try:
-            async with aclosing(self._chunks):
-                await super().stream_response(send_and_note)
+            async with aclosing(self._events) as events:
+                await send_and_note(
+                    {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                )
+                async for event in events:
+                    line = b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
+                    await send_and_note({"type": "http.response.body", "body": line, "more_body": True})
+                await send_and_note({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             heart.cancel()
             await asyncio.gather(heart, return_exceptions=True)
-
-
-async def _encode(events: AsyncGenerator[BaseModel, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        async for event in events:
-            yield b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"

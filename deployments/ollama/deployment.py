@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from ray.serve import metrics
 
@@ -27,9 +26,8 @@ class OllamaDeployment:
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece; the caller's cancellation stops Ollama's generation."""
-        async with aclosing(self._writer.write(request)) as events:
-            async for event in events:
-                yield event
+        # Serve awaits what is no generator yet, and closes what comes of it when the caller leaves (Ray 2.60).
+        return self._writer.write(request)
 
     async def status(self) -> ComponentStatus:
         """Tell whether Ollama can write now and, if not, what to do."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from typing import Any, Self
 
 import httpx
 
@@ -77,8 +79,8 @@ class PromptWriter:
         """
         text = ""
         try:
-            async with aclosing(coalesce(self._tokens(request), self._flush_interval_s)) as pieces:
-                async for piece in pieces:
+            async with Coalescer(functools.partial(self._read, request), self._flush_interval_s) as coalescer:
+                while piece := await coalescer.piece():
                     text += piece
                     yield PromptDelta(piece)
             prompt = _unwrapped(text)
@@ -137,8 +139,8 @@ class PromptWriter:
             await server.pull.close()
             await server.client.close()
 
-    async def _tokens(self, request: PromptRequest) -> AsyncGenerator[str, None]:
-        """Give one server's answer; until its first token, where that server fails, another's."""
+    async def _read(self, request: PromptRequest, take: Callable[[str], None]) -> None:
+        """Read one server's answer; until its first token, where that server fails, another's."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
         messages, options = build_messages(request), self._settings.sampling(deep=request.options.deep_thinking)
@@ -154,7 +156,7 @@ class PromptWriter:
                     async with aclosing(server.client.chat(messages, options, deadline_s=deadline_s)) as tokens:
                         async for token in tokens:
                             begun = True
-                            yield token
+                            take(token)
                 except OllamaFailure as failure:
                     outcome = "failed"
                     again = self._pool.rest(server, failure.reason)
@@ -205,42 +207,57 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-async def coalesce(tokens: AsyncIterator[str], flush_interval_s: Callable[[], float]) -> AsyncGenerator[str, None]:
-    """Pass the first token on at once, later ones joined; `flush_interval_s` says how long after each piece at least.
+class Coalescer:
+    """Passes the first token on at once, later ones joined; enter it to begin, leave it to stop the source.
 
     The source is read ahead in a task of its own, so a slow consumer gets longer pieces and not a longer delay,
     and the source ends when it has no more and not when the consumer has taken all. How far ahead is the
-    source's to bound. Its end or error comes after everything that it gave before. Closing or cancelling this
-    generator closes the source.
+    source's to bound.
 
-    Raises:
-        Exception: whatever the source raises.
+    Args:
+        read: runs the source, giving each token to the function that it is called with.
+        flush_interval_s: says how long after each piece the next may come.
     """
-    loop = asyncio.get_running_loop()
-    held: list[str] = []
-    news = asyncio.Event()
 
-    async def read() -> None:
-        async for token in tokens:
-            held.append(token)
-            news.set()
+    def __init__(
+        self, read: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]], flush_interval_s: Callable[[], float]
+    ) -> None:
+        self._read = read
+        self._flush_interval_s = flush_interval_s
+        self._held: list[str] = []
+        self._news = asyncio.Event()
 
-    reader = asyncio.create_task(read())
-    reader.add_done_callback(lambda _: news.set())
-    flush_at_s = loop.time()
-    try:
-        while not reader.done() or held:
-            await news.wait()
-            wait_s = flush_at_s - loop.time()
-            if wait_s > 0 and not reader.done():
-                await asyncio.wait({reader}, timeout=wait_s)
-            piece = "".join(held)
-            held.clear()
-            news.clear()
-            if piece:
-                flush_at_s = loop.time() + flush_interval_s()
-                yield piece
-        await reader
-    finally:
-        reader.cancel()
-        await asyncio.gather(reader, return_exceptions=True)
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._flush_at_s = self._loop.time()
+        self._reader = asyncio.create_task(self._read(self._take))
+        self._reader.add_done_callback(lambda _: self._news.set())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+
+    async def piece(self) -> str:
+        """Give what has come since the last piece; empty where the source has ended.
+
+        Raises:
+            Exception: whatever the source raised, after everything that it gave before.
+        """
+        while self._held or not self._reader.done():
+            await self._news.wait()
+            wait_s = self._flush_at_s - self._loop.time()
+            if wait_s > 0 and not self._reader.done():
+                await asyncio.wait({self._reader}, timeout=wait_s)
+            self._news.clear()
+            if self._held:
+                joined = "".join(self._held)
+                self._held.clear()
+                self._flush_at_s = self._loop.time() + self._flush_interval_s()
+                return joined
+        await self._reader
+        return ""
+
+    def _take(self, token: str) -> None:
+        self._held.append(token)
+        self._news.set()

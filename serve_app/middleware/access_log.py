@@ -92,15 +92,14 @@ class AccessLog:
 
     def _tell_job(self, job: Job) -> dict[str, str | float]:
         told: dict[str, str | float] = {}
-        stages_ms = job.timings().model_dump(exclude_none=True, exclude={"total"})
-        for stage, ms in stages_ms.items():
+        for stage, ms in job.stages_ms().items():
             self._record(telemetry.STAGE_SECONDS, ms / 1000, stage=stage)
-            told[f"{stage}_ms"] = ms
-        if job.view is not None:
-            origin = "cache" if job.look.cached else "model"
-            told |= {"origin": origin, "analyzer": job.view.reading.analyzer}
+            told[f"{stage}_ms"] = round(ms, 2)
+        if job.analysis is not None:
+            origin = "cache" if job.lookup.cached else "model"
+            told |= {"origin": origin, "analyzer": job.analysis.classification.analyzer}
             self._record(telemetry.VIEWS, origin=origin)
-        if job.view is not None and job.written is not None:
+        if job.analysis is not None and job.written is not None:
             told["source"] = job.written.source
-            self._record(telemetry.ANSWERS, analyzer=job.view.reading.analyzer, source=job.written.source)
+            self._record(telemetry.ANSWERS, analyzer=job.analysis.classification.analyzer, source=job.written.source)
         return told

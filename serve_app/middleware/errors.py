@@ -5,7 +5,6 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
@@ -31,21 +30,8 @@ def add_error_handlers(app: FastAPI) -> None:
     async def on_analyzer_error(_: Request, error: AnalyzerError) -> JSONResponse:
         return error_response(error)
 
-    @app.exception_handler(RequestValidationError)
-    async def on_invalid_form(_: Request, error: RequestValidationError) -> JSONResponse:
-        problem = error.errors()[0]
-        field = problem["loc"][-1]
-        if field == "image" and problem["type"] != "missing":
-            sentence = "Form field 'image' is not a file: send it as one, with curl as -F image=@FILE."
-            return error_response(InvalidForm(sentence))
-        if problem["type"] == "missing":
-            return error_response(InvalidForm(f"Form field '{field}' is missing: send it as multipart/form-data."))
-        return error_response(InvalidForm(f"Form field '{field}' is wrong: {problem['msg']}."))
-
     @app.exception_handler(HTTPException)
     async def on_http_exception(_: Request, error: HTTPException) -> JSONResponse:
-        if isinstance(error.__cause__, AnalyzerError):
-            return error_response(error.__cause__)
         status = HTTPStatus(error.status_code)
         if status == HTTPStatus.BAD_REQUEST:
             reason = str(error.detail).rstrip(".")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ON_EVERY_ANSWER = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
 }
 
 ON_DATA = {
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    **ON_EVERY_ANSWER,
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
     # What a picture shows is its sender's own affair: no cache on the way keeps it.
-    "Cache-Control": "no-store",
+    b"cache-control": b"no-store",
 }
 """For JSON; a page needs scripts and styles and says itself which."""
 
@@ -30,10 +30,10 @@ class ResponseHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                is_data = headers.get("content-type") == "application/json"
-                for name, value in {**ON_EVERY_ANSWER, **(ON_DATA if is_data else {})}.items():
-                    headers.setdefault(name, value)
+                said: list[tuple[bytes, bytes]] = message["headers"]
+                names = {name for name, _ in said}
+                ours = ON_DATA if (b"content-type", b"application/json") in said else ON_EVERY_ANSWER
+                message["headers"] = [*said, *(header for header in ours.items() if header[0] not in names)]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

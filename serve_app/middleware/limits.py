@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import AnalyzerError, QueueFull, ShuttingDown, UploadTooLarge, UploadTooSlow
@@ -105,10 +104,10 @@ class BodyLimit:
         self._app = app
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._too_slow = UploadTooSlow(
+        self._too_slow = (
             f"The upload did not arrive within {timeout_s:g} s: send the picture smaller, or over a faster line."
         )
-        self._too_large = UploadTooLarge(
+        self._too_large = (
             f"The upload is larger than {max_bytes / 2**20:g} MB: send the picture smaller or more compressed."
         )
 
@@ -119,7 +118,7 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await error_response(self._too_large)(scope, receive, send)
+            await error_response(UploadTooLarge(self._too_large))(scope, receive, send)
             return
         arrived = 0
         deadline_s: float | None = asyncio.get_running_loop().time() + self._timeout_s
@@ -130,17 +129,12 @@ class BodyLimit:
                 async with asyncio.timeout_at(deadline_s):
                     message = await receive()
             except TimeoutError:
-                raise _through_the_form_parser(self._too_slow) from self._too_slow
+                raise UploadTooSlow(self._too_slow) from None
             arrived += len(message.get("body", b""))
             if arrived > self._max_bytes:
-                raise _through_the_form_parser(self._too_large) from self._too_large
+                raise UploadTooLarge(self._too_large)
             if not message.get("more_body", False):
                 deadline_s = None  # What comes now is the word that the client has left, however late.
             return message
 
         await self._app(scope, receive_bounded, send)
-
-
-def _through_the_form_parser(error: AnalyzerError) -> HTTPException:
-    """Wrap an error for the way: the parser turns every exception but this one into a 400."""
-    return HTTPException(error.http_status)

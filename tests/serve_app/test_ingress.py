@@ -85,7 +85,7 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
     raised: Callable[[], Exception], expected: type[AnalyzerError], sentence: str
 ) -> None:
     with pytest.raises(expected, match=sentence):
-        await reader(Response(raised())).read(PICTURE)
+        await reader(Response(raised())).classify(PICTURE)
     with pytest.raises(expected, match=sentence):
         async for _ in writer(Response(raised())).write(PromptRequest({})):
             pass
@@ -93,14 +93,14 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
 
 async def test_a_fault_over_there_stays_a_fault() -> None:
     with pytest.raises(RayTaskError, match="the remote traceback"):
-        await reader(Response(task_error(ZeroDivisionError()))).read(PICTURE)
+        await reader(Response(task_error(ZeroDivisionError()))).classify(PICTURE)
 
 
 async def test_a_call_that_is_given_up_is_cancelled_over_there() -> None:
     response = Response()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await reader(response).read(PICTURE)
+            await reader(response).classify(PICTURE)
     await asyncio.sleep(0.01)
     assert response.cancelled
 
@@ -127,9 +127,9 @@ def coloured(value: int) -> NDArray[np.uint8]:
 async def test_pictures_that_come_while_others_are_away_travel_together() -> None:
     deployment = Deployment()
     subject = ClassifierHandle(cast(Any, deployment), LimitSettings(read_calls=1, read_call_mib=1.2))
-    first = asyncio.create_task(subject.read(coloured(1)))
+    first = asyncio.create_task(subject.classify(coloured(1)))
     await asyncio.sleep(0.01)
-    others = [asyncio.create_task(subject.read(coloured(value))) for value in range(2, 13)]
+    others = [asyncio.create_task(subject.classify(coloured(value))) for value in range(2, 13)]
     await asyncio.sleep(0.01)
     deployment.gate.set()
     results: list[Any] = await asyncio.gather(first, *others)
@@ -142,7 +142,10 @@ async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
     deployment.gate.set()
     subject = ClassifierHandle(cast(Any, deployment), LimitSettings(read_calls=1))
     results: Any = await asyncio.gather(
-        subject.read(coloured(1)), subject.read(coloured(0)), subject.read(coloured(2)), return_exceptions=True
+        subject.classify(coloured(1)),
+        subject.classify(coloured(0)),
+        subject.classify(coloured(2)),
+        return_exceptions=True,
     )
     assert [results[0], results[2]] == [1, 2]
     assert isinstance(results[1], OutOfMemory)
@@ -152,7 +155,7 @@ async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
 async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hanging() -> None:
     async with asyncio.timeout(5):
         with pytest.raises(ComponentUnavailable, match="was interrupted: send the request again"):
-            await reader(Response(asyncio.CancelledError())).read(PICTURE)
+            await reader(Response(asyncio.CancelledError())).classify(PICTURE)
 
 
 async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
@@ -175,7 +178,7 @@ def lost(gives: PromptEvent | None = BEGINNING) -> Response:
 async def test_what_a_lost_replica_was_reading_is_read_by_another() -> None:
     full = Response(task_error(OutOfMemory("The card is full.")))
     with pytest.raises(OutOfMemory):
-        await reader(lost(), full).read(PICTURE)
+        await reader(lost(), full).classify(PICTURE)
 
 
 async def test_a_lost_replica_does_not_make_the_service_look_ill() -> None:
@@ -205,7 +208,7 @@ async def test_a_prompt_that_is_whole_is_not_begun_anew() -> None:
 
 async def test_what_outlives_two_replicas_is_told() -> None:
     with pytest.raises(ComponentUnavailable, match="interrupted"):
-        await reader(lost(), lost(), Response()).read(PICTURE)
+        await reader(lost(), lost(), Response()).classify(PICTURE)
     for gives in (None, BEGINNING):
         with pytest.raises(ComponentUnavailable, match="interrupted"):
             async for _ in writer(lost(gives), lost(gives), Response()).write(PromptRequest({})):

@@ -38,13 +38,13 @@ class FakeReader:
         self.error: Exception | None = None
         self.hang = False
         self.go_on = asyncio.Event()
-        """Ends a hanging read."""
+        """Ends a hanging call."""
         self.cut_short = asyncio.Event()
         self.pictures: list[Pixels] = []
         self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "clip", facts={"device": "cpu"})
 
-    async def read(self, picture: Pixels) -> Classification:
+    async def classify(self, picture: Pixels) -> Classification:
         self.pictures.append(picture)
         self._came.set()
         version = await self.model_version()

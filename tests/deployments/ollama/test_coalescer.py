@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deployments.ollama.writer import coalesce
+from deployments.ollama.writer import Coalescer
 from tests.deployments.ollama.virtual_time import run_virtually
 
 INTERVAL_S = 0.02
@@ -26,12 +25,12 @@ class Source:
         self.script, self.failure, self.endless = script, failure, endless
         self.open = False
 
-    async def tokens(self) -> AsyncGenerator[str, None]:
+    async def read(self, take: Callable[[str], None]) -> None:
         self.open = True
         try:
             for pause_s, token in self.script:
                 await asyncio.sleep(pause_s)
-                yield token
+                take(token)
             if self.endless:
                 await asyncio.Event().wait()
             if self.failure:
@@ -40,11 +39,15 @@ class Source:
             self.open = False
 
 
+def joined(source: Source) -> Coalescer:
+    return Coalescer(source.read, lambda: INTERVAL_S)
+
+
 async def timed(source: Source, consumer_pause_s: float = 0.0) -> list[tuple[float, str]]:
     loop = asyncio.get_running_loop()
     pieces = []
-    async with aclosing(coalesce(source.tokens(), lambda: INTERVAL_S)) as stream:
-        async for piece in stream:
+    async with joined(source) as stream:
+        while piece := await stream.piece():
             pieces.append((loop.time(), piece))
             await asyncio.sleep(consumer_pause_s)
     return pieces
@@ -95,10 +98,10 @@ def test_first_token_passes_at_once_and_a_burst_as_one_piece() -> None:
 def test_what_was_gathered_is_passed_on_when_the_source_stalls() -> None:
     async def scenario() -> None:
         source = Source([(0, "A"), (SOON_S, " red"), (SOON_S, " fox")], endless=True)
-        async with aclosing(coalesce(source.tokens(), lambda: INTERVAL_S)) as stream:
-            assert await anext(stream) == "A"
+        async with joined(source) as stream:
+            assert await stream.piece() == "A"
             async with asyncio.timeout(INTERVAL_S + SOON_S):
-                assert await anext(stream) == " red fox"
+                assert await stream.piece() == " red fox"
 
     run_virtually(scenario())
 
@@ -106,10 +109,10 @@ def test_what_was_gathered_is_passed_on_when_the_source_stalls() -> None:
 def test_an_error_comes_after_everything_given_before_it() -> None:
     async def scenario() -> None:
         source = Source([(0, "A"), (SOON_S, " red"), (SOON_S, " fox")], failure=LookupError("lost"))
-        stream = coalesce(source.tokens(), lambda: INTERVAL_S)
-        assert [await anext(stream), await anext(stream)] == ["A", " red fox"]
-        with pytest.raises(LookupError, match="lost"):
-            await anext(stream)
+        async with joined(source) as stream:
+            assert [await stream.piece(), await stream.piece()] == ["A", " red fox"]
+            with pytest.raises(LookupError, match="lost"):
+                await stream.piece()
 
     run_virtually(scenario())
 
@@ -121,13 +124,12 @@ def test_a_slow_consumer_gets_longer_pieces() -> None:
 
 
 @pytest.mark.parametrize("read_first", [0, 1])
-def test_closing_closes_the_source_and_leaves_no_task(read_first: int) -> None:
+def test_leaving_ends_the_source_and_leaves_no_task(read_first: int) -> None:
     async def scenario() -> None:
         source = Source([(0, "A")], endless=True)
-        stream = coalesce(source.tokens(), lambda: INTERVAL_S)
-        for _ in range(read_first):
-            await anext(stream)
-        await stream.aclose()
+        async with joined(source) as stream:
+            for _ in range(read_first):
+                await stream.piece()
         assert not source.open
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
