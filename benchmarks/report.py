@@ -14,8 +14,6 @@ KEPT_FROM = "<!-- What follows was measured elsewhere; make bench keeps it. -->"
 """Where the part of the results file begins that this command does not write."""
 _TABLE = re.compile(r"(<!-- table: (?P<name>\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NOTHING = "–"
-LEAST_SHOWN_MS = 0.05
-"""Per picture: below it a process rounds to nothing."""
 UNQUIET_SHARE = 0.1
 """Of all cores' time: above it a window is marked as disturbed."""
 
@@ -101,13 +99,13 @@ def _comparison(
         rows.append(
             [
                 name,
-                _rate(its),
-                _share(its, limit),
-                _share(ours, its) if name != OURS else NOTHING,
+                rate(its),
+                share(its, limit),
+                share(ours, its) if name != OURS else NOTHING,
                 f"{its.total_cpu_ms:.1f}",
                 f"{its.client_cpu_ms:.1f}" if name != LIMIT else NOTHING,
                 # A worker of the limit takes pictures by the batch: a single one's latency says nothing.
-                *((NOTHING, NOTHING) if name == LIMIT and callers > 1 else _latencies(its)),
+                *((NOTHING, NOTHING) if name == LIMIT and callers > 1 else latencies(its)),
                 f"{len(its.refusals_ms)}",
                 f"{its.failures}",
             ]
@@ -127,7 +125,7 @@ def _rising(figures: Mapping[Key, Figures]) -> str:
         refused_ms = f"{percentile(its.refusals_ms, 0.99):.0f}" if its.refusals_ms else NOTHING
         rows.append(
             [
-                *(f"{callers}", _rate(its), _share(its, figures.get((OURS, COMPARED_CALLERS))), *_latencies(its)),
+                *(f"{callers}", rate(its), share(its, figures.get((OURS, COMPARED_CALLERS))), *latencies(its)),
                 *(f"{len(its.refusals_ms)}", refused_ms, f"{its.failures}"),
             ]
         )
@@ -143,7 +141,7 @@ def _repeated(figures: Mapping[Key, Figures]) -> str:
     if cached is None:
         return ""
     rows = [
-        [name, _rate(its), _share(its, uncached), f"{its.total_cpu_ms:.1f}", *_latencies(its), f"{its.failures}"]
+        [name, rate(its), share(its, uncached), f"{its.total_cpu_ms:.1f}", *latencies(its), f"{its.failures}"]
         for name, its in (("a new picture each time", uncached), ("the same picture again", cached))
         if its is not None
     ]
@@ -156,8 +154,8 @@ def _front_page(figures: Mapping[Key, Figures]) -> str:
     if its is None or limit is None:
         return ""
     rows = [
-        ["first byte of the upload to `analyzed`", *_latencies(its), f"{its.failures}"],
-        ["bare decode and forward, all cores", *_latencies(limit), f"{limit.failures}"],
+        ["first byte of the upload to `analyzed`", *latencies(its), f"{its.failures}"],
+        ["bare decode and forward, all cores", *latencies(limit), f"{limit.failures}"],
     ]
     told = table(("", "p50 ms", "p99 ms", "failed"), rows)
     return f"## Front page: an idle machine, a pause before each picture\n\n{told}"
@@ -168,9 +166,7 @@ def _processes(callers: int, systems: Sequence[System], figures: Mapping[Key, Fi
     for system in systems:
         its = figures.get((system.name, callers))
         if its is not None:
-            shares = sorted(its.cpu_ms.items(), key=lambda item: -item[1])
-            told = ", ".join(f"{role} {cpu_ms:.1f}" for role, cpu_ms in shares if cpu_ms >= LEAST_SHOWN_MS)
-            rows.append([system.name, f"{its.total_cpu_ms:.1f}", told])
+            rows.append([system.name, f"{its.total_cpu_ms:.1f}", by_process(its.cpu_ms)])
     title = f"## CPU-ms per picture by process, {callers} caller{'s' if callers > 1 else ''}"
     return f"{title}\n\n{table(('system', 'all', 'by process'), rows)}" if rows else ""
 
@@ -196,15 +192,24 @@ def _disturbed(figures: Mapping[Key, Figures]) -> str:
     return told + ", ".join(unquiet) + "." if unquiet else ""
 
 
-def _rate(figures: Figures) -> str:
+def by_process(cpu_ms: Mapping[str, float], digits: int = 1) -> str:
+    """Show each role's CPU-ms, the largest first; what rounds to nothing is left out."""
+    shown = ((role, f"{ms:.{digits}f}") for role, ms in sorted(cpu_ms.items(), key=lambda item: -item[1]))
+    return ", ".join(f"{role} {ms}" for role, ms in shown if float(ms))
+
+
+def rate(figures: Figures) -> str:
+    """Show the median of the rounds' rates, and their range."""
     return f"{figures.rate:.1f} ({min(figures.rates):.1f}–{max(figures.rates):.1f})"
 
 
-def _share(one: Figures | None, other: Figures | None) -> str:
+def share(one: Figures | None, other: Figures | None) -> str:
+    """Show how many times the other's rate the one is."""
     return f"{ratio(one.rate, other.rate):.2f}×" if one is not None and other is not None else NOTHING
 
 
-def _latencies(figures: Figures) -> tuple[str, str]:
+def latencies(figures: Figures) -> tuple[str, str]:
+    """Show the median and the worst but one in a hundred, in ms."""
     if not figures.latencies_ms:
         return NOTHING, NOTHING
     median_ms, tail_ms = (percentile(figures.latencies_ms, share) for share in (0.5, 0.99))

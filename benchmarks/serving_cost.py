@@ -1,0 +1,115 @@
+"""What serving costs by itself: `python -m benchmarks.serving_cost [--quick]`.
+
+A model so small that it costs nothing, as where a GPU computes it: ours in both modes, LitServe, and the decoder alone.
+
+With `--against CHECKOUT` ours is measured in alternating rounds with the service of another checkout of this
+repository, run by the same Python, and with LitServe tuned by hand; it prints the ratios of the medians. With
+`--full-size` the model is of ViT-B/32's size.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks import machine
+from benchmarks.figures import Figures, percentile, ratio
+from benchmarks.report import by_process, latencies, rate, share, table
+from benchmarks.rounds import FOLDER, QUICK, Bench, Effort
+from benchmarks.service import ending_all
+from benchmarks.systems import LIMIT, LITSERVE_TUNED, OUR_SYSTEM, OURS, System, of_checkout, without_model
+from benchmarks.targets import SERVING_TARGETS, Key, verdicts
+from benchmarks.workload import prepare
+
+AGAINST_ROUNDS = 5
+AGAINST_CALLERS = (1, 16)
+
+
+def without_a_model(effort: Effort) -> Bench:
+    """Measure the systems whose own cost is compared."""
+    bench = Bench(prepare(FOLDER, tiny=True), effort, without_model())
+    bench.run()
+    return bench
+
+
+def serving_section(bench: Bench) -> str:
+    """Give a section of the results in Markdown."""
+    figures = bench.figures()
+    return "\n\n".join(
+        (
+            "## Without a model: what serving costs by itself",
+            "As above, but for a model so small that it costs nothing: what is left where a GPU computes it. "
+            f"`{LIMIT}` is our decoder alone, without HTTP, in a thread for each core.",
+            serving_table(figures, [LIMIT, *(system.name for system in bench.systems)]),
+            *(f"{name} was not measured, or not in all rounds: {why}" for name, why in bench.unavailable.items()),
+            table(("target without a model", "bound", "measured", ""), verdicts(figures, SERVING_TARGETS)),
+        )
+    )
+
+
+def serving_table(figures: Mapping[Key, Figures], names: Sequence[str]) -> str:
+    """Show each system at each level of load."""
+    head = ("callers", "system", "pictures/s: median (range)", "of limit", "p50 ms", "p99 ms", "failed")
+    rows = [
+        (
+            *(f"{callers}", name, rate(its), share(its, figures.get((LIMIT, callers))), *latencies(its)),
+            *(f"{its.failures}", f"{its.total_cpu_ms:.1f}", by_process(its.cpu_ms)),
+        )
+        for callers in sorted({callers for _, callers in figures})
+        for name in names
+        if (its := figures.get((name, callers))) is not None
+    ]
+    return table((*head, "CPU-ms each", "by process"), rows)
+
+
+def ratios(figures: Mapping[Key, Figures], systems: Sequence[System]) -> str:
+    """Show how many times what each other system does ours does, at each level of load."""
+    head = ("callers", "ours, against", "pictures/s", "p50", "CPU-ms each")
+    return table(head, _ratio_rows(figures, [system.name for system in systems if system.name != OURS]))
+
+
+def _ratio_rows(figures: Mapping[Key, Figures], others: Sequence[str]) -> Iterator[Sequence[str]]:
+    for callers in AGAINST_CALLERS:
+        for other in others:
+            if not {(OURS, callers), (other, callers)} <= figures.keys():
+                continue
+            ours, its = figures[OURS, callers], figures[other, callers]
+            medians = (
+                (ours.rate, its.rate),
+                (percentile(ours.latencies_ms, 0.5), percentile(its.latencies_ms, 0.5)),
+                (ours.total_cpu_ms, its.total_cpu_ms),
+            )
+            yield f"{callers}", other, *(f"{ratio(*pair):.3f}×" for pair in medians)
+
+
+def main() -> None:
+    """Print what the options ask for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round of short windows")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
+    parser.add_argument("--full-size", action="store_true", help="with --against: a model of ViT-B/32's size")
+    parser.add_argument("--rounds", type=int)
+    arguments = parser.parse_args()
+    effort = QUICK if arguments.quick else Effort(rounds=AGAINST_ROUNDS if arguments.against else Effort.rounds)
+    effort = replace(effort, rounds=arguments.rounds or effort.rounds)
+    with ending_all():
+        if arguments.against is None:
+            print(serving_section(without_a_model(effort)))
+            return
+        tuned = next(system for system in without_model() if system.name == LITSERVE_TUNED)
+        systems = [
+            replace(system, callers=AGAINST_CALLERS)
+            for system in (OUR_SYSTEM, of_checkout(arguments.against.resolve()), tuned)
+        ]
+        bench = Bench(prepare(FOLDER, tiny=not arguments.full_size), effort, systems)
+        bench.run(limit=False)
+    figures = bench.figures()
+    print(f"\n{machine.in_a_line()} {effort.method()}\n")
+    print(serving_table(figures, [system.name for system in systems]))
+    print(f"\n{ratios(figures, systems)}")
+
+
+if __name__ == "__main__":
+    main()
