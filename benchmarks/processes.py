@@ -37,6 +37,7 @@ ROLES = (
     ("log monitor", r"log_monitor|LogMonitor"),
     ("autoscaler monitor", r"autoscaler/|_private/monitor|ray::Monitor"),
     ("dashboard", r"dashboard"),
+    ("resource tracker", r"resource_tracker"),
     ("model worker", r"model-worker"),
     ("serve run", r"ray\.serve\.scripts"),
     ("other of Ray", r"ray::|'ray'|site-packages/ray/"),

@@ -16,10 +16,18 @@ from pathlib import Path
 
 from benchmarks import machine
 from benchmarks.figures import Figures, percentile, ratio
-from benchmarks.report import by_process, latencies, rate, share, table
+from benchmarks.report import TARGET_HEAD, systems_table, table, troubles
 from benchmarks.rounds import FOLDER, QUICK, Bench, Effort
 from benchmarks.service import ending_all
-from benchmarks.systems import LIMIT, LITSERVE_TUNED, OUR_SYSTEM, OURS, System, of_checkout, without_model
+from benchmarks.systems import (
+    LIMIT,
+    LITSERVE_TUNED,
+    OUR_SYSTEM,
+    OURS,
+    System,
+    of_checkout,
+    without_model,
+)
 from benchmarks.targets import SERVING_TARGETS, Key, verdicts
 from benchmarks.workload import prepare
 
@@ -36,32 +44,16 @@ def without_a_model(effort: Effort) -> Bench:
 
 def serving_section(bench: Bench) -> str:
     """Give a section of the results in Markdown."""
-    figures = bench.figures()
-    return "\n\n".join(
-        (
-            "## Without a model: what serving costs by itself",
-            "As above, but for a model so small that it costs nothing: what is left where a GPU computes it. "
-            f"`{LIMIT}` is our decoder alone, without HTTP, in a thread for each core.",
-            serving_table(figures, [LIMIT, *(system.name for system in bench.systems)]),
-            *(f"{name} was not measured, or not in all rounds: {why}" for name, why in bench.unavailable.items()),
-            table(("target without a model", "bound", "measured", ""), verdicts(figures, SERVING_TARGETS)),
-        )
+    figures, names = bench.figures(), [LIMIT, *(system.name for system in bench.systems)]
+    sections = (
+        "## Without a model: what serving costs by itself",
+        "A model so small that it costs nothing: what is left where a GPU computes it. "
+        f"`{LIMIT}` is our decoder alone, without HTTP, in a thread for each core.",
+        systems_table(names, figures),
+        troubles(figures, bench.unavailable),
+        table(TARGET_HEAD, verdicts(figures, SERVING_TARGETS)),
     )
-
-
-def serving_table(figures: Mapping[Key, Figures], names: Sequence[str]) -> str:
-    """Show each system at each level of load."""
-    head = ("callers", "system", "pictures/s: median (range)", "of limit", "p50 ms", "p99 ms", "failed")
-    rows = [
-        (
-            *(f"{callers}", name, rate(its), share(its, figures.get((LIMIT, callers))), *latencies(its)),
-            *(f"{its.failures}", f"{its.total_cpu_ms:.1f}", by_process(its.cpu_ms)),
-        )
-        for callers in sorted({callers for _, callers in figures})
-        for name in names
-        if (its := figures.get((name, callers))) is not None
-    ]
-    return table((*head, "CPU-ms each", "by process"), rows)
+    return "\n\n".join(section for section in sections if section)
 
 
 def ratios(figures: Mapping[Key, Figures], systems: Sequence[System]) -> str:
@@ -107,7 +99,8 @@ def main() -> None:
         bench.run(limit=False)
     figures = bench.figures()
     print(f"\n{machine.in_a_line()} {effort.method()}\n")
-    print(serving_table(figures, [system.name for system in systems]))
+    print(systems_table([system.name for system in systems], figures))
+    print(troubles(figures, bench.unavailable))
     print(f"\n{ratios(figures, systems)}")
 
 

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from benchmarks.figures import Figures
 from benchmarks.service import ROOT
-from benchmarks.serving_cost import ratios, serving_table
-from benchmarks.systems import LIMIT, LITSERVE_TUNED, OUR_SYSTEM, OURS, of_checkout
+from benchmarks.serving_cost import ratios
+from benchmarks.systems import LITSERVE_TUNED, OUR_SYSTEM, OURS, of_checkout
 from benchmarks.targets import SERVING_TARGETS, verdicts
 from tests.benchmarks.samples import at_rate, window
 
 
 def cells(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
-
-
-def test_a_system_is_shown_at_each_level_with_its_processes() -> None:
-    busy = Figures.of([window(*[20] * 75, cpu_s={"ingress": 0.75, "HAProxy": 0.15})])
-    shown = cells(serving_table({(OURS, 16): busy, (LIMIT, 16): at_rate(150), (OURS, 1): at_rate(30)}, [LIMIT, OURS]))
-
-    assert [row[:2] for row in shown] == [["1", OURS], ["16", LIMIT], ["16", OURS]]
-    assert shown[-1][2:] == ["75.0 (75.0–75.0)", "0.50×", "20.0", "20.0", "0", "12.0", "ingress 10.0, HAProxy 2.0"]
 
 
 def test_ours_is_compared_with_each_other_by_the_medians_of_the_rounds() -> None:
