@@ -25,7 +25,7 @@ from benchmarks.figures import Figures, Window
 from benchmarks.outcome import Outcome
 from benchmarks.processes import Readings, end, machine_busy_s, read_processes, spent_by_role
 from benchmarks.service import ROOT, SETTLE_S, Service, Unavailable, environment
-from benchmarks.systems import LIMIT, OURS, System
+from benchmarks.systems import LIMIT, OURS, OURS_PLAIN, System
 from benchmarks.targets import CACHED, COMPARED_CALLERS, FRONT_PAGE, FRONT_PAGE_LIMIT, Key
 from benchmarks.upload import VariedPicture, body_maker, content_type
 from benchmarks.workload import Workload
@@ -128,8 +128,9 @@ class Bench:
     @property
     def ours_failed(self) -> bool:
         """Whether our service did not start or answered an error."""
-        mine = (figures for (name, _), figures in self.figures().items() if name in (OURS, CACHED, FRONT_PAGE))
-        return OURS in self.unavailable or any(figures.failures for figures in mine)
+        mine = {OURS, OURS_PLAIN, CACHED, FRONT_PAGE}
+        failed = any(figures.failures for (name, _), figures in self.figures().items() if name in mine)
+        return failed or not mine.isdisjoint(self.unavailable)
 
     def _last_rates(self, name: str) -> str:
         last = {callers: Figures.of(some[-1:]) for (system, callers), some in self.windows.items() if system == name}
