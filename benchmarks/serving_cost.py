@@ -10,7 +10,7 @@ repository, run by the same Python, and with LitServe tuned by hand; it prints t
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from benchmarks.systems import (
     LITSERVE_TUNED,
     OUR_SYSTEM,
     OURS,
-    System,
     of_checkout,
     without_model,
 )
@@ -56,16 +55,12 @@ def serving_section(bench: Bench) -> str:
     return "\n\n".join(section for section in sections if section)
 
 
-def ratios(figures: Mapping[Key, Figures], systems: Sequence[System]) -> str:
+def ratios(figures: Mapping[Key, Figures], names: Sequence[str]) -> str:
     """Show how many times what each other system does ours does, at each level of load."""
-    head = ("callers", "ours, against", "pictures/s", "p50", "CPU-ms each")
-    return table(head, _ratio_rows(figures, [system.name for system in systems if system.name != OURS]))
-
-
-def _ratio_rows(figures: Mapping[Key, Figures], others: Sequence[str]) -> Iterator[Sequence[str]]:
+    rows = []
     for callers in AGAINST_CALLERS:
-        for other in others:
-            if not {(OURS, callers), (other, callers)} <= figures.keys():
+        for other in names:
+            if other == OURS or not {(OURS, callers), (other, callers)} <= figures.keys():
                 continue
             ours, its = figures[OURS, callers], figures[other, callers]
             medians = (
@@ -73,7 +68,8 @@ def _ratio_rows(figures: Mapping[Key, Figures], others: Sequence[str]) -> Iterat
                 (percentile(ours.latencies_ms, 0.5), percentile(its.latencies_ms, 0.5)),
                 (ours.total_cpu_ms, its.total_cpu_ms),
             )
-            yield f"{callers}", other, *(f"{ratio(*pair):.3f}×" for pair in medians)
+            rows.append((f"{callers}", other, *(f"{ratio(*pair):.3f}×" for pair in medians)))
+    return table(("callers", "ours, against", "pictures/s", "p50", "CPU-ms each"), rows)
 
 
 def main() -> None:
@@ -97,11 +93,9 @@ def main() -> None:
         ]
         bench = Bench(prepare(FOLDER, tiny=not arguments.full_size), effort, systems)
         bench.run(limit=False)
-    figures = bench.figures()
-    print(f"\n{machine.in_a_line()} {effort.method()}\n")
-    print(systems_table([system.name for system in systems], figures))
-    print(troubles(figures, bench.unavailable))
-    print(f"\n{ratios(figures, systems)}")
+    figures, names = bench.figures(), [system.name for system in systems]
+    parts = (f"\n{machine.in_a_line()} {effort.method()}", systems_table(names, figures))
+    print(*parts, troubles(figures, bench.unavailable), ratios(figures, names), sep="\n\n")
 
 
 if __name__ == "__main__":
