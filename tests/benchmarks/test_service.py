@@ -46,12 +46,13 @@ def test_it_is_ready_when_the_answer_is_right_and_gone_at_the_end(tmp_path: Path
     assert not session_members({pids[0]})
 
 
-def test_one_that_ends_by_itself_is_told_with_its_last_words(tmp_path: Path) -> None:
-    command = (sys.executable, "-c", "raise SystemExit('no such model')")
+def test_one_that_ends_by_itself_is_told_with_the_last_words_of_its_checkout(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import os\nos.chdir('/')\nimport words")
+    (tmp_path / "words.py").write_text("raise SystemExit('no such model')")
 
     with (
         pytest.raises(Unavailable, match="ended by itself: no such model"),
-        Service(command, {}, tmp_path / "log", stop_s=0) as service,
+        Service((sys.executable, "-m", "broken"), {}, tmp_path / "log", stop_s=0, root=tmp_path) as service,
     ):
         service.wait_until_right(f"http://127.0.0.1:{free_port()}", b"", "image/jpeg", lambda _: "")
 
