@@ -54,7 +54,7 @@ frontend: install ## build the page at / anew from frontend/; needs Node
 	@$(BIN)/python -m tests.support.openapi_document
 	@cd frontend && npm ci && npm run types && npm run build
 
-bench: $(BENCH_INSTALLED) ## measure us, the limit and the peers; QUICK=1: under 5 minutes
+bench: $(BENCH_INSTALLED) ## measure us, the limit and the peers, and us at rest; QUICK=1: under 5 minutes
 	@$(BIN)/python -m benchmarks.bench $(if $(QUICK),--quick)
 
 $(BENCH_INSTALLED): $(INSTALLED)

@@ -1,267 +1,82 @@
 """Measures the limit, ours and the peers side by side: `make bench`, or `make bench QUICK=1` in under five minutes.
 
-Every round starts, measures and ends one system after the other, and the next round takes them in the opposite order.
-Starting each anew costs 5 to 25 s, and buys that nothing else runs meanwhile: idle Ray clusters and LitServe's
-polling workers take a noticeable share of two cores, and a Ray cluster that is stopped with SIGSTOP declares itself
-dead when it goes on. It also makes each round see a fresh process, and the order cancels a machine that gets slower.
-
-Prints all tables, and writes them to `benchmarks/results.md`; every window goes to `.bench/windows.json`. A target
-that is missed does not fail the command. Ours not starting, or answering an error, does.
+Then ours and LitServe without a model, what the service takes at rest, and streams; a quick run leaves these out.
+Prints all tables, and writes them to `benchmarks/results.md`, and what follows for a cluster to `docs/scaling.md`. A
+target that is missed does not fail the command. Ours not starting, or answering an error, does.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
-from typing import IO, cast
 
 from benchmarks import machine, report
-from benchmarks.figures import Figures, Window
-from benchmarks.outcome import Outcome
-from benchmarks.processes import RoleSeconds, cpu_seconds, end, machine_busy_s, spent_by_role
-from benchmarks.service import ROOT, SETTLE_S, Service, Unavailable, end_all, environment
-from benchmarks.streaming import streaming_section
-from benchmarks.systems import CALLERS, LIMIT, OURS, System, all_systems
-from benchmarks.targets import CACHED, COMPARED_CALLERS, FRONT_PAGE, FRONT_PAGE_LIMIT, Key
-from benchmarks.upload import VariedPicture, body_maker, content_type
-from benchmarks.workload import Workload, prepare
-from tests.support.ports import free_port
+from benchmarks.figures import Figures
+from benchmarks.footprint import footprint_section
+from benchmarks.plan import Costs
+from benchmarks.rounds import FOLDER, MEASURING_LOG, QUICK, Bench, Effort
+from benchmarks.service import ROOT, Unavailable, ending_all
+from benchmarks.serving_cost import serving_section, without_a_model
+from benchmarks.streaming import CALLERS, SERVED, Passages, measure_streaming, streaming_section
+from benchmarks.systems import LIMIT, OURS, all_systems
+from benchmarks.targets import COMPARED_CALLERS, Key
+from benchmarks.workload import prepare
 
-FOLDER = ROOT / ".bench"
-MEASURING_LOG = FOLDER / "measuring.log"
 RESULTS = Path(__file__).with_name("results.md")
-THINK_S = 0.1
-"""Pause before each picture of the front page and of its limit: long enough for all threads to go to sleep."""
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STREAM_PATH = "/api/images/analyze-stream"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How often and how long: times in s."""
-
-    rounds: int = 3
-    window_s: float = 5
-    warm_up_s: float = 1
-    warm_up_limit_s: float = 45
-    first_warm_up_s: float = 3
-    lone_pictures: int = 30
-
-    def method(self) -> str:
-        """Say it in sentences."""
-        rounds = f"{self.rounds} rounds, the order reversed in every other" if self.rounds > 1 else "One round"
-        return (
-            "One 1600x1200 JPEG of 174 KiB in each request, its bytes different every time; analysis without a prompt; "
-            f"a model of ViT-B/32's size with random weights. {rounds}; windows of {self.window_s:g} s, opened when "
-            "every caller has had an answer. Rates are medians over the rounds, latencies and CPU times of all rounds "
-            "together. A caller sends its next picture as soon as it has its answer, a refused one when Retry-After "
-            "says; callers run on the same cores."
-        )
-
-
-QUICK = Plan(rounds=1, window_s=3, warm_up_s=0.5, first_warm_up_s=2, lone_pictures=20)
-
-
-@dataclass(frozen=True)
-class Address:
-    """A started system, and where it listens."""
-
-    system: System
-    service: Service
-    url: str
-
-
-@dataclass
-class Bench:
-    """One run: what is measured, and what came of it so far."""
-
-    workload: Workload
-    plan: Plan
-    systems: Sequence[System]
-    windows: dict[Key, list[Window]] = field(default_factory=lambda: defaultdict(list))
-    unavailable: dict[str, str] = field(default_factory=dict)
-
-    def run(self) -> None:
-        """Do all rounds; a system that cannot be measured is not tried again."""
-        turns: dict[str, Callable[[], None]] = {LIMIT: self._measure_limit}
-        turns |= {system.name: partial(self._measure, system) for system in self.systems}
-        for number in range(self.plan.rounds):
-            names = reversed(turns) if number % 2 else turns
-            for name in [name for name in names if name not in self.unavailable]:
-                started_s = time.monotonic()
-                try:
-                    turns[name]()
-                except Unavailable as error:
-                    self.unavailable[name] = str(error)
-                told = self.unavailable.get(name) or self._last_rates(name)
-                took_s = time.monotonic() - started_s
-                print(f"round {number + 1} of {self.plan.rounds}, {name}, {took_s:.0f} s: {told}", flush=True)
-
-    def figures(self) -> dict[Key, Figures]:
-        """Put all rounds together."""
-        return {key: Figures.of(windows) for key, windows in self.windows.items()}
-
-    @property
-    def ours_failed(self) -> bool:
-        """Whether our service did not start or answered an error."""
-        mine = (figures for (name, _), figures in self.figures().items() if name in (OURS, CACHED, FRONT_PAGE))
-        return OURS in self.unavailable or any(figures.failures for figures in mine)
-
-    def _last_rates(self, name: str) -> str:
-        last = {callers: Figures.of(some[-1:]) for (system, callers), some in self.windows.items() if system == name}
-        return ", ".join(f"{figures.rate:.1f}/s at {callers}" for callers, figures in sorted(last.items()))
-
-    def _measure_limit(self) -> None:
-        with _measuring(
-            "benchmarks.limit",
-            *(self.workload.model, self.workload.picture),
-            warm_up_s=self.plan.first_warm_up_s,
-            window_s=self.plan.window_s,
-            pictures=self.plan.lone_pictures,
-            think_s=THINK_S,
-        ) as (lines, pid):
-            cpu = partial(cpu_seconds, {pid})
-            full = watch(lines, cpu)
-            for callers in CALLERS[1:]:
-                self.windows[LIMIT, callers].append(full)
-            self.windows[LIMIT, 1].append(watch(lines, cpu))
-            self.windows[FRONT_PAGE_LIMIT, 1].append(watch(lines, cpu))
-
-    def _measure(self, system: System) -> None:
-        command = system.command(self.workload, port := free_port(), FOLDER)
-        variables = {"BENCHMARK_MODEL": str(self.workload.model)}
-        with Service(command, variables, FOLDER / f"{system.name}.log", stop_s=system.stop_s) as service:
-            at = Address(system, service, f"http://127.0.0.1:{port}")
-            self._wait_until_right(at)
-            self._load(at, system.warm_up_callers, warm_up_s=self.plan.first_warm_up_s, window_s=0)
-            if system.name == OURS:
-                self.windows[FRONT_PAGE, 1].append(self._front_page(at))
-            for callers in system.callers:
-                self.windows[system.name, callers].append(self._load(at, callers))
-            if system.name == OURS:
-                self.windows[CACHED, COMPARED_CALLERS].append(self._load(at, COMPARED_CALLERS, bytes="same"))
-
-    def _wait_until_right(self, at: Address) -> None:
-        picture = VariedPicture(self.workload.picture.read_bytes(), "first")
-        body = body_maker(at.system.body, picture, at.system.form)(0)
-        embedding = at.system.body == "data-uri"
-        objection = self.workload.objection_to_embedding if embedding else self.workload.objection_to_analysis
-        at.service.wait_until_right(at.url + at.system.path, body, content_type(at.system.body), objection)
-        time.sleep(SETTLE_S)
-
-    def _load(self, at: Address, callers: int, **changes: object) -> Window:
-        """Run the callers; `changes` are options of `benchmarks.load`."""
-        options: dict[str, object] = {
-            "warm_up_s": self.plan.warm_up_s,
-            "warm_up_limit_s": self.plan.warm_up_limit_s,
-            "window_s": self.plan.window_s,
-            "body": at.system.body,
-            "form": json.dumps(at.system.form),
-        }
-        url, picture = at.url + at.system.path, self.workload.picture
-        with _measuring("benchmarks.load", url, picture, callers=callers, **{**options, **changes}) as (lines, _):
-            window = watch(lines, at.service.cpu_seconds)
-            if at.system.stop_s or callers != at.system.callers[-1]:
-                lines.read()  # ends when all have their answers
-        return window
-
-    def _front_page(self, at: Address) -> Window:
-        url, picture, pictures = at.url + STREAM_PATH, self.workload.picture, self.plan.lone_pictures
-        with _measuring("benchmarks.front_page", url, picture, pictures=pictures, think_s=THINK_S) as (lines, _):
-            return watch(lines, at.service.cpu_seconds)
-
-
-def watch(lines: Iterable[str], cpu_seconds_now: Callable[[], Mapping[int, RoleSeconds]]) -> Window:
-    """Read what a measuring process tells, and the processes' CPU time when its window opens and closes.
-
-    Raises:
-        Unavailable: it ended without a result.
-    """
-    before: Mapping[int, RoleSeconds] = {}
-    cpu_s: dict[str, float] = {}
-    busy_s, wall_s = machine_busy_s(), time.monotonic()
-    for told in map(json.loads, lines):
-        if told.get("event") == "opened":
-            before, busy_s, wall_s = cpu_seconds_now(), machine_busy_s(), time.monotonic()
-        elif told.get("event") == "closed":
-            cpu_s = spent_by_role(before, cpu_seconds_now())
-            busy_s, wall_s = machine_busy_s() - busy_s, time.monotonic() - wall_s
-        else:
-            outcome = Outcome.from_json(told)
-            others_s = busy_s - sum(cpu_s.values()) - outcome.client_cpu_s
-            return Window(outcome, cpu_s, others_share=max(0.0, others_s) / (wall_s * (os.cpu_count() or 1)))
-    raise Unavailable(f"its measuring ended without a result: see {MEASURING_LOG}")
-
-
-@contextmanager
-def _measuring(module: str, *arguments: str | Path, **options: object) -> Iterator[tuple[IO[str], int]]:
-    """Run a module of ours that measures, in a session of its own; give its lines and its process id."""
-    listed = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    with MEASURING_LOG.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603
-            (sys.executable, "-m", module, *arguments, *listed),
-            cwd=ROOT,
-            env=environment({}),
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            start_new_session=True,
-        )
-    with process:
-        try:
-            yield cast(IO[str], process.stdout), process.pid
-        finally:
-            end({process.pid})
 
 
 def main() -> None:
     """Measure, print, write; exit with 1 if ours did not start or answered an error."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of short windows, without the streams")
-    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="measure these alone, and write no results file")
+    parser.add_argument("--quick", action="store_true", help="one round of short windows, of the first part alone")
+    parser.add_argument("--only", nargs="+", metavar="SYSTEM", help="the first part, of these; writes no results file")
     arguments = parser.parse_args()
-    for number in ENDING_SIGNALS:
-        signal.signal(number, _leave)
-    plan, started_s = QUICK if arguments.quick else Plan(), time.monotonic()
-    MEASURING_LOG.unlink(missing_ok=True)
+    effort, started_s = QUICK if arguments.quick else Effort(), time.monotonic()
     systems = [
         system for system in all_systems(quick=arguments.quick) if not arguments.only or system.name in arguments.only
     ]
-    bench = Bench(prepare(FOLDER), plan, systems)
-    try:
+    MEASURING_LOG.unlink(missing_ok=True)
+    bench = Bench(prepare(FOLDER), effort, systems, with_extras=True)
+    sections: list[str] = []
+    failed = False
+    with ending_all():
         bench.run()
-    finally:
-        end_all()
-    extra = [] if arguments.quick else [streaming_section()]
-    text = report.results(machine.describe(), plan.method(), systems, bench.figures(), bench.unavailable, extra)
-    (FOLDER / "windows.json").write_text(
-        json.dumps([[*key, [asdict(window) for window in windows]] for key, windows in bench.windows.items()])
-    )
+        if not arguments.quick and not arguments.only:
+            sections, failed = _further_parts(bench)
+    figures = bench.figures()
+    text = report.results(machine.describe(), effort.method(), systems, figures, bench.unavailable, sections)
     print(f"\n{text}\nTook {(time.monotonic() - started_s) / 60:.1f} minutes.")
     if not arguments.only:
         report.write(RESULTS, text)
         print(f"Written to {RESULTS.relative_to(ROOT)}.")
-    sys.exit(bench.ours_failed)
+    sys.exit(failed or bench.ours_failed)
 
 
-def _leave(number: int, _: FrameType | None) -> None:
-    """Stop, whatever more is asked: make passes on a SIGTERM that came here by itself."""
-    for repeated in ENDING_SIGNALS:
-        signal.signal(repeated, signal.SIG_IGN)
-    print("Stopping what was started …", flush=True)
-    sys.exit(128 + number)
+def _further_parts(bench: Bench) -> tuple[list[str], bool]:
+    """Give the sections of what is measured besides, and whether ours failed in it; writes the plan's costs."""
+    bare = without_a_model(bench.effort)
+    sections = [serving_section(bare), footprint_section()]
+    try:
+        streams = measure_streaming()
+    except (Unavailable, ValueError, TimeoutError) as error:
+        return [*sections, f"## Streaming\n\nNot measured: {error}"], True
+    if not bare.ours_failed and not bench.ours_failed:
+        _costs(bench.figures(), bare.figures(), streams).write()
+    return [*sections, streaming_section(streams)], bare.ours_failed
+
+
+def _costs(with_model: Mapping[Key, Figures], without: Mapping[Key, Figures], streams: Passages) -> Costs:
+    decode_ms = without[LIMIT, COMPARED_CALLERS].total_cpu_ms
+    return Costs(
+        machine=machine.in_a_line(),
+        decode_ms=decode_ms,
+        forward_ms=with_model[LIMIT, COMPARED_CALLERS].total_cpu_ms - decode_ms,
+        picture_ms=without[OURS, COMPARED_CALLERS].cpu_ms,
+        token_ms=streams[max(CALLERS), SERVED].cpu_ms,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The model, and the right answer for a picture: the parts of the workload that need torch."""
+"""The right answer for a picture: the part of the workload that needs torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,6 @@ from transformers import CLIPImageProcessorPil, CLIPModel
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from tests.support.reference import OriginalAlgorithm
-from tests.support.tiny_clip import make_full_size_clip
-
-
-def make_model(folder: Path) -> None:
-    """Save a model of ViT-B/32's size with random weights."""
-    make_full_size_clip(folder)
 
 
 def make_expectation(model: Path, picture: Path) -> dict[str, Any]:

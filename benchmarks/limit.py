@@ -1,6 +1,7 @@
-"""What this machine can do at best with our decoder and our engine: `python -m benchmarks.limit MODEL PICTURE …`.
+"""What this machine can do at best with our decoder and our engine: `python -m benchmarks.limit PICTURE …`.
 
-One process, no HTTP, nobody waits for anybody. Three figures, in this order, as lines that `benchmarks.bench` reads:
+One process, no HTTP, nobody waits for anybody; without `--model` the decoder alone, in a thread for each core. Three
+figures, in this order, as lines that `benchmarks.rounds` reads:
 
 full      as many workers as the engine has streams; each decodes a batch of the engine's size and runs it through a
           stream of one thread; this is the rate that the ratios refer to
@@ -15,7 +16,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from deployments.clip.model import load_encoder
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from serve_app.images import read_picture
 from serve_app.settings import ImageSettings
+
+CORES = len(os.sched_getaffinity(0))
+EDGE_PX = 224
 
 
 def measure_full(
@@ -83,31 +87,44 @@ def measure_alone(work: Callable[[int], None], *, pictures: int, think_s: float)
     tell(outcome.as_json())
 
 
+Work = tuple[int, int, Callable[[Sequence[bytes]], object]]
+"""How many workers, how many pictures each takes at a time, and what it does with them."""
+
+
+def _decoder() -> Work:
+    decoding = ImageSettings()
+    return CORES, 1, lambda uploads: [read_picture(upload, decoding, EDGE_PX) for upload in uploads]
+
+
+def _decoder_and_model(model: Path) -> Work:
+    settings, decoding = ClipSettings(model=str(model), device="cpu"), ImageSettings()
+    encoder = load_encoder(model, settings=settings, gpu_assigned=False, cores=CORES)
+    prepared = encoder.prepare(load_labels(DEFAULT_LABELS_FILE))
+
+    def read(uploads: Sequence[bytes]) -> None:
+        encoder.logits([read_picture(upload, decoding, encoder.input_size_px).pixels for upload in uploads], prepared)
+
+    return encoder.batching.streams, encoder.batching.batch_size, read
+
+
 def main() -> None:
     """Measure all three."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("model", type=Path)
     parser.add_argument("picture", type=Path)
+    parser.add_argument("--model", type=Path)
     parser.add_argument("--warm-up-s", type=float, required=True)
     parser.add_argument("--window-s", type=float, required=True)
     parser.add_argument("--pictures", type=int, required=True, help="measured one at a time")
     parser.add_argument("--think-s", type=float, required=True, help="pause before each of them")
     arguments = parser.parse_args()
-    settings = ClipSettings(model=str(arguments.model), device="cpu")
-    encoder = load_encoder(arguments.model, settings=settings, gpu_assigned=False, cores=len(os.sched_getaffinity(0)))
-    prepared, decoding = encoder.prepare(load_labels(DEFAULT_LABELS_FILE)), ImageSettings()
+    workers, batch_size, read = _decoder_and_model(arguments.model) if arguments.model else _decoder()
     picture, numbers = VariedPicture(arguments.picture.read_bytes(), secrets.token_hex(8)), count()
 
     def work(pictures: int) -> None:
-        uploads = (picture.jpeg(next(numbers)) for _ in range(pictures))
-        encoder.logits([read_picture(upload, decoding, encoder.input_size_px).pixels for upload in uploads], prepared)
+        read([picture.jpeg(next(numbers)) for _ in range(pictures)])
 
     measure_full(
-        work,
-        workers=encoder.batching.streams,
-        batch_size=encoder.batching.batch_size,
-        warm_up_s=arguments.warm_up_s,
-        window_s=arguments.window_s,
+        work, workers=workers, batch_size=batch_size, warm_up_s=arguments.warm_up_s, window_s=arguments.window_s
     )
     for _ in range(arguments.pictures):
         work(1)

@@ -26,14 +26,13 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from benchmarks.outcome import NO_ANSWER, Outcome, tell
+from benchmarks.outcome import NO_ANSWER, OK, REFUSED, Outcome, tell
 from benchmarks.upload import VariedPicture, body_maker, content_type
 
 ANSWER_LIMIT_S = 60
 """Longest wait for an answer; then the connection is given up and the request counts as failed."""
 FAILURE_PAUSE_S = 0.2
 """Keeps callers from spinning on a server that fails at once."""
-OK, REFUSED = 200, 429
 SHOWN_CHARACTERS = 300
 
 

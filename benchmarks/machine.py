@@ -44,15 +44,21 @@ def describe() -> dict[str, str]:
     }
 
 
+def in_a_line() -> str:
+    """Give the most important of it."""
+    facts = describe()
+    return f"{facts['processor']}; {facts['date']}, commit {facts['commit']}."
+
+
 def cpu_facts(cpuinfo: str) -> Mapping[str, str]:
     """Read the first processor's entry of /proc/cpuinfo; what is not told there is empty."""
     lines = (line.partition(":") for line in cpuinfo.split("\n\n")[0].splitlines())
     return {"model name": platform.machine(), "flags": "", **{name.strip(): value.strip() for name, _, value in lines}}
 
 
-def commit() -> str:
+def commit(root: Path = ROOT) -> str:
     """Give the commit that is checked out, and whether the files differ from it."""
-    git = ("git", "-C", str(ROOT))
+    git = ("git", "-C", str(root))
     try:
         head = subprocess.run((*git, "rev-parse", "--short", "HEAD"), capture_output=True, text=True, check=True)  # noqa: S603
         changes = subprocess.run((*git, "status", "--porcelain"), capture_output=True, text=True, check=True)  # noqa: S603

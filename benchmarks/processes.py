@@ -1,7 +1,7 @@
-"""The CPU time that a system's processes take, read from /proc and told by role.
+"""The processes of a system, read from /proc and told by role: their CPU time and their memory.
 
-A process belongs to a system if it is in its session or in the session of one of its descendants:
-`image-analyzer serve` starts Ray in a session of its own, and what Ray starts stays in that one.
+A process belongs to a system if its session has the system's first process in it, a descendant of that, or a process
+that was started with the system's mark in its environment.
 """
 
 from __future__ import annotations
@@ -10,31 +10,54 @@ import os
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-USER_FIELD, SYSTEM_FIELD = 11, 12
-"""Of /proc/PID/stat, counted from the field after the name in brackets."""
 IDLE_FIELDS = (3, 4)
 """Of the first line of /proc/stat: idle, and waiting for a disk."""
+KIB_PER_MIB = 1024
+ZOMBIE = "Z"
 
 ROLES = (
     ("ingress", r"ServeReplica:.*Ingress"),
     ("CLIP replica", r"ServeReplica:.*(Clip|Model)"),
     ("Ollama replica", r"ServeReplica:.*Ollama"),
-    ("proxy", r"haproxy|HAProxyMan|ProxyActor"),
+    ("HAProxy", r"^haproxy"),
+    ("HAProxy manager", r"HAProxyMan"),
+    ("Serve's proxy", r"ProxyActor"),
+    ("controller", r"ServeContr"),
+    ("gcs", r"^gcs_server"),
+    ("raylet", r"^raylet"),
+    ("dashboard agent", r"DashboardA|dashboard/agent\.py"),
+    ("runtime-env agent", r"RuntimeEnv|runtime_env/agent"),
+    ("log monitor", r"log_monitor|LogMonitor"),
+    ("autoscaler monitor", r"autoscaler/|_private/monitor|ray::Monitor"),
+    ("dashboard", r"dashboard"),
+    ("resource tracker", r"resource_tracker"),
     ("model worker", r"model-worker"),
-    ("Ray", r"raylet|gcs_server|ray::|ray-dashboard|'ray'|site-packages/ray/|ray\.serve"),
-    ("command", r"image-analyzer"),
+    ("serve run", r"ray\.serve\.scripts"),
+    ("other of Ray", r"ray::|'ray'|site-packages/ray/"),
+    ("command", r"image-analyzer|serve_app\.cli"),
 )
 """Role → what marks it in a process' name or command line; the first that fits. What fits none is the `server`."""
 SERVER = "server"
 
-RoleSeconds = tuple[str, float]
-"""A process' role, and its CPU time so far in s."""
+
+class Reading(NamedTuple):
+    """A process at one moment: its role, its parent, its CPU time in s, and that of the children it has collected."""
+
+    role: str
+    parent: int
+    cpu_s: float
+    collected_s: float = 0.0
+
+
+Readings = Mapping[int, Reading]
+"""By process id."""
 
 
 def role(description: str) -> str:
@@ -44,6 +67,16 @@ def role(description: str) -> str:
         description: its name and its command line.
     """
     return next((name for name, mark in ROLES if re.search(mark, description)), SERVER)
+
+
+def session_members(sessions: set[int]) -> list[int]:
+    """List the living processes of these sessions; the dead that nobody has collected yet do not count."""
+    members = []
+    for pid in _all_pids():
+        with suppress(OSError):
+            if os.getsid(pid) in sessions and _stat(pid)[1][0] != ZOMBIE:
+                members.append(pid)
+    return members
 
 
 def sessions_below(pid: int) -> set[int]:
@@ -59,36 +92,59 @@ def sessions_below(pid: int) -> set[int]:
     return sessions
 
 
-def cpu_seconds(sessions: set[int]) -> dict[int, RoleSeconds]:
-    """Give role and CPU time so far, in s, of every process of these sessions."""
-    processes = {}
-    for pid in (pid for session in sessions for pid in session_members(session)):
-        with suppress(OSError):
-            folder = PROC / str(pid)
-            name, _, fields = (folder / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
-            times = fields.split()
-            command = (folder / "cmdline").read_text(errors="replace").replace("\0", " ")
-            ticks = int(times[USER_FIELD]) + int(times[SYSTEM_FIELD])
-            processes[pid] = (role(f"{name} {command}"), ticks / TICKS_PER_S)
-    return processes
-
-
-def spent_by_role(before: Mapping[int, RoleSeconds], after: Mapping[int, RoleSeconds]) -> dict[str, float]:
-    """Give the CPU time in s between two readings, by role; a process that came in between counts whole."""
-    spent: defaultdict[str, float] = defaultdict(float)
-    for pid, (name, cpu_s) in after.items():
-        spent[name] += cpu_s - before.get(pid, ("", 0.0))[1]
-    return dict(spent)
-
-
 def sessions_started_with(variable: str) -> set[int]:
     """Give the sessions of the living processes that were started with `NAME=value` in their environment."""
     sessions = set()
-    for folder in PROC.glob("[0-9]*"):
+    for pid in _all_pids():
         with suppress(OSError):
-            if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
-                sessions.add(os.getsid(int(folder.name)))
+            if variable.encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                sessions.add(os.getsid(pid))
     return sessions
+
+
+def read_processes(sessions: set[int]) -> Readings:
+    """Read every process of these sessions."""
+    readings = {}
+    for pid in session_members(sessions):
+        with suppress(OSError):
+            name, (_, parent, *fields) = _stat(pid)
+            command = (PROC / str(pid) / "cmdline").read_text(errors="replace").replace("\0", " ")
+            user, system, users, systems = map(int, fields[9:13])
+            own_s, collected_s = (user + system) / TICKS_PER_S, (users + systems) / TICKS_PER_S
+            readings[pid] = Reading(role(f"{name} {command}"), int(parent), own_s, collected_s)
+    return readings
+
+
+def spent_by_role(readings: Sequence[Readings]) -> dict[str, float]:
+    """Give the CPU time in s between the first and the last reading, by role.
+
+    A process that came in between counts whole, and one that went as far as it was seen. What came and went unseen
+    counts for the parent that collected it; Ray's raylet collects nobody.
+    """
+    first: dict[int, Reading] = {}
+    last: dict[int, Reading] = {}
+    for number, reading in enumerate(readings):
+        last |= reading
+        first |= {
+            pid: one if number == 0 else one._replace(cpu_s=0.0) for pid, one in reading.items() if pid not in first
+        }
+    spent: defaultdict[str, float] = defaultdict(float)
+    gone_s: defaultdict[int, float] = defaultdict(float)
+    for pid, one in last.items():
+        spent[one.role] += one.cpu_s - first[pid].cpu_s
+        if pid not in readings[-1]:
+            gone_s[one.parent] += one.cpu_s
+    for pid, one in last.items():
+        spent[one.role] += max(0.0, one.collected_s - first[pid].collected_s - gone_s[pid])
+    return dict(spent)
+
+
+def pss_mib(pid: int) -> float:
+    """Give a process' proportional share of memory: what it shares with others counts in part. 0 once it has ended."""
+    with suppress(OSError):
+        rollup = (PROC / str(pid) / "smaps_rollup").read_text()
+        return int(rollup.partition("\nPss:")[2].split()[0]) / KIB_PER_MIB
+    return 0.0
 
 
 def machine_busy_s() -> float:
@@ -97,21 +153,18 @@ def machine_busy_s() -> float:
     return sum(ticks for field, ticks in enumerate(times) if field not in IDLE_FIELDS) / TICKS_PER_S
 
 
-def session_members(session: int) -> list[int]:
-    """List the ids of a session's living processes; the dead that nobody has collected yet do not count."""
-    return [pid for pid in map(int, filter(str.isdecimal, os.listdir(PROC))) if _living_in(session, pid)]
-
-
-def _living_in(session: int, pid: int) -> bool:
-    with suppress(OSError, IndexError):
-        # The name, in brackets, may hold anything; the state follows it.
-        state = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-        return state != "Z" and os.getsid(pid) == session
-    return False
-
-
 def end(sessions: set[int]) -> None:
     """End every process of these sessions at once."""
-    for pid in (pid for session in sessions for pid in session_members(session)):
+    for pid in session_members(sessions):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _all_pids() -> Iterable[int]:
+    return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdecimal()]
+
+
+def _stat(pid: int) -> tuple[str, list[str]]:
+    """Give name and further fields of /proc/PID/stat; the name, in brackets, may hold anything."""
+    name, _, fields = (PROC / str(pid) / "stat").read_text(errors="replace").partition("(")[2].rpartition(")")
+    return name, fields.split()

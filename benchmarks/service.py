@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, Self
 
 import httpx
 
-from benchmarks.processes import cpu_seconds, end, sessions_below, sessions_started_with
+from benchmarks.processes import Readings, end, read_processes, sessions_below, sessions_started_with
 
 ROOT = Path(__file__).parents[1]
 START_LIMIT_S = 120
@@ -28,8 +31,11 @@ DROPPED = ("OMP_", "MKL_", "KMP_", "RAY_", "OPENVINO_", "DEVICE", "CLIP_MODEL_NA
 ADDED = {"CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
 """Everybody computes on the CPU, and nobody asks anything of a network."""
 
-RUN_VARIABLE = "BENCHMARK_RUN"
-"""Marks every process that this one starts."""
+RUN_VARIABLE, SERVICE_VARIABLE = "BENCHMARK_RUN", "BENCHMARK_SERVICE"
+"""The first marks every process that this one starts, the second those of one system."""
+
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Unavailable(Exception):
@@ -42,9 +48,25 @@ def environment(extra: Mapping[str, str], outside: Mapping[str, str] = os.enviro
     return {**kept, **ADDED, RUN_VARIABLE: str(os.getpid()), **extra}
 
 
-def end_all() -> None:
-    """End whatever this process has started and not ended, such as what an interruption caught half started."""
-    end(sessions_started_with(f"{RUN_VARIABLE}={os.getpid()}"))
+@contextmanager
+def ending_all() -> Iterator[None]:
+    """End, whatever happens inside, all that this process has started: what an interruption caught half started too.
+
+    Signals that end a process raise SystemExit inside, once: make passes on a SIGTERM that came here by itself.
+    """
+    for number in ENDING_SIGNALS:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        end(sessions_started_with(f"{RUN_VARIABLE}={os.getpid()}"))
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    for repeated in ENDING_SIGNALS:
+        signal.signal(repeated, signal.SIG_IGN)
+    print("Stopping what was started …", flush=True)
+    sys.exit(128 + number)
 
 
 class Service:
@@ -55,22 +77,32 @@ class Service:
         variables: of its environment, besides what all have.
         log: receives what it writes.
         stop_s: how long it may take to stop when asked to; at 0 it is not asked.
+        root: the checkout whose modules it imports.
     """
 
     def __init__(
-        self, command: Sequence[str | Path], variables: Mapping[str, str], log: Path, *, stop_s: float
+        self,
+        command: Sequence[str | Path],
+        variables: Mapping[str, str],
+        log: Path,
+        *,
+        stop_s: float,
+        root: Path = ROOT,
     ) -> None:
         self._command = command
         self._stop_s = stop_s
-        self._environment = environment(variables)
+        self._root = root
+        self._mark = secrets.token_hex(8)
+        self._environment = environment({"PYTHONPATH": str(root), SERVICE_VARIABLE: self._mark, **variables})
         self._log = log
-        self._sessions: set[int] = set()
+        self._seen: set[int] = set()
 
     def __enter__(self) -> Self:
+        self._started_s = time.monotonic()
         with self._log.open("wb") as sink:
             self._process = subprocess.Popen(  # noqa: S603
                 self._command,
-                cwd=ROOT,
+                cwd=self._root,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -82,42 +114,45 @@ class Service:
     def __exit__(self, *_: object) -> None:
         """Ask it to stop if it deserves that; end what is left."""
         try:
-            self._sessions |= sessions_below(self._process.pid)
+            sessions = self._sessions()
             if self._stop_s:
                 self._process.send_signal(signal.SIGINT)
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(self._stop_s)
         finally:
-            end(self._sessions | {self._process.pid})
+            end(sessions | self._sessions())
             self._process.wait()
 
-    def cpu_seconds(self) -> dict[int, tuple[str, float]]:
-        """Give role and CPU time so far, in s, of each of its processes."""
-        self._sessions |= sessions_below(self._process.pid)
-        return cpu_seconds(self._sessions)
+    def processes(self) -> Readings:
+        """Read each of its processes."""
+        return read_processes(self._sessions())
 
     def wait_until_right(
         self, url: str, body: bytes, content_type: str, objection: Callable[[Mapping[str, Any]], str]
-    ) -> None:
-        """Send a request again and again until its answer is the right one.
+    ) -> float:
+        """Send a request again and again until its answer is the right one; give how long after the start that was.
 
         Raises:
             Unavailable: it ended, or did not give the right answer in time.
         """
-        deadline_s, trouble = time.monotonic() + START_LIMIT_S, "no answer"
-        while time.monotonic() < deadline_s:
-            if self._process.poll() is not None:
-                raise Unavailable(f"ended by itself: {self._last_words()}")
-            self._sessions |= sessions_below(self._process.pid)
-            with suppress(httpx.HTTPError):
-                answer = httpx.post(
-                    url, content=body, headers={"Content-Type": content_type}, timeout=ASK_LIMIT_S, trust_env=False
-                )
-                trouble = objection(answer.json()) if answer.is_success else f"{answer.status_code}: {answer.text}"
-                if not trouble:
-                    return
-            time.sleep(POLL_S)
+        deadline_s, trouble = self._started_s + START_LIMIT_S, "no answer"
+        with httpx.Client(headers={"Content-Type": content_type}, timeout=ASK_LIMIT_S, trust_env=False) as client:
+            while time.monotonic() < deadline_s:
+                if self._process.poll() is not None:
+                    raise Unavailable(f"ended by itself: {self._last_words()}")
+                with suppress(httpx.HTTPError):
+                    answer = client.post(url, content=body)
+                    trouble = objection(answer.json()) if answer.is_success else f"{answer.status_code}: {answer.text}"
+                    if not trouble:
+                        return time.monotonic() - self._started_s
+                time.sleep(POLL_S)
         raise Unavailable(f"gave no right answer within {START_LIMIT_S} s ({trouble}); {self._last_words()}")
+
+    def _sessions(self) -> set[int]:
+        """Give those seen so far too: who has lost both parent and mark is still in one of them."""
+        marked = sessions_started_with(f"{SERVICE_VARIABLE}={self._mark}")
+        self._seen |= marked | sessions_below(self._process.pid) | {self._process.pid}
+        return self._seen
 
     def _last_words(self) -> str:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]

@@ -11,26 +11,23 @@ import argparse
 import asyncio
 import random
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import quantiles
 
 import httpx
-import yaml
 
-from benchmarks.service import Service, end_all
-from benchmarks.soak_requests import HEALTH, Kind, kinds
+from benchmarks.rounds import FOLDER, started
+from benchmarks.service import Service, ending_all
+from benchmarks.soak_requests import Kind, kinds
+from benchmarks.systems import OUR_SYSTEM, our_command
 from benchmarks.workload import prepare
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.ports import free_port
 
-ROOT = Path(__file__).parents[1]
-WORKLOAD = ROOT / ".bench"
 CALLERS = 8
 SEED = 2026
 WORDS = [f"word{number} " for number in range(30)]
@@ -45,8 +42,6 @@ NOISE_MIB = 8
 NOISE_FILES = 8
 MIB = 1024 * 1024
 PAGE_BYTES = 4096
-START_LIMIT_S = 180
-STOP_S = 60
 ANSWER_LIMIT_S = 60
 PERCENTILES = 100
 
@@ -79,11 +74,11 @@ class Tally:
 def held(service: Service) -> dict[tuple[str, int], Held]:
     """Tell what each of the service's processes holds, by role and process id."""
     holdings = {}
-    for pid, (role, _) in service.cpu_seconds().items():
+    for pid, one in service.processes().items():
         with suppress(OSError):
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
             files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-            holdings[role, pid] = Held(pages * PAGE_BYTES / MIB, files)
+            holdings[one.role, pid] = Held(pages * PAGE_BYTES / MIB, files)
     return holdings
 
 
@@ -113,27 +108,12 @@ async def load(url: str, seconds: float, tally: Tally) -> None:
 
 def soak(minutes: float) -> int:
     """Run it; gives 0 where everything was as it must be."""
-    workload = prepare(WORKLOAD)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
     answer = Answer(WORDS, interval_s=WORD_INTERVAL_S)
-    with tempfile.TemporaryDirectory() as name, FakeOllama(answer, parallel=PARALLEL_PROMPTS) as ollama:
-        folder = Path(name)
-        config = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-        config["http_options"] |= {"port": port}
-        config["applications"][0]["args"] = {
-            "clip": {"model": str(workload.model)},
-            "ollama": {"hosts": [ollama.url], "max_parallel": PARALLEL_PROMPTS},
-            "cache": {"max_entries": CACHE_ENTRIES},
-        }
-        (folder / "soak.yaml").write_text(yaml.safe_dump(config))
-        command: list[str | Path] = [Path(sys.executable).with_name("image-analyzer"), "serve", folder / "soak.yaml"]
-        try:
-            with Service(command, {}, folder / "log", stop_s=STOP_S) as service:
-                _wait_until_ready(url)
-                return _measured(service, url, 60 * minutes)
-        finally:
-            end_all()
+    with ending_all(), FakeOllama(answer, parallel=PARALLEL_PROMPTS) as ollama:
+        ollama_settings = {"hosts": [ollama.url], "max_parallel": PARALLEL_PROMPTS}
+        command = our_command("soak", ollama=ollama_settings, cache={"max_entries": CACHE_ENTRIES})
+        with started(replace(OUR_SYSTEM, name="soak", command=command), prepare(FOLDER)) as (at, _):
+            return _measured(at.service, at.url, 60 * minutes)
 
 
 def _measured(service: Service, url: str, seconds: float) -> int:
@@ -174,16 +154,6 @@ def report(tally: Tally, readings: list[dict[tuple[str, int], Held]], seconds: f
     print(f"\nunexplained outcomes: {len(tally.unexplained)} {Counter(tally.unexplained).most_common(5) or ''}")
     print(f"processes that grew: {', '.join(grown) or 'none'}")
     return grown
-
-
-def _wait_until_ready(url: str) -> None:
-    deadline_s = time.monotonic() + START_LIMIT_S
-    while time.monotonic() < deadline_s:
-        with suppress(httpx.HTTPError, ValueError, KeyError):
-            if httpx.get(url + HEALTH, timeout=5, trust_env=False).json()["status"] == "ok":
-                return
-        time.sleep(0.5)
-    raise SystemExit(f"The service did not become ready within {START_LIMIT_S} s.")
 
 
 if __name__ == "__main__":

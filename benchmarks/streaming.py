@@ -12,30 +12,26 @@ sends and who receives reads the same clock.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from statistics import median
-from typing import Any
 
 import httpx
 
 from benchmarks.figures import percentile
 from benchmarks.processes import spent_by_role
-from benchmarks.report import table
+from benchmarks.report import by_process, table
+from benchmarks.rounds import FOLDER, started
 from benchmarks.service import SETTLE_S, Service
 from benchmarks.stamping_ollama import StampingOllama, stamping_ollama
 from benchmarks.stream_caller import Stream, calling
-from benchmarks.systems import OUR_STOP_S, PYTHON, SERVE_CONFIG, our_config
+from benchmarks.systems import OUR_SYSTEM, System, our_command
 from benchmarks.upload import VariedPicture, body_maker, content_type
-from tests.support.in_process import ANALYZE, STREAM
+from benchmarks.workload import prepare
+from tests.support.in_process import STREAM
 from tests.support.pictures import photograph_path
-from tests.support.ports import free_port
-from tests.support.tiny_clip import make_tiny_clip
 
 TOKENS_PER_S = 50
 TOKENS = 150
@@ -95,15 +91,15 @@ Passages = Mapping[tuple[int, str], Passage]
 """By callers and path."""
 
 
-def streaming_section() -> str:
-    """Measure, and give a section of the results in Markdown."""
+def streaming_section(passages: Passages) -> str:
+    """Give a section of the results in Markdown."""
     return "\n\n".join(
         (
             "## Streaming",
             f"{ROUNDS} rounds; {TOKENS} tokens in each answer, {TOKENS_PER_S} a second. "
             "Delays are from a token's sending by the (fake) Ollama server to its arrival at the caller, in ms: median "
             "/ nine in ten / worst. A duration is from the first token's sending to the end's arrival.",
-            streaming_tables(measure_streaming(ROUNDS, tuple(SPREAD_S))),
+            streaming_tables(passages),
         )
     )
 
@@ -114,7 +110,7 @@ def streaming_tables(passages: Passages) -> str:
     return f"{table(HEAD, _rows(passages))}\n\n{targets}"
 
 
-def measure_streaming(rounds: int, paths: Sequence[str]) -> Passages:
+def measure_streaming() -> Passages:
     """Start server and service, and stream on the paths in alternating rounds.
 
     Raises:
@@ -122,19 +118,25 @@ def measure_streaming(rounds: int, paths: Sequence[str]) -> Passages:
         ValueError: a stream failed; it says what came instead.
         TimeoutError: the answers did not end.
     """
-    passages = {(callers, path): Passage() for callers in CALLERS for path in paths}
+    passages = {(callers, path): Passage() for callers in CALLERS for path in SPREAD_S}
     with (
-        tempfile.TemporaryDirectory() as folder,
         stamping_ollama(TOKENS, TOKENS_PER_S, max(CALLERS)) as ollama,
-        _streaming_service(Path(folder), ollama.url) as streaming_service,
+        started(_our_system(ollama.url), prepare(FOLDER, tiny=True)) as (at, _),
     ):
+        time.sleep(SETTLE_S)
+        streaming_service = StreamingService(at.service, at.url)
         streaming_service.stream(ollama, max(CALLERS), SERVED)
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             for (callers, path), passage in passages.items():
                 streams, cpu_s = streaming_service.stream(ollama, callers, path)
                 passage.rounds.append(streams)
                 passage.cpu_s.update(cpu_s)
     return passages
+
+
+def _our_system(ollama_url: str) -> System:
+    settings = {"hosts": [ollama_url], "max_parallel": max(CALLERS)}
+    return replace(OUR_SYSTEM, name="streaming", command=our_command("streaming", ollama=settings))
 
 
 def verdicts(passages: Passages) -> Iterator[tuple[str, str, str, str]]:
@@ -156,7 +158,7 @@ HEAD = (
 
 def _rows(passages: Passages) -> Iterator[Sequence[str]]:
     for (callers, path), passage in passages.items():
-        told = ", ".join(f"{role} {ms:.2f}" for role, ms in sorted(passage.cpu_ms.items(), key=lambda item: -item[1]))
+        told = by_process(passage.cpu_ms, digits=2)
         yield (
             *(f"{callers}", path, _spread(passage.first_ms), _spread(passage.later_ms)),
             f"{passage.usual_s:.3f} / {passage.slowest_s:.3f}",
@@ -182,11 +184,11 @@ class StreamingService:
         self._body = body_maker("multipart", picture, {})
         self._sent = 0
 
-    def request(self, route: str = STREAM) -> httpx.Request:
+    def request(self) -> httpx.Request:
         """Make a request with a picture that no other request has."""
         self._sent += 1
         headers = {"Content-Type": content_type("multipart"), "Connection": "close"}
-        return httpx.Request("POST", self._url + route, content=self._body(self._sent), headers=headers)
+        return httpx.Request("POST", self._url + STREAM, content=self._body(self._sent), headers=headers)
 
     def stream(self, ollama: StampingOllama, callers: int, path: str) -> tuple[list[Stream], dict[str, float]]:
         """Stream to so many callers at a time; the streams, and the CPU time in s by role while tokens came."""
@@ -194,44 +196,16 @@ class StreamingService:
         ollama.hold()
         with calling(requests) as answers:
             ollama.wait_for(callers)
-            before = self._service.cpu_seconds()
+            before = self._service.processes()
             ollama.release(SPREAD_S[path])
             streams = answers()
-            return streams, spent_by_role(before, self._service.cpu_seconds())
-
-    def wait_until_ready(self) -> None:
-        """Return when CLIP reads and Ollama writes.
-
-        Raises:
-            Unavailable: they do not in time.
-        """
-        request = self.request(ANALYZE)
-        kind = request.headers["Content-Type"]
-        self._service.wait_until_right(str(request.url), request.read(), kind, _objection)
-        time.sleep(SETTLE_S)
-
-
-@contextmanager
-def _streaming_service(folder: Path, ollama_url: str) -> Iterator[StreamingService]:
-    model, config, port = make_tiny_clip(folder / "clip"), folder / "serve_config.yaml", free_port()
-    ollama = {"hosts": [ollama_url], "max_parallel": max(CALLERS)}
-    config.write_text(our_config(SERVE_CONFIG, model=model, port=port, ollama=ollama))
-    command = (Path(PYTHON).with_name("image-analyzer"), "serve", config)
-    with Service(command, {}, folder / "log", stop_s=OUR_STOP_S) as service:
-        streaming_service = StreamingService(service, f"http://127.0.0.1:{port}")
-        streaming_service.wait_until_ready()
-        yield streaming_service
-
-
-def _objection(answer: Mapping[str, Any]) -> str:
-    ready = answer.get("analyzer") == "clip" and answer.get("promptSource") == "ollama"
-    return "" if ready else str(answer.get("warnings", answer))
+            return streams, spent_by_role([before, self._service.processes()])
 
 
 def main() -> None:
     """Print the section."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    print(streaming_section())
+    print(streaming_section(measure_streaming()))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from benchmarks.machine import commit
 from benchmarks.peers import infinity
 from benchmarks.service import ROOT
 from benchmarks.upload import BodyKind
@@ -19,17 +20,21 @@ SERVE_CONFIG = ROOT / "serve_config.yaml"
 NO_OLLAMA = {"hosts": ["http://127.0.0.1:9"]}
 """Nothing listens there: where prompts are not measured, an Ollama of this machine must not take its cores."""
 
-LIMIT, OURS = "limit", "ours"
+LIMIT, OURS, OURS_PLAIN = "limit", "ours", "ours-plain"
 ORIGINAL, FASTAPI, SERVE_DOCS = "original", "fastapi", "serve-docs"
 LITSERVE_DOCS, LITSERVE_TUNED, INFINITY = "litserve-docs", "litserve-tuned", "infinity"
 
 CALLERS = (1, 16, 32)
 RISING_CALLERS = (64, 128)
 """Ours alone: rising load must not collapse."""
+SERVING_CALLERS = (1, 16, 64)
+"""Without a model."""
 
 OUR_STOP_S = 40
 """More than `image-analyzer serve` takes, which sees to it that nothing of Ray is left."""
 PYTHON = sys.executable
+SERVE = (PYTHON, "-m", "serve_app.cli.main", "serve")
+"""`image-analyzer serve` of the checkout that it runs in; the config's path follows."""
 
 Command = Sequence[str | Path]
 
@@ -48,6 +53,8 @@ class System:
         callers: levels of load.
         warm_up_callers: of the load before the first measurement.
         stop_s: how long it may take to stop when asked to; at 0 it is ended without asking.
+        variables: of its environment.
+        root: the checkout that it runs in.
     """
 
     name: str
@@ -59,6 +66,8 @@ class System:
     callers: tuple[int, ...] = CALLERS
     warm_up_callers: int = 16
     stop_s: float = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    root: Path = ROOT
 
 
 def all_systems(*, quick: bool) -> tuple[System, ...]:
@@ -68,15 +77,7 @@ def all_systems(*, quick: bool) -> tuple[System, ...]:
     level out.
     """
     return (
-        System(
-            OURS,
-            "image-analyzer serve, default settings",
-            our_command(OURS, NO_OLLAMA),
-            path="/api/images/analyze",
-            form={"analysis_only": "true"},
-            callers=(*CALLERS, *RISING_CALLERS),
-            stop_s=OUR_STOP_S,
-        ),
+        replace(OUR_SYSTEM, callers=(*CALLERS, *RISING_CALLERS)),
         System(
             ORIGINAL,
             "the guide's algorithm: FastAPI, five float32 passes, 69 labels encoded per request",
@@ -111,25 +112,61 @@ def all_systems(*, quick: bool) -> tuple[System, ...]:
     )
 
 
-def our_config(shipped: Path, *, model: Path, port: int, ollama: Mapping[str, Any]) -> str:
-    """Give the shipped Serve config with another port and model, and with these settings of Ollama."""
+Settings = Mapping[str, Mapping[str, Any]]
+"""Section of our settings → what is set in it."""
+
+
+def our_config(shipped: Path, port: int, settings: Settings) -> str:
+    """Give the shipped Serve config with another port, and with these settings."""
     config = yaml.safe_load(shipped.read_text())
     config["http_options"]["port"] = port
     (application,) = config["applications"]
-    application["args"]["clip"]["model"] = str(model)
-    application["args"]["ollama"] |= ollama
+    for section, changes in settings.items():
+        application["args"][section] = {**application["args"].get(section, {}), **changes}
     return yaml.safe_dump(config)
 
 
-def our_command(name: str, ollama: Mapping[str, Any]) -> Callable[[Workload, int, Path], Command]:
-    """Give the command of our service with these settings of Ollama; its files are called by the name."""
+def our_command(
+    name: str, root: Path = ROOT, **settings: Mapping[str, Any]
+) -> Callable[[Workload, int, Path], Command]:
+    """Give the command of a checkout's service with these settings; its files are called by the name."""
 
     def command(workload: Workload, port: int, folder: Path) -> Command:
         config = folder / f"{name}.yaml"
-        config.write_text(our_config(SERVE_CONFIG, model=workload.model, port=port, ollama=ollama))
-        return (Path(PYTHON).with_name("image-analyzer"), "serve", config, "--log-file", folder / f"{name}-serve.log")
+        asked: Settings = {"clip": {"model": str(workload.model)}, "ollama": NO_OLLAMA, **settings}
+        config.write_text(our_config(root / SERVE_CONFIG.name, port, asked))
+        return (*SERVE, config, "--log-file", folder / f"{name}-serve.log")
 
     return command
+
+
+OUR_SYSTEM = System(
+    OURS,
+    "image-analyzer serve, default settings",
+    our_command(OURS),
+    path="/api/images/analyze",
+    form={"analysis_only": "true"},
+    stop_s=OUR_STOP_S,
+)
+
+
+def of_checkout(root: Path) -> System:
+    """Give the service of another checkout of this repository, in this environment."""
+    name = commit(root)
+    return replace(OUR_SYSTEM, name=name, what=f"the service of {root}", command=our_command(name, root), root=root)
+
+
+def without_model() -> tuple[System, ...]:
+    """Give the systems whose own cost is compared, with a model so small that it costs nothing."""
+    plain = replace(
+        OUR_SYSTEM,
+        name=OURS_PLAIN,
+        what="the same in plain mode",
+        command=our_command(OURS_PLAIN),
+        variables={"RAY_SERVE_ENABLE_HA_PROXY": "0"},
+    )
+    peers = [system for system in all_systems(quick=False) if system.name in (LITSERVE_DOCS, LITSERVE_TUNED)]
+    return tuple(replace(system, callers=SERVING_CALLERS) for system in (OUR_SYSTEM, plain, *peers))
 
 
 def _uvicorn(application: str) -> Callable[[Workload, int, Path], Command]:

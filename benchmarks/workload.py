@@ -1,4 +1,6 @@
-"""What every system is given: a model of ViT-B/32's size with random weights, a photograph, and the answer it has.
+"""What every system is given: a model with random weights, a photograph, and the answer it has.
+
+The model is of ViT-B/32's size, or so small that it costs nothing: then what is left is the cost of serving.
 
 All are made once and kept in a folder that git ignores.
 """
@@ -32,6 +34,7 @@ COSINE_TOLERANCE = 0.02
 class Workload:
     """Where model and picture are, and what the original algorithm answers in float32."""
 
+    tiny: bool
     model: Path
     picture: Path
     scores: Mapping[str, Mapping[str, float]]
@@ -55,13 +58,15 @@ class Workload:
         return f"the embedding's cosine with the expected one is {cosine:.3f}" if cosine < 1 - COSINE_TOLERANCE else ""
 
 
-def prepare(folder: Path) -> Workload:
+def prepare(folder: Path, *, tiny: bool = False) -> Workload:
     """Make what is missing in `folder`: the first time half a minute and 600 MB."""
+    folder = folder / "tiny" if tiny else folder
     folder.mkdir(parents=True, exist_ok=True)
     model, picture, expected = folder / "clip", folder / "picture.jpg", folder / "expected.json"
     if not expected.exists():
         # Here, because torch is not needed otherwise.
-        from benchmarks.expectation import make_expectation, make_model
+        from benchmarks.expectation import make_expectation
+        from tests.support.tiny_clip import make_full_size_clip, make_tiny_clip
 
         buffer = io.BytesIO()
         photograph(PHOTOGRAPH).resize(PICTURE_SIZE_PX, Image.Resampling.BICUBIC).save(
@@ -69,6 +74,6 @@ def prepare(folder: Path) -> Workload:
         )
         picture.write_bytes(buffer.getvalue())
         shutil.rmtree(model, ignore_errors=True)
-        make_model(model)
+        (make_tiny_clip if tiny else make_full_size_clip)(model)
         expected.write_text(json.dumps(make_expectation(model, picture)))
-    return Workload(model, picture, **json.loads(expected.read_text()))
+    return Workload(tiny, model, picture, **json.loads(expected.read_text()))

@@ -63,7 +63,7 @@ class Serving:
 
     def members(self) -> list[int]:
         """List its living processes."""
-        return [pid for session in self.sessions for pid in session_members(session)]
+        return session_members(self.sessions)
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the command in another terminal."""

@@ -219,7 +219,7 @@ def test_a_request_made_to_confuse_is_refused_and_hides_no_other(service: Servic
 
 def test_from_other_machines_only_what_asks_for_a_token_can_be_reached(service: Service) -> None:
     """Ray binds the replicas' own servers to every address, whatever it is told."""
-    pids = {pid for session in service.sessions for pid in session_members(session)}
+    pids = set(session_members(service.sessions))
     reached = ports_open_to_others(pids)
     replicas = {pid for name in DEPLOYMENTS for app in APPLICATIONS for pid in service.replicas(name, app)}
     assert reached <= ports_open_to_others(replicas)

@@ -381,6 +381,8 @@ export interface components {
         /**
          * HealthAnswer
          * @description `ok`: CLIP and Ollama answer. `degraded`: answering, with a part on its fallback. `error`: cannot answer.
+         *
+         *     A service that is being stopped is in `error` too: it takes nothing new.
          */
         HealthAnswer: {
             /**
@@ -404,6 +406,12 @@ export interface components {
              * @description Whether a picture must come with an API key.
              */
             key_required: boolean;
+            /**
+             * Stopping
+             * @description Whether the service is being stopped: it finishes what was begun.
+             * @default false
+             */
+            stopping: boolean;
             /** Components */
             components: {
                 [key: string]: components["schemas"]["ComponentHealth"];

@@ -147,7 +147,7 @@ class Service:
     def replicas(self, deployment: str, application_name: str = "main") -> list[int]:
         """Give the process ids of a deployment's replicas."""
         title = f"ray::ServeReplica:{application_name}:{deployment}"
-        members = [pid for session in self.sessions for pid in session_members(session)]
+        members = session_members(self.sessions)
         return [pid for pid in members if _command(pid).startswith(title)]
 
     def log(self) -> str:
