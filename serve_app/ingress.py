@@ -187,6 +187,6 @@ def _own_errors(part: str) -> Iterator[None]:
             f"{part} has as many requests as it may; try again in {RETRY_AFTER_S} s.", retry_after_s=RETRY_AFTER_S
         ) from error
     except DeploymentUnavailableError as error:
-        raise ComponentUnavailable(f"{part} could not be started: serve status says why.") from error
+        raise ComponentUnavailable(f"{part} could not be started: image-analyzer status says why.") from error
     except (RayActorError, RequestCancelledError) as error:
         raise Interrupted(f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S) from error

@@ -107,6 +107,7 @@ def test_only_the_edge_imports_ray() -> None:
     edge = {
         "serve_app/app.py",
         "serve_app/ingress.py",
+        "serve_app/cli/cluster.py",
         "deployments/clip/deployment.py",
         "deployments/ollama/deployment.py",
     }

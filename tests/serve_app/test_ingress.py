@@ -78,7 +78,7 @@ def task_error(cause: Exception) -> RayTaskError:
         (lambda: task_error(OutOfMemory("The card is full.")), OutOfMemory, "The card is full."),
         (lambda: BackPressureError(num_queued_requests=9, max_queued_requests=8), QueueFull, "try again in 2 s"),
         (lambda: RayActorError(), ComponentUnavailable, "was interrupted: send the request again"),
-        (lambda: DeploymentUnavailableError(cast(Any, "clip")), ComponentUnavailable, "serve status says why"),
+        (lambda: DeploymentUnavailableError(cast(Any, "clip")), ComponentUnavailable, "image-analyzer status says why"),
     ],
 )
 async def test_what_ray_raises_becomes_an_error_of_the_tree(
