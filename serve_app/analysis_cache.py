@@ -6,13 +6,13 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cachetools import TTLCache
 
@@ -21,6 +21,8 @@ from deployments.types import Classification, ComponentStatus, ModelVersion, Pix
 from serve_app.images import Picture, read_picture
 from serve_app.schemas import AnalysisBody, Colour
 from serve_app.settings import ImageSettings, Settings
+
+Result = TypeVar("Result")
 
 VERSION_HOLDS_S = 1.0
 """How long the CLIP deployment's word on its model and labels is taken for granted: see docs/api.md."""
@@ -109,7 +111,8 @@ class AnalysisCache:
         """Give the analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
         key: Hashable = object()
         if self._settings.cache.max_entries:
-            key = await self._digest(upload)
+            hashing = functools.partial(_sha256, upload)
+            key = hashing() if len(upload) <= HASHED_AT_ONCE_BYTES else await self._in_thread(hashing)
         analysis = self._remembered.get(key)
         if analysis is not None and await self.holds(analysis, came_s):
             return analysis
@@ -124,11 +127,7 @@ class AnalysisCache:
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
-        """Hold what is awaited inside to `limits.analysis_timeout_s`.
-
-        Raises:
-            DeadlinePassed: it took longer.
-        """
+        """Hold what is awaited inside to `limits.analysis_timeout_s`; raises `DeadlinePassed`."""
         limit_s = self._settings.limits.analysis_timeout_s
         try:
             async with asyncio.timeout(limit_s):
@@ -138,18 +137,13 @@ class AnalysisCache:
                 f"The analysis took longer than {limit_s:g} s: try again, or raise limits.analysis_timeout_s."
             ) from error
 
-    async def _digest(self, upload: bytes) -> bytes:
-        if len(upload) <= HASHED_AT_ONCE_BYTES:
-            return _sha256(upload)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _sha256, upload)
-
     async def _analyse(self, key: Hashable, upload: bytes, flight: _Flight) -> Analysis:
         try:
             started_s = self.clock()
             # A picture of the size that another model wanted is classified all the same.
             version = self._version or await self._current_version(started_s)
-            picture = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._decode, upload, self._settings.image, version.input_size_px
+            picture = await self._in_thread(
+                functools.partial(self._decode, upload, self._settings.image, version.input_size_px)
             )
             decoded_s = self.clock()
             flight.stages_ms["decode"] = (decoded_s - started_s) * 1000
@@ -165,6 +159,9 @@ class AnalysisCache:
             flight.settled.set()
             if self._in_flight.get(key) is flight:
                 del self._in_flight[key]
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _current_version(self, since_s: float) -> ModelVersion:
         """Tell the version that a question asked at `since_s` or later was answered with; one is away at a time."""
@@ -197,15 +194,10 @@ class _Flight:
         # Who has left does not ask what came of it, and asyncio would complain.
         self.work.add_done_callback(lambda work: work.cancelled() or work.exception())
 
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        self.waiting += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
-            if not self.waiting:
-                self.work.cancel()
+    def leave(self) -> None:
+        self.waiting -= 1
+        if not self.waiting:
+            self.work.cancel()
 
     async def decoded(self) -> None:
         await self.settled.wait()
@@ -270,7 +262,8 @@ class Lookup:
         self._found = await self._cache.find(self._upload, self._came_s)
         self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
         if isinstance(self._found, _Flight):
-            self._place.enter_context(self._found.place())
+            self._found.waiting += 1
+            self._place.callback(self._found.leave)
             await self._found.decoded()
 
 
