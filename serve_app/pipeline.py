@@ -235,7 +235,7 @@ class Pipeline:
                 status="unavailable",
                 active="none",
                 reason=str(error) or f"It did not answer within {self._settings.limits.status_timeout_s:g} s.",
-                remedy="Look at the service's log (image-analyzer status names the failing part); it restarts by itself.",
+                remedy="image-analyzer status names the failing part, and the log says why; it restarts by itself.",
             )
         return ComponentHealth(
             status=status.state,

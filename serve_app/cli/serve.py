@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import select
-import signal
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from deployments.errors import SettingsError
@@ -20,6 +17,7 @@ from serve_app.cli.console import Console
 from serve_app.cli.health import HealthNews, ask_health, describe, has_started, shortfall
 from serve_app.cli.ray_env import Mode, chosen_mode, joined_cluster, rays_own, with_flags
 from serve_app.cli.running import RunningService, listed
+from serve_app.cli.stopping import EndAtOnce, StopAsked, StopSignals, adopt_orphans, end_children
 from serve_app.schemas import HealthAnswer
 
 if TYPE_CHECKING:
@@ -27,23 +25,12 @@ if TYPE_CHECKING:
 
 START_POLL_S = 0.25
 HEALTH_POLL_S = 5.0
-END_POLL_S = 0.05
 
 STOP_MARGIN_S = 10.0
 """By how much the default time to stop is above the longest answer, its upload included."""
 
 LAST_BYTES_S = 1.0
 """What the proxy may take to hand on the last bytes of answers that the ingress has finished."""
-
-_PR_SET_CHILD_SUBREAPER = 36
-
-
-class StopAsked(Exception):
-    """Ctrl-C, `kill`, or a closed terminal."""
-
-
-class EndAtOnce(BaseException):
-    """The same a second time."""
 
 
 class Failed(Exception):
@@ -152,7 +139,7 @@ class Run:
         os.environ.update(self._mode.environment)
         if self._console.follows_logs:
             os.environ["RAY_SERVE_LOG_TO_STDERR"] = "1"
-        _adopt_orphans()
+        adopt_orphans()
         status = 0
         self._signals.take()
         try:
@@ -167,6 +154,12 @@ class Run:
                 say(line)
         except EndAtOnce:
             pass
+        except Exception as error:
+            status = 1
+            say(f"✗ {type(error).__name__}: {error}")
+            say(self._log_hint())
+            if self._console.follows_logs:
+                traceback.print_exc()
         with suppress(EndAtOnce):
             self._stop(gently=self._answers and not status)
         self._end()
@@ -282,40 +275,6 @@ class Run:
         return f"    → its whole log: {where}"
 
 
-class StopSignals:
-    """Turns Ctrl-C, `kill` and a closed terminal into exceptions of what waits.
-
-    A shell without job control starts `… &` with SIGINT ignored; being handled here, it works all the same. A hang-up
-    that was ignored on purpose (nohup) stays ignored.
-    """
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._writing, False)
-        self._wanted = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-            self._wanted.append(signal.SIGHUP)
-
-    def take(self) -> None:
-        """Have the signals come here; again after Ray was imported and after it was joined, for it takes them."""
-        for number in self._wanted:
-            signal.signal(number, self._note)
-
-    def wait(self, seconds: float) -> None:
-        """Wait; raises `StopAsked` at the first signal. The second raises `EndAtOnce`, wherever it meets us."""
-        select.select([self._reading], [], [], seconds)
-        if self._count:
-            raise StopAsked
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        with suppress(BlockingIOError):
-            os.write(self._writing, b"!")
-        if self._count > 1:
-            raise EndAtOnce
-
-
 def banner(
     config: ServiceConfig, mode: Mode, health: HealthAnswer, start_s: float, places: Mapping[str, str] | None = None
 ) -> str:
@@ -335,28 +294,3 @@ def banner(
             "  Stop it:  Ctrl-C",
         )
     )
-
-
-def _adopt_orphans() -> None:
-    """Have the kernel make whatever Ray's processes leave behind our child, so that `end_children` finds it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def end_children() -> None:
-    """Kill this process's children, and theirs as they become ours, until there are none."""
-    with suppress(ChildProcessError):
-        while True:
-            for child in _children():
-                with suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-            time.sleep(END_POLL_S)
-
-
-def _children() -> list[int]:
-    with suppress(OSError):
-        listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-        return [int(child) for child in listing.split()]
-    return []

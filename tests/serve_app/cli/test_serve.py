@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -19,7 +15,7 @@ import pytest
 from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, require_free_port
 from serve_app.cli.console import Console
-from serve_app.cli.serve import EndAtOnce, StopAsked, StopSignals, serve
+from serve_app.cli.serve import serve
 from tests.serve_app.cli.conftest import health_answer, write_config
 from tests.support.ports import free_port
 
@@ -100,38 +96,3 @@ def test_the_services_lines_go_to_the_log_file_and_ours_to_the_terminal(
     assert capsys.readouterr().out.startswith("Starting …\n")
     sys.stdout.write("as before\n")
     assert capsys.readouterr().out == "as before\n"
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_the_first_signal_asks_for_a_stop_and_the_second_ends_what_waits_for_it(number: signal.Signals) -> None:
-    before = {wanted: signal.getsignal(wanted) for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        signals = StopSignals()
-        signals.take()
-        signals.wait(0)
-        os.kill(os.getpid(), number)
-        with pytest.raises(StopAsked):
-            signals.wait(60)
-        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-        with pytest.raises(EndAtOnce):
-            time.sleep(60)
-    finally:
-        for wanted, handler in before.items():
-            signal.signal(wanted, handler)
-
-
-LEAVES_A_CHILD = """
-import subprocess, sys
-from serve_app.cli.serve import _adopt_orphans, end_children
-_adopt_orphans()
-deaf = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); signal.pause()"
-orphaning = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {deaf!r}], start_new_session=True)"
-subprocess.run([sys.executable, "-c", orphaning], check=True)
-end_children()
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere orphans are nobody's")
-def test_what_others_left_behind_is_ended_too() -> None:
-    # The pipe closes, and this returns, when the last who holds it has ended.
-    subprocess.run([sys.executable, "-c", LEAVES_A_CHILD], stdout=subprocess.PIPE, timeout=60, check=True)
