@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks.score_shift import ENGINES
 from deployments.clip.labels import load_labels
-from deployments.clip.model import ClipEncoder
+from deployments.clip.model import encoder_in_torch
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend, run_npm
 from tests.support.pictures import photograph
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     labels = load_labels(DEFAULT_LABELS_FILE)
-    encoder = ClipEncoder(folder, name=folder.name, make_engine=ENGINES["torch float32"])
+    encoder = encoder_in_torch(folder, name=folder.name, make_engine=ENGINES["torch float32"])
     module = _as_base64(_compiled_shrink())
     rows: list[tuple[float, ...]] = []
     print(f"{'photograph':12}{'KB':>8}{'sent KB':>10}{'browser ms':>12}{'saved s at 10 Mbit/s':>22}{'score shift':>13}")

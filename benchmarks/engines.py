@@ -16,16 +16,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
-from deployments.clip.backends.base import Engine, Pictures, Vectors, VisionTower
+from deployments.clip.backends.base import Engine, Pictures, Vectors
 from deployments.clip.backends.cuda_graph import CudaEngine
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
-from deployments.clip.model import ClipEncoder
+from deployments.clip.checkpoint import VisionTower, converted
+from deployments.clip.model import encoder_in_torch
+from deployments.clip.settings import PrecisionName
 
 BATCH_SIZES = {"cpu": (1, 4, 8, 16, 32), "cuda": (1, 8, 16, 32, 64, 128)}
 ROUND_S = 1.5
@@ -70,8 +72,12 @@ def engines(device: torch.device, cores: int, compiled: bool) -> dict[str, Calla
         if compiled:
             made[f"torch.compile {name}"] = functools.partial(Compiled, **on_torch)
         if device.type == "cpu":
-            made[f"OpenVINO {name}"] = functools.partial(OpenVinoEngine, dtype=dtype, cores=cores)
+            made[f"OpenVINO {name}"] = functools.partial(_openvino, precision=cast(PrecisionName, name), cores=cores)
     return made
+
+
+def _openvino(tower: VisionTower, precision: PrecisionName, cores: int) -> Engine:
+    return OpenVinoEngine(converted(tower), precision, cores)
 
 
 def rate(engine: Engine, threads: ThreadPoolExecutor, batch: Pictures) -> float:
@@ -118,7 +124,7 @@ def main() -> None:
         return making
 
     for name, make in engines(device, cores, arguments.compile).items():
-        ClipEncoder(arguments.folder, name=name, make_engine=keep(name, make))
+        encoder_in_torch(arguments.folder, name=name, make_engine=keep(name, make))
     batches = {
         size: np.random.default_rng(size).integers(0, 256, (size, EDGE_PX, EDGE_PX, 3), np.uint8)
         for size in BATCH_SIZES[device.type]

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import torch
 
-from deployments.clip.backends.base import Engine, VisionTower
+from deployments.clip.backends.base import Engine
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
+from deployments.clip.checkpoint import VisionTower, converted
 from deployments.clip.labels import load_labels
-from deployments.clip.model import ClipEncoder
+from deployments.clip.model import encoder_in_torch
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from tests.support.pictures import photograph, photograph_path
 from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
@@ -26,8 +27,8 @@ CPU = torch.device("cpu")
 ENGINES: dict[str, Callable[[VisionTower], Engine]] = {
     "torch float32": lambda tower: TorchEngine(tower, CPU, torch.float32, cores=1),
     "torch bfloat16": lambda tower: TorchEngine(tower, CPU, torch.bfloat16, cores=1),
-    "openvino float32": lambda tower: OpenVinoEngine(tower, torch.float32, cores=1),
-    "openvino bfloat16": lambda tower: OpenVinoEngine(tower, torch.bfloat16, cores=1),
+    "openvino float32": lambda tower: OpenVinoEngine(converted(tower), "float32", cores=1),
+    "openvino bfloat16": lambda tower: OpenVinoEngine(converted(tower), "bfloat16", cores=1),
 }
 if torch.cuda.is_available():
     ENGINES["GPU float16"] = lambda tower: TorchEngine(tower, torch.device("cuda"), torch.float16, cores=1)
@@ -40,7 +41,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     labels = load_labels(DEFAULT_LABELS_FILE)
     original = OriginalAlgorithm(folder, labels)
-    models = {name: ClipEncoder(folder, name=folder.name, make_engine=engine) for name, engine in ENGINES.items()}
+    models = {name: encoder_in_torch(folder, name=folder.name, make_engine=engine) for name, engine in ENGINES.items()}
     reference = models["torch float32"]
     rows = []
     for name in PHOTOGRAPHS:

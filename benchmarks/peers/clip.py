@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from deployments.clip.checkpoint import choose_precision
 from deployments.clip.classifier import score
 from deployments.clip.labels import load_labels
-from deployments.clip.model import choose_precision
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 
 INPUT_PX = 224
@@ -63,7 +63,7 @@ class TorchClip:
         with torch.inference_mode():
             embeddings = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
             self._embeddings = embeddings.T * model.logit_scale.exp()
-        self._dtype = choose_precision("auto", torch.device("cpu"))
+        self._dtype: torch.dtype = getattr(torch, choose_precision("auto", "cpu"))
         self._vision = model.vision_model.to(self._dtype)
         self._projection = model.visual_projection.to(self._dtype)
         self._mean = torch.tensor(processor.image_mean).view(3, 1, 1)

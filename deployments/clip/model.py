@@ -1,59 +1,62 @@
-"""CLIP: pictures and label texts to unit vectors, and their similarity to logits."""
+"""CLIP: pictures and label texts to unit vectors, and their similarity to logits. Torch is imported for a GPU alone."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine, Preprocessing, VisionTower
-from deployments.clip.backends.cuda_graph import CudaEngine
-from deployments.clip.backends.openvino import OpenVinoEngine
-from deployments.clip.backends.torch import TorchEngine
+from deployments.clip.backends.base import Engine
+from deployments.clip.checkpoint_process import CheckpointProcess
 from deployments.clip.classifier import Logits
 from deployments.clip.host_memory import trim_heap, unload_mapped
 from deployments.clip.labels import LabelSet
-from deployments.clip.settings import ClipSettings, Device, Precision
+from deployments.clip.settings import ClipSettings, Device, DeviceName
 from deployments.errors import OutOfMemory, SettingsError
 from deployments.types import AnalyzerName, Pixels
+
+if TYPE_CHECKING:
+    from deployments.clip.checkpoint import VisionTower
+
+ON_DISK = Path("/var/tmp")  # noqa: S108
+"""Where temporary files are on a disk: /tmp may be memory, of which this is to save some."""
+
+EmbedTexts = Callable[[list[str]], NDArray[np.float32]]
+"""Texts to float32, (embedding, texts), scaled by CLIP's temperature; raises OSError where the checkpoint is broken."""
 
 
 class ClipEncoder:
     """A loaded model of the CLIP family; implements `VisionModel`.
 
     Only the vision tower runs per request, so only it is kept, by an engine and in a low precision. The text tower is
-    read from the folder for each label set and runs in torch on the CPU in float32: its rounding would be in every
-    answer.
+    read from the folder for each label set.
 
     Args:
         folder: in hub format; its files stay as they are while this is in use.
         name: what the weights are called, for people.
-        make_engine: gets the vision tower.
-
-    Raises:
-        OSError: a file is missing or broken.
+        engine: runs the vision tower.
+        input_size_px: the edge of the square that the tower looks at.
+        embed_texts: runs the text tower.
     """
 
     analyzer: AnalyzerName = "clip"
 
-    def __init__(self, folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine]) -> None:
+    def __init__(self, folder: Path, *, name: str, engine: Engine, input_size_px: int, embed_texts: EmbedTexts) -> None:
         self._folder = folder
         self._files = _stamps(folder)
         self._name = name
-        processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        self.input_size_px: int = processor.crop_size["height"]
-        preprocessing = Preprocessing(self.input_size_px, tuple(processor.image_mean), tuple(processor.image_std))
-        self._engine = make_engine(VisionTower(_read(folder), preprocessing))
-        trim_heap()
+        self._engine = engine
+        self.input_size_px = input_size_px
+        self._embed_texts = embed_texts
 
     @property
     def batching(self) -> Batching:
@@ -72,7 +75,7 @@ class ClipEncoder:
             SettingsError: the folder no longer holds the files that the vision tower came from.
         """
         try:
-            matrix = _encoded(self._folder, labels.texts())
+            return self._embed_texts(labels.texts())
         finally:
             # Looked at afterwards, so that no exchange meanwhile escapes.
             if not self._files.items() <= _stamps(self._folder).items():
@@ -81,7 +84,6 @@ class ClipEncoder:
                     "cannot be encoded: put them back, or restart the service."
                 )
             trim_heap()
-        return matrix
 
     def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
         """Give `logits_per_image`: float32, (pictures, labels), as transformers' `CLIPModel` defines it.
@@ -100,22 +102,6 @@ class ClipEncoder:
         return np.asarray(resized)
 
 
-def _read(folder: Path) -> CLIPModel:
-    """Map a model's weights; what is never computed with takes next to no memory."""
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-
-
-@torch.inference_mode()
-def _encoded(folder: Path, texts: list[str]) -> NDArray[np.float32]:
-    model = _read(folder)
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
-    embeddings = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
-    matrix: NDArray[np.float32] = (embeddings * model.logit_scale.exp()).T.contiguous().numpy()
-    return matrix
-
-
 def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
     """Give each file's size in bytes and the time in ns that it was last written."""
     files = {path: path.stat() for path in folder.glob("*") if path.is_file()}
@@ -131,24 +117,73 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
         OSError: a file is missing or broken.
     """
     device = choose_device(settings.device, gpu_assigned=gpu_assigned)
-    dtype = choose_precision(settings.precision, device)
-    if settings.engine == "openvino" and device.type != "cpu":
+    if settings.engine == "openvino" and device != "cpu":
         raise SettingsError("clip.engine 'openvino' runs on CPUs: set DEVICE=cpu too, or leave clip.engine 'auto'.")
+    if device == "cuda" or settings.engine == "torch":
+        return _in_torch(folder, settings, device, cores)
+    return _in_openvino(folder, settings, cores)
 
-    def make_engine(tower: VisionTower) -> Engine:
-        if settings.engine == "torch":
-            return TorchEngine(tower, device, dtype, cores)
-        if device.type == "cuda":
-            return CudaEngine(tower, device, dtype, cores)
-        return OpenVinoEngine(tower, dtype, cores)
+
+def encoder_in_torch(folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine]) -> ClipEncoder:
+    """Load a model in this process, which has torch anyway; `make_engine` gets its vision tower.
+
+    Raises:
+        OSError: a file is missing or broken.
+    """
+    from deployments.clip.checkpoint import embed_texts, read_tower
+
+    tower = read_tower(folder)
+    return ClipEncoder(
+        folder,
+        name=name,
+        engine=make_engine(tower),
+        input_size_px=tower.preprocessing.input_size_px,
+        embed_texts=partial(embed_texts, folder),
+    )
+
+
+def _in_torch(folder: Path, settings: ClipSettings, device: DeviceName, cores: int) -> ClipEncoder:
+    import torch
+
+    from deployments.clip.backends.cuda_graph import CudaEngine
+    from deployments.clip.backends.torch import TorchEngine
+    from deployments.clip.checkpoint import choose_precision
+
+    dtype: torch.dtype = getattr(torch, choose_precision(settings.precision, device))
+    kind = CudaEngine if device == "cuda" and settings.engine != "torch" else TorchEngine
 
     def make_warm_engine(tower: VisionTower) -> Engine:
-        engine = make_engine(tower)
+        engine = kind(tower, torch.device(device), dtype, cores)
         warm_up(engine, tower.preprocessing.input_size_px)
-        unload_mapped(tower.parameters())
         return engine
 
-    return ClipEncoder(folder, name=settings.model, make_engine=make_warm_engine)
+    return encoder_in_torch(folder, name=settings.model, make_engine=make_warm_engine)
+
+
+def _in_openvino(folder: Path, settings: ClipSettings, cores: int) -> ClipEncoder:
+    from deployments.clip.backends.openvino import OpenVinoEngine
+
+    checkpoint = CheckpointProcess(folder)
+
+    def embed_texts(texts: list[str]) -> NDArray[np.float32]:
+        try:
+            return checkpoint.embed_texts(texts)
+        finally:
+            checkpoint.close()
+
+    try:
+        on_disk = ON_DISK if os.access(ON_DISK, os.W_OK) else None
+        with TemporaryDirectory(prefix="ia-", dir=on_disk) as place:
+            tower = Path(place) / "tower.xml"
+            input_size_px, precision = checkpoint.convert(tower, settings.precision)
+            engine = OpenVinoEngine(tower, precision, cores)
+            warm_up(engine, input_size_px)
+            unload_mapped(tower.with_suffix(".bin"))
+    except BaseException:
+        checkpoint.close()
+        raise
+    trim_heap()
+    return ClipEncoder(folder, name=settings.model, engine=engine, input_size_px=input_size_px, embed_texts=embed_texts)
 
 
 def warm_up(engine: Engine, input_size_px: int) -> None:
@@ -170,11 +205,7 @@ def warm_up(engine: Engine, input_size_px: int) -> None:
             size *= 2
 
 
-# Instruction sets that multiply bfloat16 natively; without one torch emulates it, slower than float32.
-_NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
-
-
-def choose_device(setting: Device, *, gpu_assigned: bool) -> torch.device:
+def choose_device(setting: Device, *, gpu_assigned: bool) -> DeviceName:
     """Resolve the device setting on this machine.
 
     Args:
@@ -185,33 +216,14 @@ def choose_device(setting: Device, *, gpu_assigned: bool) -> torch.device:
     Raises:
         SettingsError: `cuda` is asked for and torch sees no CUDA device.
     """
+    if setting == "cpu" or (setting == "auto" and not gpu_assigned):
+        return "cpu"
+    import torch
+
     has_cuda = torch.cuda.is_available()
     if setting == "cuda" and not has_cuda:
         raise SettingsError(
             "clip.device is 'cuda' but torch sees no CUDA GPU: install the NVIDIA driver and a CUDA build of torch, "
             "or set DEVICE=cpu."
         )
-    takes_cuda = setting == "cuda" or (setting == "auto" and has_cuda and gpu_assigned)
-    return torch.device("cuda" if takes_cuda else "cpu")
-
-
-def choose_precision(
-    setting: Precision, device: torch.device, capabilities: Mapping[str, object] | None = None
-) -> torch.dtype:
-    """Resolve the precision setting for a device: the fastest format that this processor computes natively.
-
-    Measured on 2 cores with AMX: ViT-B/32 in bfloat16 runs about three times as fast as in float32.
-
-    Args:
-        setting: `auto`, or the format's own name.
-        device: where the model runs.
-        capabilities: the processor's instruction sets by torch's names; asked of torch when None.
-    """
-    if setting != "auto":
-        dtype: torch.dtype = getattr(torch, setting)
-        return dtype
-    if device.type == "cuda":
-        return torch.float16
-    if capabilities is None:
-        capabilities = torch.cpu.get_capabilities()
-    return torch.bfloat16 if any(capabilities.get(name) for name in _NATIVE_BFLOAT16) else torch.float32
+    return "cuda" if has_cuda else "cpu"

@@ -18,6 +18,9 @@ Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
+DeviceName = Literal["cpu", "cuda"]
+PrecisionName = Literal["float32", "bfloat16", "float16"]
+
 MAX_BATCH_SIZE = 256
 """Keeps a slip of the finger from filling a device; what may run beside the waiting is counted with it."""
 

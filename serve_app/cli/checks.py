@@ -10,7 +10,8 @@ import httpx
 import torch
 from huggingface_hub import constants
 
-from deployments.clip.model import choose_device, choose_precision
+from deployments.clip.checkpoint import choose_precision
+from deployments.clip.model import choose_device
 from deployments.clip.settings import ClipSettings
 from deployments.clip.weights import WeightsUnavailable, announced_files, find_weights
 from deployments.errors import SettingsError
@@ -58,12 +59,12 @@ def check_device(
     except SettingsError as error:
         yield Finding("Device", False, str(error), "install the NVIDIA driver (nvidia-smi), or: export DEVICE=cpu")
         return
-    precision = str(choose_precision(settings.precision, device)).removeprefix("torch.")
-    if device.type == "cpu":
+    precision = choose_precision(settings.precision, device)
+    if device == "cpu":
         why = "" if settings.device == "cpu" else "; no CUDA GPU: CLIP runs on the CPU"
         yield Finding("Device", True, f"cpu, {precision}{why}")
         return
-    yield Finding("Device", True, f"{device.type}, {precision}")
+    yield Finding("Device", True, f"{device}, {precision}")
     yield check_gpu_memory(*gpu_memory())
 
 

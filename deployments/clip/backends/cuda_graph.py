@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from deployments.clip.backends.base import Pictures, Vectors, VisionTower
+from deployments.clip.backends.base import Pictures, Vectors
 from deployments.clip.backends.torch import TorchEngine, telling_of_memory
+from deployments.clip.checkpoint import VisionTower
 
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE

@@ -8,17 +8,14 @@ machine and compiles at every start.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Mapping
+from pathlib import Path
 
-import numpy as np
 import openvino
-import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Pictures, Vectors, VisionTower
+from deployments.clip.backends.base import Pictures, Vectors
+from deployments.clip.settings import PrecisionName
 
 MAX_STREAMS = 4
 """With more cores a stream takes several: beyond this many, crowds that fill all streams are rare."""
@@ -31,7 +28,7 @@ MIN_BESIDE = 5
 BATCH_SIZE = 16
 """ViT-B/32 in bfloat16: batches of 32 are no faster, of 8 a tenth slower (`python -m benchmarks.engines`)."""
 
-PRECISION_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}
+PRECISION_HINTS: dict[PrecisionName, str] = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class OpenVinoEngine:
@@ -41,17 +38,18 @@ class OpenVinoEngine:
     So the tower is compiled twice, each with its weights in a layout of its own; the streams of one share theirs.
 
     Args:
-        tower: in float32 on the CPU; its weights are hardly read after the first batches, and then from where they are.
-        dtype: what to compute in; OpenVINO takes float32 where the processor does not know it.
+        tower: a `VisionTower` that was converted, in float32, or the `.xml` file of one. Its weights are hardly read
+            after the first batches, and then from where they are.
+        precision: what to compute in; OpenVINO takes float32 where the processor does not know it.
         cores: how many to use.
     """
 
-    def __init__(self, tower: VisionTower, dtype: torch.dtype, cores: int) -> None:
+    def __init__(self, tower: openvino.Model | Path, precision: PrecisionName, cores: int) -> None:
         streams = min(cores, MAX_STREAMS)
         self.batching = Batching(streams, BATCH_SIZE, MIN_BESIDE)
-        model = _converted(tower)
-        self._beside = _Compiled(model, dtype, streams=streams, threads=cores)
-        self._alone = _Compiled(model, dtype, streams=1, threads=cores) if streams > 1 else self._beside
+        model = openvino.Core().read_model(tower) if isinstance(tower, Path) else tower
+        self._beside = _Compiled(model, precision, streams=streams, threads=cores)
+        self._alone = _Compiled(model, precision, streams=1, threads=cores) if streams > 1 else self._beside
         self._lock = threading.Lock()
         self._running = 0
 
@@ -80,12 +78,12 @@ class OpenVinoEngine:
 class _Compiled:
     """A compiled model, and as many requests as ever ran at once."""
 
-    def __init__(self, model: openvino.Model, dtype: torch.dtype, *, streams: int, threads: int) -> None:
+    def __init__(self, model: openvino.Model, precision: PrecisionName, *, streams: int, threads: int) -> None:
         self._model = openvino.Core().compile_model(
             model,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": PRECISION_HINTS[dtype],
+                "INFERENCE_PRECISION_HINT": PRECISION_HINTS[precision],
                 "NUM_STREAMS": streams,
                 "INFERENCE_NUM_THREADS": threads,
                 # Pinned threads keep to their cores though decoding has taken them.
@@ -97,9 +95,7 @@ class _Compiled:
     @property
     def precision(self) -> str:
         taken = self._model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        return next(
-            (str(dtype).removeprefix("torch.") for dtype, name in PRECISION_HINTS.items() if name == taken), taken
-        )
+        return next((precision for precision, name in PRECISION_HINTS.items() if name == taken), taken)
 
     def encode(self, pictures: Pictures) -> Vectors:
         try:
@@ -109,19 +105,3 @@ class _Compiled:
         vectors: Vectors = request.infer({0: pictures}, share_inputs=True)[0]
         self._idle.append(request)
         return vectors
-
-
-def _converted(tower: VisionTower) -> openvino.Model:
-    """Trace the tower into an OpenVINO model that takes batches of any size.
-
-    By the frontend, because `openvino.convert_model` reports each conversion to the vendor.
-    """
-    edge = tower.preprocessing.input_size_px
-    example = torch.from_numpy(np.zeros((2, edge, edge, 3), np.uint8))
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        decoder = TorchScriptPythonDecoder(tower, example_input=(example,))
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        model: openvino.Model = frontend.convert(frontend.load(decoder))
-    model.reshape([-1, edge, edge, 3])
-    return model

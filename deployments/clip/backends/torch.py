@@ -8,7 +8,8 @@ from typing import TypeVar
 import torch
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Pictures, Vectors, VisionTower
+from deployments.clip.backends.base import Pictures, Vectors
+from deployments.clip.checkpoint import VisionTower
 from deployments.errors import OutOfMemory
 
 OUT_OF_MEMORY_RETRY_AFTER_S = 10

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deployments.batching import Batching
 from deployments.clip.backends.torch import TorchEngine
+from deployments.clip.checkpoint import embed_texts, read_tower
 from deployments.clip.classifier import ImageClassifier, Logits, VisionModel
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder
@@ -307,16 +308,12 @@ async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() 
 async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: Path) -> None:
     encoded: list[str] = []
 
-    class Counting(ClipEncoder):
-        def prepare(self, labels: LabelSet) -> NDArray[np.float32]:
-            encoded.extend(labels.texts())
-            return super().prepare(labels)
+    def embed(texts: list[str]) -> NDArray[np.float32]:
+        encoded.extend(texts)
+        return embed_texts(tiny_clip, texts)
 
-    model = Counting(
-        tiny_clip,
-        name="tiny",
-        make_engine=lambda tower: TorchEngine(tower, torch.device("cpu"), torch.float32, cores=1),
-    )
+    engine = TorchEngine(read_tower(tiny_clip), torch.device("cpu"), torch.float32, cores=1)
+    model = ClipEncoder(tiny_clip, name="tiny", engine=engine, input_size_px=224, embed_texts=embed)
     subject = reader(FakeWeights(Path("/weights")), model)
     await subject.start()
     await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))

@@ -14,13 +14,21 @@ import torch
 from PIL import Image
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine, Pictures, Vectors, VisionTower
+from deployments.clip.backends.base import Engine, Pictures, Vectors
 from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
+from deployments.clip.checkpoint import VisionTower, choose_precision, converted
 from deployments.clip.labels import LabelSet, load_labels
-from deployments.clip.model import ClipEncoder, choose_device, choose_precision, load_encoder, warm_up
-from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings, EngineName, Precision
+from deployments.clip.model import ClipEncoder, choose_device, encoder_in_torch, load_encoder, warm_up
+from deployments.clip.settings import (
+    DEFAULT_LABELS_FILE,
+    ClipSettings,
+    DeviceName,
+    EngineName,
+    Precision,
+    PrecisionName,
+)
 from deployments.errors import OutOfMemory, SettingsError
 from deployments.types import Pixels
 from tests.support.pictures import photograph, photograph_path, pixels
@@ -36,7 +44,10 @@ def labels() -> LabelSet:
     return load_labels(DEFAULT_LABELS_FILE)
 
 
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
+
+
+PRECISIONS: dict[torch.dtype, PrecisionName] = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
 def torch_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
@@ -44,7 +55,7 @@ def torch_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
 
 
 def openvino_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
-    return OpenVinoEngine(tower, dtype, cores=2)
+    return OpenVinoEngine(converted(tower), PRECISIONS[dtype], cores=2)
 
 
 ENGINES_OF_A_GPU: tuple[EngineName, EngineName] = ("auto", "torch")
@@ -53,7 +64,7 @@ MakeEngine = Callable[[VisionTower, torch.dtype], Engine]
 
 
 def encoder(folder: Path, engine: MakeEngine = torch_engine, dtype: torch.dtype = torch.float32) -> ClipEncoder:
-    return ClipEncoder(folder, name="tiny", make_engine=lambda tower: engine(tower, dtype))
+    return encoder_in_torch(folder, name="tiny", make_engine=lambda tower: engine(tower, dtype))
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +173,7 @@ def test_out_of_memory_is_told_as_such(tiny_clip: Path, labels: LabelSet) -> Non
         tower.vision.register_forward_pre_hook(hold_two)
         return torch_engine(tower, torch.float32)
 
-    model = ClipEncoder(tiny_clip, name="tiny", make_engine=small)
+    model = encoder_in_torch(tiny_clip, name="tiny", make_engine=small)
     prepared = model.prepare(labels)
     blank: Pixels = np.zeros((224, 224, 3), np.uint8)
     assert model.logits([blank] * 2, prepared).shape == (2, len(labels.texts()))
@@ -193,7 +204,9 @@ def test_the_loaded_encoder_tells_what_it_runs_on(
 
 
 def test_the_cpu_s_engine_takes_calls_from_as_many_threads_as_it_has_streams(tiny_clip: Path, labels: LabelSet) -> None:
-    model = ClipEncoder(tiny_clip, name="tiny", make_engine=lambda tower: OpenVinoEngine(tower, torch.float32, cores=3))
+    model = encoder_in_torch(
+        tiny_clip, name="tiny", make_engine=lambda tower: OpenVinoEngine(converted(tower), "float32", cores=3)
+    )
     prepared = model.prepare(labels)
     pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
     batches = [pictures[:size] for size in (1, 5, 2, 8, 3, 1)]
@@ -235,7 +248,7 @@ def test_where_no_pass_can_be_recorded_kernels_are_launched_one_by_one(tiny_clip
     def on_cpu(tower: VisionTower) -> Engine:
         return CudaEngine(tower, CPU, torch.float32, cores=2, passes=Unrecorded)
 
-    model, eager = ClipEncoder(tiny_clip, name="tiny", make_engine=on_cpu), encoder(tiny_clip)
+    model, eager = encoder_in_torch(tiny_clip, name="tiny", make_engine=on_cpu), encoder(tiny_clip)
     prepared = model.prepare(labels)
     pictures = [pixels(photograph(name)) for name in PHOTOGRAPHS]
     with pytest.raises(OutOfMemory):
@@ -274,21 +287,21 @@ def test_the_warm_up_runs_every_size_that_fits_and_fails_only_where_none_does() 
 @pytest.mark.parametrize(
     ("setting", "device", "capabilities", "chosen"),
     [
-        ("auto", CUDA, {}, torch.float16),
-        ("auto", CPU, {"avx512_bf16": True}, torch.bfloat16),
-        ("auto", CPU, {"amx_bf16": True}, torch.bfloat16),
-        ("auto", CPU, {"avx2": True, "avx512_bf16": False}, torch.float32),
-        ("float32", CUDA, {}, torch.float32),
-        ("bfloat16", CPU, {}, torch.bfloat16),
+        ("auto", "cuda", {}, "float16"),
+        ("auto", "cpu", {"avx512_bf16": True}, "bfloat16"),
+        ("auto", "cpu", {"amx_bf16": True}, "bfloat16"),
+        ("auto", "cpu", {"avx2": True, "avx512_bf16": False}, "float32"),
+        ("float32", "cuda", {}, "float32"),
+        ("bfloat16", "cpu", {}, "bfloat16"),
     ],
 )
 def test_auto_takes_the_fastest_format_that_is_native_and_a_named_one_is_taken_as_it_is(
-    setting: Precision, device: torch.device, capabilities: dict[str, object], chosen: torch.dtype
+    setting: Precision, device: DeviceName, capabilities: dict[str, object], chosen: PrecisionName
 ) -> None:
     assert choose_precision(setting, device, capabilities) == chosen
 
 
 def test_a_gpu_is_taken_where_ray_gave_one_and_the_setting_lets_it() -> None:
-    assert choose_device("auto", gpu_assigned=False) == CPU
-    assert choose_device("cpu", gpu_assigned=True) == CPU
-    assert choose_device("auto", gpu_assigned=True) == (CUDA if torch.cuda.is_available() else CPU)
+    assert choose_device("auto", gpu_assigned=False) == "cpu"
+    assert choose_device("cpu", gpu_assigned=True) == "cpu"
+    assert choose_device("auto", gpu_assigned=True) == ("cuda" if torch.cuda.is_available() else "cpu")

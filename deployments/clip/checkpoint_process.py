@@ -1,0 +1,87 @@
+"""A checkpoint read in a process of its own, for a replica that needs no torch: see `deployments.clip.checkpoint`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.clip.settings import Precision, PrecisionName
+
+ROOT = Path(__file__).parents[2]
+"""Where the packages are, for the process to find them."""
+
+
+class CheckpointProcess:
+    """Started by the first question; ended by `close`, with this object, or with this process.
+
+    Args:
+        folder: of the checkpoint.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+
+    def convert(self, path: Path, precision: Precision) -> tuple[int, PrecisionName]:
+        """Write the vision tower as an OpenVINO model, `.xml` and `.bin`.
+
+        Returns:
+            The model's input size in px, and the precision that the setting comes to on this processor.
+
+        Raises:
+            OSError: a file of the checkpoint is missing or broken, or cannot be read as CLIP; or the disk is full.
+        """
+        told = self._ask({"convert": str(path), "precision": precision})
+        return told["input_size_px"], told["precision"]
+
+    def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
+        """Encode texts, scaled by CLIP's temperature: float32, (embedding, texts).
+
+        Raises:
+            OSError: as `convert`.
+        """
+        with TemporaryDirectory(prefix="ia-") as folder:
+            file = Path(folder) / "embeddings.npy"
+            self._ask({"texts": texts, "into": str(file)})
+            matrix: NDArray[np.float32] = np.load(file)
+        return matrix
+
+    def close(self) -> None:
+        """End the process; another question starts another."""
+        if self._process is not None:
+            with self._process as process:
+                self._process = None
+                cast(TextIO, process.stdin).close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        if self._process is None:
+            python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", "deployments.clip.checkpoint", str(self._folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": python_path},
+            )
+        questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
+        questions.write(f"{json.dumps(question)}\n")
+        questions.flush()
+        line = answers.readline()
+        if not line:
+            raise OSError(f"the process that reads the checkpoint ended (exit status {self._process.wait()})")
+        told: dict[str, Any] = json.loads(line)
+        if "error" in told:
+            raise OSError(told["error"])
+        return told
