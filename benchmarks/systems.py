@@ -135,7 +135,7 @@ def our_command(
         config = folder / f"{name}.yaml"
         asked: Settings = {"clip": {"model": str(workload.model)}, "ollama": NO_OLLAMA, **settings}
         config.write_text(our_config(root / SERVE_CONFIG.name, port, asked))
-        return (*SERVE, config, "--log-file", folder / f"{name}-serve.log")
+        return (*SERVE, config)
 
     return command
 

@@ -80,3 +80,7 @@ class _Lines:
 
     def isatty(self) -> bool:
         return False
+
+    def fileno(self) -> int:
+        # Ray's crash handler asks for one.
+        return sys.__stdout__.fileno() if sys.__stdout__ is not None else -1
