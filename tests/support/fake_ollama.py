@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 from tests.support.ollama_wire import MODEL_BYTES, Json, Reply, described, escaped, line, tagged
 
 START_LIMIT_S = 10.0
+PATIENCE_S = 30.0
 
 T = TypeVar("T")
 
@@ -180,8 +181,8 @@ class FakeOllama:
             return self._changed.wait_for(lambda: condition(self), timeout_s)
 
     async def wait_for_chats(self, count: int) -> None:
-        """Wait until so many chats have been asked for, and no longer than `wait_until` does."""
-        assert await asyncio.to_thread(self.wait_until, lambda server: len(server.chats) >= count)
+        """Wait until so many chats have been asked for."""
+        assert await asyncio.to_thread(self.wait_until, lambda server: len(server.chats) >= count, PATIENCE_S)
 
     async def wait_for_disconnect(self, timeout_s: float = 5.0) -> bool:
         """Wait until a client has closed its connection before the end of its answer."""
