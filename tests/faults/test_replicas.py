@@ -28,6 +28,23 @@ def kill_one(service: Service, deployment: str) -> float:
     return time.monotonic()
 
 
+def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=["Never ", "whole"], ending="stall")
+    events: list[dict[str, Any]] = []
+    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+                if events[-1]["status"] == "delta" and len(events) == 4:
+                    ollama.answer = Answer(TOKENS)
+                    kill_one(service, "OllamaDeployment")
+    stages = [event["status"] for event in events if event["status"] != "delta"]
+    assert stages == ["analyzing", "analyzed", "generating", "generating", "complete"]
+    assert "interrupted" in [event for event in events if event["status"] == "generating"][1]["message"]
+    assert (events[-1]["generatedPrompt"], events[-1]["promptSource"]) == ("".join(TOKENS), "ollama")
+    assert ollama.wait_until(lambda server: server.chats[-2].closed_by_client)
+
+
 @pytest.mark.parametrize(
     ("service", "deployment", "form"),
     [
@@ -53,20 +70,3 @@ def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_ba
     assert all(outcome.retry_after for outcome in crowd.failures)
     assert len(lost) <= CALLERS
     assert service.replicas(deployment)
-
-
-def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=["Never ", "whole"], ending="stall")
-    events: list[dict[str, Any]] = []
-    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
-        for line in response.iter_lines():
-            if line.startswith("data: "):
-                events.append(json.loads(line.removeprefix("data: ")))
-                if events[-1]["status"] == "delta" and len(events) == 4:
-                    ollama.answer = Answer(TOKENS)
-                    kill_one(service, "OllamaDeployment")
-    stages = [event["status"] for event in events if event["status"] != "delta"]
-    assert stages == ["analyzing", "analyzed", "generating", "generating", "complete"]
-    assert "interrupted" in [event for event in events if event["status"] == "generating"][1]["message"]
-    assert (events[-1]["generatedPrompt"], events[-1]["promptSource"]) == ("".join(TOKENS), "ollama")
-    assert ollama.wait_until(lambda server: server.chats[-2].closed_by_client)

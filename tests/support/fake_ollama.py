@@ -324,7 +324,7 @@ class FakeOllama:
                 if step == plan.hold_at:
                     await self._gate.passage()
                 await reply.lines(layer | {"completed": MODEL_BYTES * (step + 1) // plan.steps})
-            self.models.append(name)
+            self.models = [*dict.fromkeys([*self.models, name])]
             self._note()
             statuses = ("verifying sha256 digest", "writing manifest", "success")
             await reply.lines(*({"status": status} for status in statuses))
