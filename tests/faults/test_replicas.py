@@ -6,44 +6,20 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from serve_app.cli.ray_env import SWITCH
+from tests.faults.conftest import PHOTOGRAPH, TOKENS
 from tests.support.crowd import PATIENCE_S, Crowd
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, STREAM
-from tests.support.pictures import photograph_path
-from tests.support.service import Service, application
+from tests.support.service import Service
 
-pytestmark = pytest.mark.serve
+pytestmark = [pytest.mark.serve, pytest.mark.usefixtures("ollama")]
 
-PHOTOGRAPH = photograph_path("china").read_bytes()
-TOKENS = ["A ", "temple."]
 CALLERS = 8
-
-
-@pytest.fixture(scope="module")
-def ollama() -> Iterator[FakeOllama]:
-    with FakeOllama(parallel=CALLERS) as server:
-        yield server
-
-
-@pytest.fixture(scope="module", params=["fast", "plain"])
-def service(request: pytest.FixtureRequest, tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
-    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url], "max_parallel": CALLERS}}
-    switch = "1" if request.param == "fast" else "0"
-    with Service([application("main", "/", args, {})], {SWITCH: switch}) as service:
-        yield service
-
-
-@pytest.fixture(autouse=True)
-def _ollama_is_quick(ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS)
 
 
 def kill_one(service: Service, deployment: str) -> float:
@@ -52,9 +28,33 @@ def kill_one(service: Service, deployment: str) -> float:
     return time.monotonic()
 
 
+def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: FakeOllama) -> None:
+    ollama.answer = Answer(tokens=["Never ", "whole"], ending="stall")
+    events: list[dict[str, Any]] = []
+    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
+        for line in response.iter_lines():
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+                if events[-1]["status"] == "delta" and len(events) == 4:
+                    ollama.answer = Answer(TOKENS)
+                    kill_one(service, "OllamaDeployment")
+    stages = [event["status"] for event in events if event["status"] != "delta"]
+    assert stages == ["analyzing", "analyzed", "generating", "generating", "complete"]
+    assert "interrupted" in [event for event in events if event["status"] == "generating"][1]["message"]
+    assert (events[-1]["generatedPrompt"], events[-1]["promptSource"]) == ("".join(TOKENS), "ollama")
+    assert ollama.wait_until(lambda server: server.chats[-2].closed_by_client)
+
+
 @pytest.mark.parametrize(
-    ("deployment", "form"),
-    [("ClipDeployment", {"analysis_only": "true"}), ("OllamaDeployment", {}), ("Ingress", {})],
+    ("service", "deployment", "form"),
+    [
+        ("fast", "ClipDeployment", {"analysis_only": "true"}),
+        ("fast", "OllamaDeployment", {}),
+        ("fast", "Ingress", {}),
+        ("plain", "Ingress", {}),  # another proxy stands before it; what lies behind is the same
+    ],
+    indirect=["service"],
+    scope="package",
 )
 def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_back(
     service: Service, deployment: str, form: dict[str, str]
@@ -70,20 +70,3 @@ def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_ba
     assert all(outcome.retry_after for outcome in crowd.failures)
     assert len(lost) <= CALLERS
     assert service.replicas(deployment)
-
-
-def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=["Never ", "whole"], ending="stall")
-    events: list[dict[str, Any]] = []
-    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
-        for line in response.iter_lines():
-            if line.startswith("data: "):
-                events.append(json.loads(line.removeprefix("data: ")))
-                if events[-1]["status"] == "delta" and len(events) == 4:
-                    ollama.answer = Answer(tokens=TOKENS)
-                    kill_one(service, "OllamaDeployment")
-    stages = [event["status"] for event in events if event["status"] != "delta"]
-    assert stages == ["analyzing", "analyzed", "generating", "generating", "complete"]
-    assert "interrupted" in [event for event in events if event["status"] == "generating"][1]["message"]
-    assert (events[-1]["generatedPrompt"], events[-1]["promptSource"]) == ("".join(TOKENS), "ollama")
-    assert ollama.wait_until(lambda server: server.chats[-2].closed_by_client)

@@ -19,12 +19,11 @@ FAILED_PAUSE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one request: its status and code, or 0 and how the connection failed; times are monotonic."""
+    """What became of one request: its status and code, or 0 and how the connection failed; `began_s` is monotonic."""
 
     status: int
     code: str
     began_s: float
-    ended_s: float
     body: Any = None
     retry_after: str | None = None
 
@@ -108,8 +107,8 @@ class Crowd:
             response = client.post(self._url, files={"image": image}, data=self._form)
             body = response.json()
         except httpx.HTTPError as error:
-            return Outcome(0, type(error).__name__, began_s, time.monotonic())
+            return Outcome(0, type(error).__name__, began_s)
         except ValueError:
-            return Outcome(response.status_code, response.text, began_s, time.monotonic())
+            return Outcome(response.status_code, response.text, began_s)
         code = body.get("code", "")
-        return Outcome(response.status_code, code, began_s, time.monotonic(), body, response.headers.get("retry-after"))
+        return Outcome(response.status_code, code, began_s, body, response.headers.get("retry-after"))

@@ -1,39 +1,24 @@
 """An Ollama server without a model: real HTTP, the real wire format, and failures to order.
 
-In a test it runs in a thread with a loop of its own, so that sync tests, async tests and other processes can
-all talk to it. By hand: `python -m tests.support.fake_ollama --port 11434`.
+It runs in a thread with a loop of its own, so that sync tests, async tests and other processes can all talk to it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import re
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from tests.support.ollama_wire import (
-    MODEL_BYTES,
-    Json,
-    Reply,
-    described,
-    escaped,
-    line,
-    seconds,
-    sentence,
-    tagged,
-    timestamp,
-)
+from tests.support.ollama_wire import MODEL_BYTES, Json, Reply, described, escaped, line, tagged
 
-VERSION = "0.12.0"
-DEFAULT_KEEP_ALIVE = "5m"
 START_LIMIT_S = 10.0
+PATIENCE_S = 30.0
 
 T = TypeVar("T")
 
@@ -42,9 +27,9 @@ Ending = Literal["done", "error", "broken_line", "cut", "quiet", "stall", "endle
 
 @dataclass(frozen=True)
 class Answer:
-    """What `/api/chat` and `/api/generate` send.
+    """What `/api/chat` sends, always as a stream.
 
-    `tokens`: None makes a sentence from the request; `bytes` go out as they are, in place of valid UTF-8.
+    `tokens`: `bytes` go out as they are, in place of valid UTF-8.
     `interval_s`: before every token, on a schedule that a late token does not move.
     `hold_at`: the index of the token that waits for `release()`.
     `stamped`: each token is followed by the `time.monotonic_ns()` at which it is handed to the socket, and a blank.
@@ -54,7 +39,7 @@ class Answer:
     tokens again for ever.
     """
 
-    tokens: Sequence[str | bytes] | None = None
+    tokens: Sequence[str | bytes] = ()
     interval_s: float = 0.0
     hold_at: int | None = None
     stamped: bool = False
@@ -71,7 +56,6 @@ class Pull:
     """
 
     steps: int = 4
-    interval_s: float = 0.0
     hold_at: int | None = None
     error: str = ""
 
@@ -80,24 +64,12 @@ class Pull:
 class Exchange:
     """One request and what became of it; times are `time.monotonic`, `sent_at_s` one per token."""
 
-    method: str
     path: str
     body: Json
     came_at_s: float = field(default_factory=time.monotonic)
     sent_at_s: list[float] = field(default_factory=list)
     finished: bool = False
     closed_by_client: bool = False
-
-    def line(self, content: bytes, *, done: bool, more: Json | None = None) -> bytes:
-        """Give a line of the answer to this request."""
-        return line(self.path, self.body["model"], content, done=done, more=more)
-
-    def last_line(self, content: bytes, tokens: int, reason: str) -> bytes:
-        """Give the line that ends the answer, with its figures: nanoseconds, and tokens."""
-        lasted_ns = int((time.monotonic() - self.came_at_s) * 1e9)
-        figures = {"load_duration": 0, "prompt_eval_count": 1, "prompt_eval_duration": 0}
-        more = {"done_reason": reason, "total_duration": lasted_ns, "eval_count": tokens, "eval_duration": lasted_ns}
-        return self.line(content, done=True, more=more | figures)
 
 
 class Gate:
@@ -148,25 +120,21 @@ class FakeOllama:
         self,
         answer: Answer | None = None,
         *,
-        tokens: Sequence[str | bytes] | None = None,
+        tokens: Sequence[str | bytes] = ("A", " fox"),
         models: Sequence[str] = ("mistral:latest",),
         pull: Pull | None = None,
         port: int = 0,
         parallel: int = 1,
         address: str = "127.0.0.1",
     ) -> None:
-        self.answer = answer or Answer(tokens=tokens)
+        self.answer = answer or Answer(tokens)
         self.pull = pull or Pull()
         self.models = [tagged(name) for name in models]
         self.port = port
         self.exchanges: list[Exchange] = []
-        self.peak_parallel = 0
         self._parallel = parallel
         self._address = address
-        self._pulled_steps: dict[str, int] = {}
-        self._loaded_until_s: dict[str, float] = {}
         self._changed = threading.Condition()
-        self._writing = 0
 
     @property
     def url(self) -> str:
@@ -212,6 +180,10 @@ class FakeOllama:
         with self._changed:
             return self._changed.wait_for(lambda: condition(self), timeout_s)
 
+    async def wait_for_chats(self, count: int) -> None:
+        """Wait until so many chats have been asked for."""
+        assert await asyncio.to_thread(self.wait_until, lambda server: len(server.chats) >= count, PATIENCE_S)
+
     async def wait_for_disconnect(self, timeout_s: float = 5.0) -> bool:
         """Wait until a client has closed its connection before the end of its answer."""
         return await asyncio.to_thread(
@@ -248,19 +220,16 @@ class FakeOllama:
         whole = False
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            method, path = head.split(" ", 2)[:2]
+            path = head.split(" ", 2)[1]
             length = re.search(r"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE)
             content = await reader.readexactly(int(length[1]) if length else 0)
-            exchange = Exchange(method, path, json.loads(content) if content else {})
+            exchange = Exchange(path, json.loads(content) if content else {})
             self.exchanges.append(exchange)
             self._note()
             await self._until_closed(self._respond(exchange, Reply(writer)), reader, exchange)
             whole = exchange.finished
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
-        except ValueError as error:
-            await Reply(writer).json(400, {"error": str(error)})
-            whole = True
         finally:
             self._note()
             if whole:
@@ -289,60 +258,28 @@ class FakeOllama:
             await asyncio.gather(working, closed, return_exceptions=True)
 
     async def _respond(self, exchange: Exchange, reply: Reply) -> None:
-        match exchange.method, exchange.path:
-            case "GET", "/":
-                await reply.whole(200, b"Ollama is running", "text/plain; charset=utf-8")
-            case "GET", "/api/version":
-                await reply.json(200, {"version": VERSION})
-            case "GET", "/api/tags":
+        body = exchange.body
+        match exchange.path:
+            case "/api/tags":
                 await reply.json(200, {"models": [described(name) for name in self.models]})
-            case "GET", "/api/ps":
-                await reply.json(200, {"models": self._loaded()})
-            case "POST", "/api/pull":
-                await self._fetch(exchange.body, reply)
-            case "POST", "/api/show" | "/api/chat" | "/api/generate":
-                name = exchange.body.get("model", "")
-                if tagged(name) not in self.models:
-                    await reply.json(404, {"error": f"model '{name}' not found"})
-                elif exchange.path == "/api/show":
-                    details = described(tagged(name))["details"]
-                    await reply.json(200, {"details": details, "capabilities": ["completion"]})
-                else:
-                    await self._write(exchange, reply)
+            case "/api/pull":
+                await self._fetch(tagged(body["model"]), reply)
+            case "/api/chat" if tagged(body["model"]) not in self.models:
+                await reply.json(404, {"error": f"model '{body['model']}' not found"})
+            case "/api/chat" if self.answer.status != 200:
+                await reply.json(self.answer.status, {"error": self.answer.error})
+            case "/api/chat":
+                answer = self.answer  # of this moment, whatever is ordered while it waits for its place
+                async with self._places:
+                    await self._stream(exchange, reply, answer)
             case _:
                 await reply.whole(404, b"404 page not found", "text/plain")
 
-    async def _write(self, exchange: Exchange, reply: Reply) -> None:
-        answer = self.answer
-        if answer.status != 200:
-            await reply.json(answer.status, {"error": answer.error})
-            return
-        options = exchange.body.get("options") or {}
-        loads_only = exchange.path == "/api/generate" and not exchange.body.get("prompt")
-        tokens = [] if loads_only else list(sentence(exchange.body) if answer.tokens is None else answer.tokens)
-        limit = options.get("num_predict", -1)
-        reason = "stop"
+    async def _stream(self, exchange: Exchange, reply: Reply, answer: Answer) -> None:
+        model, tokens, reason = exchange.body["model"], answer.tokens, "stop"
+        limit = (exchange.body.get("options") or {}).get("num_predict", -1)
         if answer.ending != "endless" and 0 < limit < len(tokens):
             tokens, reason = tokens[:limit], "length"
-        if loads_only:
-            reason = "unload" if exchange.body.get("keep_alive") == 0 else "load"
-        async with self._place():
-            if not exchange.body.get("stream", True):
-                whole = b"".join(t if isinstance(t, bytes) else escaped(t) for t in tokens)
-                await asyncio.sleep(answer.interval_s * len(tokens))
-                await reply.whole(200, exchange.last_line(whole, len(tokens), reason))
-            else:
-                await self._stream(exchange, reply, answer, tokens, reason)
-            self._keep(exchange.body)
-
-    async def _stream(
-        self,
-        exchange: Exchange,
-        reply: Reply,
-        answer: Answer,
-        tokens: list[str | bytes],
-        reason: str,
-    ) -> None:
         index, due_s = 0, self._loop.time()
         while index < len(tokens) or (answer.ending == "endless" and tokens):
             if index == answer.hold_at:
@@ -354,7 +291,7 @@ class FakeOllama:
             content = token if isinstance(token, bytes) else escaped(token)
             if answer.stamped:
                 content += b"%d " % time.monotonic_ns()
-            await reply.piece(exchange.line(content, done=False))
+            await reply.piece(line(model, content))
             exchange.sent_at_s.append(time.monotonic())
             self._note()
             index += 1
@@ -362,77 +299,33 @@ class FakeOllama:
             await self._gate.passage()
         match answer.ending:
             case "error":
-                await reply.piece(json.dumps({"error": answer.error}).encode() + b"\n")
+                await reply.lines({"error": answer.error})
             case "broken_line":
-                await reply.piece(exchange.line(b"half", done=False)[:40] + b"\n")
+                await reply.piece(line(model, b"half")[:40] + b"\n")
             case "cut":
                 raise ConnectionAbortedError
             case "stall":
                 await asyncio.Event().wait()
             case "done" | "endless":
-                await reply.piece(exchange.last_line(b"", len(tokens), reason))
-            case "quiet":
-                pass
+                lasted_ns = int((time.monotonic() - exchange.came_at_s) * 1e9)
+                figures = {"total_duration": lasted_ns, "eval_count": len(tokens), "eval_duration": lasted_ns}
+                await reply.piece(line(model, b"", done=True, done_reason=reason, **figures))
         await reply.end()
 
-    async def _fetch(self, body: Json, reply: Reply) -> None:
-        name, plan = tagged(body.get("model", "")), self.pull
-        digest = "sha256:" + "f5" * 32
+    async def _fetch(self, name: str, reply: Reply) -> None:
+        plan, digest = self.pull, "sha256:" + "f5" * 32
         layer = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": MODEL_BYTES}
-        lines: list[Json] = [{"status": "pulling manifest"}]
+        await reply.lines({"status": "pulling manifest"})
         if plan.error:
-            await reply.lines([*lines, {"error": plan.error}])
-            return
-        await reply.lines([*lines, layer], end=False)
-        for step in range(self._pulled_steps.get(name, 0), plan.steps):
-            if step == plan.hold_at:
-                await self._gate.passage()
-            await asyncio.sleep(plan.interval_s)
-            self._pulled_steps[name] = step + 1
-            await reply.lines([layer | {"completed": MODEL_BYTES * (step + 1) // plan.steps}], end=False)
-        self.models.append(name)
-        self._note()
-        statuses = ("verifying sha256 digest", "writing manifest", "success")
-        await reply.lines([{"status": status} for status in statuses])
-
-    @asynccontextmanager
-    async def _place(self) -> AsyncIterator[None]:
-        async with self._places:
-            self._writing += 1
-            self.peak_parallel = max(self.peak_parallel, self._writing)
-            try:
-                yield
-            finally:
-                self._writing -= 1
-
-    def _keep(self, body: Json) -> None:
-        self._loaded_until_s[tagged(body["model"])] = time.time() + seconds(body.get("keep_alive", DEFAULT_KEEP_ALIVE))
-
-    def _loaded(self) -> list[Json]:
-        return [
-            described(name) | {"expires_at": timestamp(until_s), "size_vram": MODEL_BYTES}
-            for name, until_s in self._loaded_until_s.items()
-            if until_s > time.time()
-        ]
-
-
-def main() -> None:
-    """Serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="fake_ollama", description=__doc__)
-    parser.add_argument("--port", type=int, default=11434)
-    parser.add_argument("--model", action="append", help="a model that is there; may be given more than once")
-    parser.add_argument("--token-interval-ms", type=float, default=30.0)
-    asked = parser.parse_args()
-    models = asked.model or ["mistral:latest"]
-    answer = Answer(interval_s=asked.token_interval_ms / 1000)
-    with FakeOllama(answer, models=models, port=asked.port) as server:
-        sys.stdout.write(f"fake Ollama at {server.url} with {', '.join(server.models)}\n")
-        sys.stdout.flush()
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            sys.stdout.write("stopped\n")
-
-
-if __name__ == "__main__":
-    main()
+            await reply.lines({"error": plan.error})
+        else:
+            await reply.lines(layer)
+            for step in range(plan.steps):
+                if step == plan.hold_at:
+                    await self._gate.passage()
+                await reply.lines(layer | {"completed": MODEL_BYTES * (step + 1) // plan.steps})
+            self.models = [*dict.fromkeys([*self.models, name])]
+            self._note()
+            statuses = ("verifying sha256 digest", "writing manifest", "success")
+            await reply.lines(*({"status": status} for status in statuses))
+        await reply.end()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from ray.serve import Application
 
-from deployments.batching import Batching
 from deployments.clip.classifier import Logits, VisionModel
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.labels import LabelSet
@@ -33,18 +32,9 @@ class FrailModel:
 
     def __init__(self, model: VisionModel) -> None:
         self._model = model
-
-    @property
-    def analyzer(self) -> AnalyzerName:
-        return self._model.analyzer
-
-    @property
-    def input_size_px(self) -> int:
-        return self._model.input_size_px
-
-    @property
-    def batching(self) -> Batching:
-        return self._model.batching
+        self.analyzer: AnalyzerName = model.analyzer
+        self.input_size_px = model.input_size_px
+        self.batching = model.batching
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:

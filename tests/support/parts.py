@@ -30,11 +30,11 @@ TOKENS = ("A ", "quiet ", "harbour.")
 class FakeReader:
     """Answers every picture alike, by the version that held when it came, or raises `error`; keeps what it was sent."""
 
-    def __init__(self, *, input_size_px: int = 224, analyzer: AnalyzerName = "clip", warnings: Sequence[str] = ()):
-        self.size_px = input_size_px
+    def __init__(self) -> None:
+        self.size_px = 224
         self.version = "first"
-        self.analyzer = analyzer
-        self.warnings = tuple(warnings)
+        self.analyzer: AnalyzerName = "clip"
+        self.warnings: tuple[str, ...] = ()
         self.error: Exception | None = None
         self.hang = False
         self.go_on = asyncio.Event()
@@ -78,9 +78,8 @@ class FakeReader:
 class FakeWriter:
     """Writes `events`, then raises `error` if there is one; keeps what it was asked, and whether it was cut short."""
 
-    def __init__(self, events: Sequence[PromptEvent] | None = None) -> None:
-        whole = PromptComplete("".join(TOKENS), "ollama")
-        self.events: Sequence[PromptEvent] = [*map(PromptDelta, TOKENS), whole] if events is None else events
+    def __init__(self) -> None:
+        self.events: Sequence[PromptEvent] = [*map(PromptDelta, TOKENS), PromptComplete("".join(TOKENS), "ollama")]
         self.error: Exception | None = None
         self.requests: list[PromptRequest] = []
         self.hang = False

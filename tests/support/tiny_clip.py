@@ -17,6 +17,8 @@ BEGIN_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 MERGES = (("i", "n"), ("o", "n"), ("t", "r"), ("a", "l</w>"), ("in", "g</w>"), ("e", "d</w>"), ("e", "r</w>"))
 """A few, so that some label texts are merged and most are spelt out: every text has tokens of its own."""
 CLIP_MAX_TOKENS = 77
+EDGE_PX = 224
+PATCHES = {"image_size": EDGE_PX, "patch_size": 32}
 CLIP_PROJECTION = 512
 """ViT-B/32's own, in the tiny model too: how far rounding moves a score depends on it."""
 TRAINED_LOGIT_SCALE = math.log(100)
@@ -27,31 +29,30 @@ ATTENTION_GAIN = 10.0
 """Lets the class token, which the picture's features are read from, take more of the patches."""
 
 
-def make_tiny_clip(folder: Path, *, seed: int = 0, safetensors: bool = True, image_size_px: int = 224) -> Path:
+def make_tiny_clip(folder: Path, *, seed: int = 0, safetensors: bool = True) -> Path:
     """Save a CLIP model that loads in well under a second and answers in milliseconds.
 
     Args:
         folder: created if need be; holds config, image processor, tokenizer and weights afterwards.
         seed: of the weights; other seeds score differently.
         safetensors: false saves `pytorch_model.bin` alone, as older models on the hub are.
-        image_size_px: the edge of the picture that the model takes; a multiple of 32.
     """
     tokenizer = _byte_tokenizer()
     layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = CLIPConfig(
         text_config={**layers, **_token_ids(tokenizer), "projection_dim": CLIP_PROJECTION},
-        vision_config={**layers, "image_size": image_size_px, "patch_size": 32, "projection_dim": CLIP_PROJECTION},
+        vision_config={**layers, **PATCHES, "projection_dim": CLIP_PROJECTION},
         projection_dim=CLIP_PROJECTION,
     )
-    return _save(folder, config, tokenizer, seed=seed, safetensors=safetensors, image_size_px=image_size_px)
+    return _save(folder, config, tokenizer, seed=seed, safetensors=safetensors)
 
 
 def make_full_size_clip(folder: Path) -> Path:
     """Save a model of the size and shape of ViT-B/32 (151 million weights, 600 MB): as slow as the real one."""
     tokenizer = _byte_tokenizer()
     token_ids = {**_token_ids(tokenizer), "vocab_size": 49408}
-    config = CLIPConfig(text_config=token_ids, vision_config={"image_size": 224, "patch_size": 32})
-    return _save(folder, config, tokenizer, seed=0, safetensors=True, image_size_px=224)
+    config = CLIPConfig(text_config=token_ids, vision_config=PATCHES)
+    return _save(folder, config, tokenizer, seed=0, safetensors=True)
 
 
 def _byte_tokenizer() -> CLIPTokenizer:
@@ -60,8 +61,7 @@ def _byte_tokenizer() -> CLIPTokenizer:
         *byte_characters,
         *(f"{character}</w>" for character in byte_characters),
         *(left + right for left, right in MERGES),
-        BEGIN_TOKEN,
-        END_TOKEN,
+        *(BEGIN_TOKEN, END_TOKEN),
     ]
     return CLIPTokenizer(
         vocab={token: token_id for token_id, token in enumerate(tokens)},
@@ -80,15 +80,7 @@ def _token_ids(tokenizer: CLIPTokenizer) -> dict[str, int]:
     }
 
 
-def _save(
-    folder: Path,
-    config: CLIPConfig,
-    tokenizer: CLIPTokenizer,
-    *,
-    seed: int,
-    safetensors: bool,
-    image_size_px: int,
-) -> Path:
+def _save(folder: Path, config: CLIPConfig, tokenizer: CLIPTokenizer, *, seed: int, safetensors: bool) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = CLIPModel(config)
@@ -104,7 +96,7 @@ def _save(
         (folder / "model.safetensors").unlink()
     tokenizer.save_pretrained(folder)
     CLIPImageProcessorPil(
-        size={"shortest_edge": image_size_px}, crop_size={"height": image_size_px, "width": image_size_px}
+        size={"shortest_edge": EDGE_PX}, crop_size={"height": EDGE_PX, "width": EDGE_PX}
     ).save_pretrained(folder)
     return folder
 

@@ -1,22 +1,26 @@
-"""Which analyser answers, when labels change, and when the deployment counts as dead."""
+"""Which analyser answers, when labels change, whose failure it is, and when the deployment counts as dead."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from deployments.batching import Batching
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import embed_texts, read_tower
-from deployments.clip.classifier import ImageClassifier, Logits, VisionModel
+from deployments.clip.classifier import ImageClassifier, Logits, VisionModel, run_halving
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder
 from deployments.clip.pixels.analyser import PixelAnalyser
@@ -28,6 +32,13 @@ from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
 BLANK: Pixels = np.zeros((224, 224, 3), np.uint8)
+ON_DISK = Path("/weights")
+FULL = OutOfMemory("CUDA is out of memory.")
+
+
+def styles(*labels: str) -> dict[str, Any]:
+    """Give a `user_config` with these styles in place of the default ones."""
+    return {"labels": LABELS.model_dump() | {"style": {"labels": labels}}}
 
 
 class FakeModel:
@@ -41,7 +52,6 @@ class FakeModel:
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.not_a_number = False
-        self.calls = 0
         self.running = 0
         self.most_running = 0
         self.gate = threading.Event()
@@ -53,11 +63,10 @@ class FakeModel:
     def prepare(self, labels: LabelSet) -> int:
         if self.full_for_labels:
             self.full_for_labels -= 1
-            raise OutOfMemory("CUDA is out of memory.")
+            raise FULL
         return len(labels.texts())
 
     def logits(self, pictures: list[Pixels], prepared: int) -> Logits:
-        self.calls += 1
         self.batches.append(len(pictures))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -69,115 +78,56 @@ class FakeModel:
         return np.full_like(rows, np.nan) if self.not_a_number else rows
 
 
-def reader(
-    weights: FakeWeights,
+@asynccontextmanager
+async def serving(
+    weights: FakeWeights | None = None,
     model: VisionModel | None = None,
     *,
     load: Callable[[Path], VisionModel] | None = None,
     fallback: bool = True,
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> ImageClassifier:
-    return ImageClassifier(
-        ClipSettings(),
-        LABELS,
-        clip=ModelLoader(
-            *(ClipSettings(), load or (lambda folder: model or FakeModel())),
-            find=weights.find,
-            fetch=weights.fetch,
-            wait=wait,
-        ),
-        fallback=PixelAnalyser() if fallback else None,
-    )
+    settings: ClipSettings | None = None,
+) -> AsyncIterator[ImageClassifier]:
+    """Start a classifier, by default with weights on disk, and close it."""
+    weights, settings = weights or FakeWeights(ON_DISK), settings or ClipSettings()
+    load = load or (lambda folder: model or FakeModel())
+    clip = ModelLoader(settings, load, find=weights.find, fetch=weights.fetch, wait=wait)
+    subject = ImageClassifier(settings, LABELS, clip=clip, fallback=PixelAnalyser() if fallback else None)
+    assert subject.model_version.version == "none", "nothing answers yet, so nothing remembered may"
+    await subject.start()
+    try:
+        yield subject
+    finally:
+        weights.arrived.set()
+        await subject.close()
 
 
-async def clip_reading(subject: ImageClassifier) -> Classification:
-    """Send pictures until CLIP answers one."""
+async def reading_when(
+    subject: ImageClassifier, condition: Callable[[Classification], bool] = lambda reading: reading.analyzer == "clip"
+) -> Classification:
+    """Send pictures until an answer is such; by default, until CLIP answers."""
     async with asyncio.timeout(5):
-        reading = await subject.read(BLANK)
-        while reading.analyzer != "clip":
-            reading = await subject.read(BLANK)
+        while not condition(reading := await subject.read(BLANK)):
+            pass
     return reading
 
 
-async def warned_reading(subject: ImageClassifier, warning: str) -> Classification:
-    """Send pictures until an answer warns of that."""
-    async with asyncio.timeout(5):
-        while True:
-            reading = await subject.read(BLANK)
-            if warning in reading.warnings[0]:
-                return reading
+async def best_style(subject: ImageClassifier) -> str:
+    return (await subject.read(BLANK)).scores["style"][0].value
 
 
 async def test_with_weights_on_disk_clip_answers_from_the_first_picture() -> None:
-    subject = reader(FakeWeights(Path("/weights")))
-    await subject.start()
-    reading = await subject.read(BLANK)
-    assert (reading.analyzer, reading.warnings) == ("clip", ())
-    assert reading.scores["style"][0].value == "abstract"
-    assert {name: len(labels) for name, labels in reading.scores.items()} == dict.fromkeys(reading.scores, 3)
-    assert (await subject.status()).state == "ready"
-    await subject.close()
+    async with serving() as subject:
+        reading = await subject.read(BLANK)
+        assert (reading.analyzer, reading.warnings) == ("clip", ())
+        assert reading.scores["style"][0].value == "abstract"
+        assert {name: len(labels) for name, labels in reading.scores.items()} == dict.fromkeys(reading.scores, 3)
+        assert (await subject.status()).state == "ready"
 
 
 async def test_clip_takes_over_from_the_pixel_analyser_when_its_weights_arrive() -> None:
     weights = FakeWeights()
     weights.percent = 42
-    subject = reader(weights)
-    await subject.start()
-    reading = await warned_reading(subject, "42 %")
-    assert reading.analyzer == "pixels"
-    assert reading.warnings == (
-        "The weights of 'openai/clip-vit-base-patch32' are being downloaded: 42 % so far. "
-        "CLIP takes over by itself when they are there.",
-        "The pixel analyser measures colour, light and layout; its styles and subjects are guesses.",
-    )
-    status = await subject.status()
-    assert (status.state, status.active) == ("fallback", "pixels")
-    assert "42 %" in status.reason
-
-    weights.arrived.set()
-    await clip_reading(subject)
-    assert (await subject.status()).state == "ready"
-    await subject.close()
-
-
-async def test_a_failing_download_says_why_and_what_to_do() -> None:
-    weights = FakeWeights()
-    weights.failure = WeightsUnavailable("The hub cannot be reached.", "Check the network.", permanent=False)
-    subject = reader(weights)
-    await subject.start()
-    reading = await warned_reading(subject, "hub")
-    assert reading.warnings[0] == "The hub cannot be reached. Check the network."
-    await subject.close()
-
-
-async def test_required_clip_that_is_missing_is_a_503_with_the_reason() -> None:
-    weights = FakeWeights()
-    weights.broken = WeightsUnavailable("No model named 'owner/name'.", "Check clip.model.", permanent=True)
-    subject = reader(weights, fallback=False)
-    await subject.start()
-    with pytest.raises(ClipUnavailable, match=r"No model named 'owner/name'\. Check clip\.model\."):
-        await subject.read(BLANK)
-    status = await subject.status()
-    assert (status.state, status.active) == ("unavailable", "none")
-    await subject.check()
-    await subject.close()
-
-
-async def test_weights_that_do_not_load_leave_the_pixel_analyser_and_the_reason() -> None:
-    def load(folder: Path) -> VisionModel:
-        raise OSError("header too large")
-
-    subject = reader(FakeWeights(Path("/weights")), load=load)
-    await subject.start()
-    reading = await subject.read(BLANK)
-    assert reading.analyzer == "pixels"
-    assert "could not be loaded from /weights: header too large" in reading.warnings[0]
-    await subject.close()
-
-
-async def test_pictures_are_read_while_clip_loads() -> None:
-    weights = FakeWeights()
     loading, loaded = threading.Event(), threading.Event()
 
     def load(folder: Path) -> VisionModel:
@@ -185,98 +135,109 @@ async def test_pictures_are_read_while_clip_loads() -> None:
         loaded.wait()
         return FakeModel()
 
-    subject = reader(weights, load=load)
-    await subject.start()
-    weights.arrived.set()
-    await asyncio.to_thread(loading.wait)
-    try:
-        assert (await subject.read(BLANK)).analyzer == "pixels"
-    finally:
-        loaded.set()
-    await clip_reading(subject)
-    await subject.close()
+    async with serving(weights, load=load) as subject:
+        reading = await reading_when(subject, lambda reading: "42 %" in reading.warnings[0])
+        assert reading.analyzer == "pixels"
+        assert reading.warnings == (
+            "The weights of 'openai/clip-vit-base-patch32' are being downloaded: 42 % so far. "
+            "CLIP takes over by itself when they are there.",
+            "The pixel analyser measures colour, light and layout; its styles and subjects are guesses.",
+        )
+        status = await subject.status()
+        assert (status.state, status.active) == ("fallback", "pixels")
+        assert "42 %" in status.reason
+        await subject.reconfigure(styles("fresco"))
+
+        weights.arrived.set()
+        await asyncio.to_thread(loading.wait)
+        try:
+            assert (await subject.read(BLANK)).analyzer == "pixels"
+        finally:
+            loaded.set()
+        assert (await reading_when(subject)).scores["style"][0].value == "fresco"
+        assert (await subject.status()).state == "ready"
 
 
-async def test_a_card_that_is_full_at_the_start_is_tried_again_until_clip_fits() -> None:
+async def test_a_failing_download_says_why_and_what_to_do() -> None:
+    weights = FakeWeights()
+    weights.failure = WeightsUnavailable("The hub cannot be reached.", "Check the network.", permanent=False)
+    async with serving(weights) as subject:
+        reading = await reading_when(subject, lambda reading: "hub" in reading.warnings[0])
+        assert reading.warnings[0] == "The hub cannot be reached. Check the network."
+
+
+async def test_required_clip_that_is_missing_is_a_503_with_the_reason() -> None:
+    weights = FakeWeights()
+    weights.broken = WeightsUnavailable("No model named 'owner/name'.", "Check clip.model.", permanent=True)
+    async with serving(weights, fallback=False) as subject:
+        with pytest.raises(ClipUnavailable, match=r"No model named 'owner/name'\. Check clip\.model\."):
+            await subject.read(BLANK)
+        status = await subject.status()
+        assert (status.state, status.active) == ("unavailable", "none")
+        await subject.check()
+
+
+async def test_weights_that_do_not_load_leave_the_pixel_analyser_and_the_reason() -> None:
+    def load(folder: Path) -> VisionModel:
+        raise OSError("header too large")
+
+    async with serving(load=load) as subject:
+        reading = await subject.read(BLANK)
+        assert reading.analyzer == "pixels"
+        assert "could not be loaded from /weights: header too large" in reading.warnings[0]
+
+
+@pytest.mark.parametrize("full_for", ["weights", "labels"])
+async def test_a_card_that_is_full_at_the_start_is_tried_again_until_clip_fits(full_for: str) -> None:
     waits_s: list[float] = []
+    warnings: list[str] = []
     model = FakeModel()
+    model.full_for_labels = 2 if full_for == "labels" else 0
 
     async def wait(seconds: float) -> None:
         waits_s.append(seconds)
         warnings.append((await subject.read(BLANK)).warnings[0])
 
     def load(folder: Path) -> VisionModel:
-        if len(waits_s) < 2:
-            raise OutOfMemory("CUDA is out of memory.")
+        if full_for == "weights" and len(waits_s) < 2:
+            raise FULL
         return model
 
-    warnings: list[str] = []
-    weights = FakeWeights(Path("/weights"))
+    weights = FakeWeights(ON_DISK)
     weights.arrived.set()
-    subject = reader(weights, load=load, wait=wait)
-    await subject.start()
-    await clip_reading(subject)
+    async with serving(weights, load=load, wait=wait) as subject:
+        await reading_when(subject)
     assert waits_s == [30, 30]
     assert set(warnings) == {"CUDA is out of memory. It is tried again every 30 s."}
-    await subject.close()
-
-
-async def test_a_card_too_full_for_the_labels_is_tried_again_too() -> None:
-    waits_s: list[float] = []
-
-    async def wait(seconds: float) -> None:
-        waits_s.append(seconds)
-
-    model = FakeModel()
-    model.full_for_labels = 2
-    weights = FakeWeights(Path("/weights"))
-    weights.arrived.set()
-    subject = reader(weights, model, wait=wait)
-    await subject.start()
-    await clip_reading(subject)
-    assert waits_s == [30, 30]
-    await subject.close()
-
-
-async def test_labels_that_find_no_room_are_refused_and_the_old_ones_stay() -> None:
-    model = FakeModel()
-    subject = reader(FakeWeights(Path("/weights")), model)
-    await subject.start()
-    await subject.reconfigure({})
-    model.full_for_labels = 1
-    await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": ["fresco"]}}, "max_batch_size": 4})
-    assert (await subject.status()).facts["refused_change"] == "CUDA is out of memory."
-    assert (await subject.read(BLANK)).scores["style"][0].value == "abstract"
-    await subject.close()
 
 
 async def test_a_folder_still_being_copied_is_tried_again() -> None:
     weights = FakeWeights()
     weights.broken = WeightsUnavailable("The folder lacks a file.", "Copy it.", permanent=False)
-    subject = reader(weights)
-    await subject.start()
-    assert (await subject.read(BLANK)).analyzer == "pixels"
-    weights.arrived.set()
-    await clip_reading(subject)
-    await subject.close()
+    async with serving(weights) as subject:
+        assert (await subject.read(BLANK)).analyzer == "pixels"
+        weights.arrived.set()
+        await reading_when(subject)
 
 
-async def test_new_labels_hold_from_the_next_picture_and_wrong_ones_leave_the_old() -> None:
-    subject = reader(FakeWeights(Path("/weights")))
-    await subject.start()
-    changed = LABELS.model_dump() | {"style": {"labels": ["fresco", "mosaic"]}}
-    await subject.reconfigure({"labels": changed})
-    reading = await subject.read(BLANK)
-    assert [label.value for label in reading.scores["style"]] == ["mosaic", "fresco"]
+async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or_find_no_room_leave_the_old() -> None:
+    model = FakeModel()
+    async with serving(model=model) as subject:
+        await subject.reconfigure(styles("fresco", "mosaic"))
+        reading = await subject.read(BLANK)
+        assert [label.value for label in reading.scores["style"]] == ["mosaic", "fresco"]
 
-    await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
-    assert (await subject.read(BLANK)).scores["style"][0].value == "mosaic"
-    assert (await subject.status()).facts["refused_change"] == "user_config: labels.mood: Field required."
+        await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
+        assert await best_style(subject) == "mosaic"
+        assert (await subject.status()).facts["refused_change"] == "user_config: labels.mood: Field required."
+        model.full_for_labels = 1
+        await subject.reconfigure(styles("sketch") | {"max_batch_size": 4})
+        assert await best_style(subject) == "mosaic"
+        assert (await subject.status()).facts["refused_change"] == str(FULL)
 
-    await subject.reconfigure({})
-    assert (await subject.read(BLANK)).scores["style"][0].value == "abstract"
-    assert "refused_change" not in (await subject.status()).facts
-    await subject.close()
+        await subject.reconfigure({})
+        assert await best_style(subject) == "abstract"
+        assert "refused_change" not in (await subject.status()).facts
 
 
 @pytest.mark.parametrize(
@@ -287,22 +248,10 @@ async def test_new_labels_hold_from_the_next_picture_and_wrong_ones_leave_the_ol
     ],
 )
 async def test_a_start_with_a_wrong_user_config_is_stopped(wrong: dict[str, Any], sentence: str) -> None:
-    subject = reader(FakeWeights(Path("/weights")))
-    with pytest.raises(SettingsError) as error:
-        await subject.reconfigure(wrong)
+    async with serving() as subject:
+        with pytest.raises(SettingsError) as error:
+            await subject.reconfigure(wrong)
     assert str(error.value) == sentence
-    await subject.close()
-
-
-async def test_labels_set_before_clip_arrives_are_the_ones_it_takes_over_with() -> None:
-    weights = FakeWeights()
-    subject = reader(weights)
-    await subject.start()
-    await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": ["fresco"]}}})
-    weights.arrived.set()
-    reading = await clip_reading(subject)
-    assert reading.scores["style"][0].value == "fresco"
-    await subject.close()
 
 
 async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: Path) -> None:
@@ -312,128 +261,149 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
         encoded.extend(texts)
         return embed_texts(tiny_clip, texts)
 
-    engine = TorchEngine(read_tower(tiny_clip), torch.device("cpu"), torch.float32, cores=1)
-    model = ClipEncoder(tiny_clip, name="tiny", engine=engine, input_size_px=224, embed_texts=embed)
-    subject = reader(FakeWeights(Path("/weights")), model)
-    await subject.start()
-    await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))
-    await subject.reconfigure({"max_batch_size": 4})
-    await asyncio.gather(*(subject.read(BLANK) for _ in range(10)))
+    def load(folder: Path) -> VisionModel:
+        engine = TorchEngine(read_tower(tiny_clip), torch.device("cpu"), torch.float32, cores=1)
+        return ClipEncoder(tiny_clip, name="tiny", engine=engine, input_size_px=224, embed_texts=embed)
+
+    async with serving(load=load) as subject:
+        await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))
+        await subject.reconfigure({"max_batch_size": 4})
+        await asyncio.gather(*(subject.read(BLANK) for _ in range(10)))
     assert encoded == LABELS.texts()
-    await subject.close()
 
 
 async def test_health_notices_a_dead_model_and_costs_nothing_while_pictures_are_answered() -> None:
     model = FakeModel()
-    subject = reader(FakeWeights(Path("/weights")), model)
-    await subject.start()
-    await subject.read(BLANK)
-    await subject.check()
-    assert model.calls == 1, "a picture was answered since the last check: no probe is needed"
-    await subject.check()
-    assert model.calls == 2
-    model.error = RuntimeError("CUDA error: device-side assert triggered")
-    with pytest.raises(RuntimeError, match="device-side assert"):
+    async with serving(model=model) as subject:
+        await subject.read(BLANK)
         await subject.check()
-    model.error, model.not_a_number = None, True
-    with pytest.raises(ClipUnavailable):
+        assert len(model.batches) == 1, "a picture was answered since the last check: no probe is needed"
         await subject.check()
-    await subject.close()
+        assert len(model.batches) == 2
+        model.error = RuntimeError("CUDA error: device-side assert triggered")
+        with pytest.raises(RuntimeError, match="device-side assert"):
+            await subject.check()
+        model.error, model.not_a_number = None, True
+        with pytest.raises(ClipUnavailable):
+            await subject.check()
 
 
 async def test_out_of_memory_fails_the_picture_and_not_the_replica() -> None:
     model = FakeModel()
-    model.error = OutOfMemory("CUDA is out of memory.")
-    subject = reader(FakeWeights(Path("/weights")), model)
-    await subject.start()
-    with pytest.raises(OutOfMemory):
-        await subject.read(BLANK)
-    await subject.check()
-    status = await subject.status()
-    assert (status.state, status.reason) == ("unavailable", "CUDA is out of memory.")
-    model.error = None
-    assert (await subject.read(BLANK)).analyzer == "clip"
-    assert (await subject.status()).state == "ready"
-    await subject.close()
+    model.error = FULL
+    async with serving(model=model) as subject:
+        with pytest.raises(OutOfMemory):
+            await subject.read(BLANK)
+        await subject.check()
+        status = await subject.status()
+        assert (status.state, status.reason) == ("unavailable", str(FULL))
+        model.error = None
+        assert (await subject.read(BLANK)).analyzer == "clip"
+        assert (await subject.status()).state == "ready"
 
 
 async def test_pictures_run_in_as_many_streams_and_batches_as_the_model_is_fast_with() -> None:
     model = FakeModel()
     model.batching = Batching(streams=3, batch_size=5)
     model.gate.clear()
-    subject = reader(FakeWeights(Path("/weights")), model)
-    await subject.start()
-    await subject.reconfigure({})
-    crowd = [asyncio.create_task(subject.read(BLANK)) for _ in range(30)]
-    while model.running < 3:  # noqa: ASYNC110 - a thread tells nobody when it starts
-        await asyncio.sleep(0.001)
-    model.gate.set()
-    await asyncio.gather(*crowd)
-    assert (model.most_running, max(model.batches)) == (3, 5)
-    await subject.reconfigure({"max_batch_size": 2})
-    await asyncio.gather(*(subject.read(BLANK) for _ in range(30)))
-    assert max(model.batches[-15:]) == 2
-    await subject.close()
+    async with serving(model=model) as subject:
+        await subject.reconfigure({})
+        crowd = [asyncio.create_task(subject.read(BLANK)) for _ in range(30)]
+        while model.running < 3:  # noqa: ASYNC110 - a thread tells nobody when it starts
+            await asyncio.sleep(0.001)
+        model.gate.set()
+        await asyncio.gather(*crowd)
+        assert (model.most_running, max(model.batches)) == (3, 5)
+        await subject.reconfigure({"max_batch_size": 2})
+        await asyncio.gather(*(subject.read(BLANK) for _ in range(30)))
+        assert max(model.batches[-15:]) == 2
 
 
-async def test_pictures_that_travel_together_fail_each_for_itself() -> None:
-    subject = reader(FakeWeights(Path("/weights")))
-    await subject.start()
-    readings = await subject.classify([BLANK, BLANK])
-    assert [isinstance(reading, Classification) for reading in readings] == [True, True]
-    await subject.close()
-    refused = await subject.classify([BLANK, BLANK])
-    assert [type(error) for error in refused] == [ShuttingDown, ShuttingDown]
-
-
-async def test_a_fault_that_travels_tells_nothing_of_our_insides() -> None:
+async def test_pictures_that_travel_together_fail_each_for_itself_and_tell_nothing_of_our_insides() -> None:
     model = FakeModel()
-    model.error = RuntimeError("secret place")
-    subject = reader(FakeWeights(Path("/weights")), model)
-    await subject.start()
-    (error,) = await subject.classify([BLANK])
-    assert isinstance(error, AnalyzerError)
-    assert str(error) == FAULT
-    await subject.close()
+    async with serving(model=model) as subject:
+        assert [type(reading) for reading in await subject.classify([BLANK, BLANK])] == [Classification] * 2
+        model.error = RuntimeError("secret place")
+        (error,) = await subject.classify([BLANK])
+        assert (isinstance(error, AnalyzerError), str(error)) == (True, FAULT)
+    assert [type(error) for error in await subject.classify([BLANK, BLANK])] == [ShuttingDown] * 2
 
 
-async def test_each_reading_names_the_edition_that_was_told_and_a_change_of_labels_or_model_makes_another() -> None:
+async def test_each_reading_names_the_version_that_was_told_and_other_labels_or_another_analyser_make_another() -> None:
     weights = FakeWeights()
-    subject = reader(weights)
-    await subject.start()
-    told = [subject.model_version]
-    assert (await subject.read(BLANK)).model_version == told[-1]
-    weights.arrived.set()
-    assert (await clip_reading(subject)).model_version == subject.model_version
-    told.append(subject.model_version)
-    for labels in (["fresco"], ["mosaic"]):
-        await subject.reconfigure({"labels": LABELS.model_dump() | {"style": {"labels": labels}}})
-        told.append(subject.model_version)
+    async with serving(weights) as subject:
+        told = [subject.model_version]
         assert (await subject.read(BLANK)).model_version == told[-1]
-    assert len({version.version for version in told}) == 4
-    await subject.reconfigure({"max_batch_size": 4})
-    assert subject.model_version == told[1], "the first labels again"
-    await subject.close()
+        weights.arrived.set()
+        assert (await reading_when(subject)).model_version == subject.model_version
+        told.append(subject.model_version)
+        for style in ("fresco", "mosaic"):
+            await subject.reconfigure(styles(style))
+            told.append(subject.model_version)
+            assert (await subject.read(BLANK)).model_version == told[-1]
+        assert len({version.version for version in told}) == 4
+        await subject.reconfigure({"max_batch_size": 4})
+        assert subject.model_version == told[1], "the first labels again"
 
 
-async def test_other_weights_are_another_edition_under_the_same_labels() -> None:
-    versions = set()
-    for name in ("openai/clip-vit-base-patch32", "openai/clip-vit-base-patch16"):
-        settings = ClipSettings(model=name)
-        clip = ModelLoader(settings, lambda folder: FakeModel(), find=FakeWeights(Path("/weights")).find)
-        subject = ImageClassifier(settings, LABELS, clip=clip, fallback=None)
-        assert subject.model_version.version == "none", "nothing answers yet, so nothing remembered may"
-        await subject.start()
-        versions.add(subject.model_version.version)
-        await subject.close()
-    assert len(versions) == 2
-
-
-async def test_an_edition_tells_the_size_that_its_model_wants() -> None:
+async def test_other_weights_are_another_version_which_tells_the_size_that_its_model_wants() -> None:
     class Large(FakeModel):
         input_size_px = 336
 
-    subject = reader(FakeWeights(Path("/weights")), Large())
-    await subject.start()
-    assert subject.model_version.input_size_px == 336
-    await subject.close()
+    versions = []
+    for name in ("openai/clip-vit-base-patch32", "openai/clip-vit-large-patch14-336"):
+        async with serving(model=Large(), settings=ClipSettings(model=name)) as subject:
+            versions.append(subject.model_version)
+    assert versions[0].version != versions[1].version
+    assert [version.input_size_px for version in versions] == [336, 336]
+
+
+@given(count=st.integers(1, 24), poison=st.sets(st.integers(0, 23)), memory=st.integers(0, 24))
+def test_a_failure_belongs_to_its_item_alone_and_a_batch_that_runs_runs_once(
+    count: int, poison: set[int], memory: int
+) -> None:
+    batches: list[list[int]] = []
+
+    def run(batch: list[int]) -> list[int]:
+        batches.append(batch)
+        if len(batch) > memory:
+            raise MemoryError(f"{len(batch)} do not fit")
+        if poison.intersection(batch):
+            raise ValueError(f"poison among {len(batch)}")
+        return [2 * item for item in batch]
+
+    for item, result in enumerate(run_halving(run, list(range(count)))):
+        if memory == 0:
+            assert str(result) == "1 do not fit"
+        elif item in poison:
+            assert str(result) == "poison among 1"
+        else:
+            assert result == 2 * item
+    if count <= memory and not poison.intersection(range(count)):
+        assert batches == [list(range(count))]
+
+
+def test_too_few_results_are_a_failure_and_not_another_s_answer() -> None:
+    results = run_halving(lambda batch: batch[1:], [1, 2])
+    assert [str(error) for error in results] == ["0 results for 1 items"] * 2
+
+
+class Tensor:
+    """Stands for memory on the device."""
+
+
+def test_a_failed_batch_is_gone_before_its_halves_run() -> None:
+    """What the failed batch held on the device must be free for the smaller one."""
+    held: list[weakref.ref[Tensor]] = []
+    alive_at_start: list[int] = []
+
+    def run(batch: list[int]) -> list[int]:
+        alive_at_start.append(sum(reference() is not None for reference in held))
+        tensor = Tensor()
+        held.append(weakref.ref(tensor))
+        if len(batch) > 1:
+            raise MemoryError("does not fit")
+        return batch
+
+    assert run_halving(run, [0, 1, 2, 3]) == [0, 1, 2, 3]
+    assert alive_at_start == [0] * 7

@@ -1,11 +1,15 @@
-"""A picture's reading, and what the writer made of a request."""
+"""A picture's scores, a server that keeps time, and what the writer made of a request."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
+
+import httpx
 
 from deployments.types import (
     LabelScore,
@@ -19,13 +23,18 @@ from deployments.types import (
     Swatch,
 )
 
+
+def _ranked(**shares: float) -> tuple[LabelScore, ...]:
+    return tuple(LabelScore(name.replace("_", " "), share) for name, share in shares.items())
+
+
 MOUNTAINS = PromptRequest(
     scores={
-        "style": (LabelScore("photorealistic", 0.62), LabelScore("modern", 0.2), LabelScore("vintage", 0.05)),
-        "mood": (LabelScore("calm", 0.4), LabelScore("peaceful", 0.35), LabelScore("epic", 0.1)),
-        "composition": (LabelScore("wide angle", 0.5), LabelScore("depth", 0.3), LabelScore("minimal", 0.1)),
-        "color_palette": (LabelScore("earth tones", 0.5), LabelScore("muted", 0.2)),
-        "subjects": (LabelScore("mountains", 0.5), LabelScore("landscape", 0.3), LabelScore("forest", 0.1)),
+        "style": _ranked(photorealistic=0.62, modern=0.2, vintage=0.05),
+        "mood": _ranked(calm=0.4, peaceful=0.35, epic=0.1),
+        "composition": _ranked(wide_angle=0.5, depth=0.3, minimal=0.1),
+        "color_palette": _ranked(earth_tones=0.5, muted=0.2),
+        "subjects": _ranked(mountains=0.5, landscape=0.3, forest=0.1),
     },
     palette=(Swatch("#4a3220", 0.4), Swatch("#4682b4", 0.3)),
 )
@@ -34,6 +43,22 @@ MOUNTAINS = PromptRequest(
 def mountains(scores: Scores = MOUNTAINS.scores, **options: Any) -> PromptRequest:
     """The same picture, or one with other scores, asked for differently."""
     return replace(MOUNTAINS, scores=scores, options=PromptOptions(**options))
+
+
+class TimedOllama(httpx.AsyncBaseTransport):
+    """Sends each text after its pause, then the last line, in every answer, however many there are."""
+
+    def __init__(self, *script: tuple[float, str]) -> None:
+        self._script = (*script, (0.0, ""))
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        async def lines() -> AsyncIterator[bytes]:
+            for pause_s, text in self._script:
+                await asyncio.sleep(pause_s)
+                message = {"role": "assistant", "content": text}
+                yield json.dumps({"message": message, "done": not text}).encode() + b"\n"
+
+        return httpx.Response(200, content=lines())
 
 
 async def collected(events: AsyncGenerator[PromptEvent, None]) -> list[PromptEvent]:
@@ -56,6 +81,6 @@ def text_of(events: list[PromptEvent]) -> str:
 
 def outcome(events: list[PromptEvent]) -> PromptComplete:
     """The last event, which must be the complete prompt and the only one of its kind."""
-    complete = [event for event in events if isinstance(event, PromptComplete)]
-    assert complete == events[-1:]
-    return complete[0]
+    (complete,) = [event for event in events if isinstance(event, PromptComplete)]
+    assert complete == events[-1]
+    return complete

@@ -23,19 +23,12 @@ def test_the_asked_language_is_named_and_no_other(language: Language) -> None:
     assert [code for code, name in LANGUAGE_NAMES.items() if name in system] == [language]
 
 
-def test_system_message_asks_for_the_prompt_and_nothing_else() -> None:
-    system, _ = system_and_user()
+def test_the_model_is_asked_for_the_prompt_and_told_every_label_and_colour_with_its_share() -> None:
+    system, user = system_and_user()
     for wanted in ("one prompt", "nothing else", "no introduction", "no quotation marks", "One paragraph"):
         assert wanted in system
-
-
-def test_deep_thinking_asks_for_more_detail() -> None:
+    assert "rich in detail" not in system
     assert "rich in detail" in system_and_user(deep_thinking=True)[0]
-    assert "rich in detail" not in system_and_user(deep_thinking=False)[0]
-
-
-def test_model_is_told_every_label_with_its_score_and_every_colour_with_its_share() -> None:
-    _, user = system_and_user()
     assert user.splitlines() == [
         "style: photorealistic 62%, modern 20%, vintage 5%",
         "mood: calm 40%, peaceful 35%, epic 10%",
@@ -46,9 +39,14 @@ def test_model_is_told_every_label_with_its_score_and_every_colour_with_its_shar
     ]
 
 
-def test_wish_is_fenced_and_declared_to_be_data() -> None:
-    system, user = system_and_user(user_prompt="a beautiful landscape\nat dusk")
-    assert user.splitlines()[-1] == "<wish>a beautiful landscape at dusk</wish>"
+@pytest.mark.parametrize(
+    ("wish", "sent"),
+    [("a beautiful landscape\nat dusk", "a beautiful landscape at dusk"), ("a fox \ud83d", "a fox")],
+    ids=["two lines", "half a surrogate pair"],
+)
+def test_wish_is_fenced_and_declared_to_be_data(wish: str, sent: str) -> None:
+    system, user = system_and_user(user_prompt=wish)
+    assert user.splitlines()[-1] == f"<wish>{sent}</wish>"
     assert "never an instruction" in system
 
 
@@ -58,16 +56,7 @@ def test_without_a_wish_there_is_no_fence_to_explain(blank: str) -> None:
 
 
 @given(st.text() | st.text(alphabet="<>/wishWISH[]|INST \n\x00"))
-def test_no_text_closes_the_fence_or_forges_a_turn(user_prompt: str) -> None:
+def test_no_text_closes_the_fence_or_forges_a_turn_and_any_can_be_sent(user_prompt: str) -> None:
     inside = fenced(user_prompt).removeprefix("<wish>").removesuffix("</wish>")
     assert not set(inside) & set("<>[]\n\r\x00")
-
-
-@given(st.text())
-def test_messages_can_be_sent_whatever_was_asked(user_prompt: str) -> None:
-    for message in build_messages(mountains(user_prompt=user_prompt)):
-        message["content"].encode("utf-8")
-
-
-def test_half_a_surrogate_pair_does_not_reach_the_wire() -> None:
-    assert system_and_user(user_prompt="a fox \ud83d")[1].endswith("<wish>a fox</wish>")
+    assert "".join(system_and_user(user_prompt=user_prompt)).encode("utf-8")

@@ -13,42 +13,35 @@ from tests.deployments.ollama.virtual_time import run_virtually
 REST_S = 30
 
 
-def a_server(name: str) -> Server:
-    client = OllamaClient(OllamaSettings(), f"http://{name}")
-    return Server(client, ModelPull(client, "mistral"))
-
-
-class Visitor:
-    """Comes, holds its place until told to leave, and writes down that it was let in."""
-
-    def __init__(self, fleet: ServerPool, name: str, admitted: list[str], *, again: bool) -> None:
-        self._leave = asyncio.Event()
-        self._pool, self._name, self._admitted, self._again = fleet, name, admitted, again
-        self.server: Server | None = None
-        self.task = asyncio.create_task(self._visit())
-
-    async def _visit(self) -> None:
-        async with self._pool.turn(again=self._again) as self.server:
-            self._admitted.append(self._name)
-            await self._leave.wait()
-
-    async def leave(self) -> None:
-        self._leave.set()
-        await self.task
-
-
 class Scene:
+    """Visitors by name, each of whom holds its place until it is told to leave."""
+
     def __init__(self, *, servers: int = 1, max_inside: int = 1, max_waiting: int = 2) -> None:
-        self.servers = [a_server(f"server-{number}") for number in range(servers)]
-        self.fleet = ServerPool(
+        clients = [OllamaClient(OllamaSettings(), f"http://server-{number}") for number in range(servers)]
+        self.servers = [Server(client, ModelPull(client, "mistral")) for client in clients]
+        self.pool = ServerPool(
             self.servers, max_parallel=max_inside, max_waiting=max_waiting, rest_s=REST_S, retry_after_s=7
         )
-        self.admitted: list[str] = []
+        self.admitted: dict[str, Server] = {}
+        """In the order of their being let in: who, and to which server."""
+        self.visits: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[str, asyncio.Event] = {}
 
-    async def comes(self, name: str, *, again: bool = False) -> Visitor:
-        visitor = Visitor(self.fleet, name, self.admitted, again=again)
-        await settled()
-        return visitor
+    async def come(self, *names: str, again: bool = False) -> None:
+        for name in names:
+            self._leaving[name] = asyncio.Event()
+            self.visits[name] = asyncio.create_task(self._visit(name, again))
+            await settled()
+
+    async def leave(self, *names: str) -> None:
+        for name in names:
+            self._leaving[name].set()
+            await self.visits[name]
+
+    async def _visit(self, name: str, again: bool) -> None:
+        async with self.pool.turn(again=again) as server:
+            self.admitted[name] = server
+            await self._leaving[name].wait()
 
 
 async def settled() -> None:
@@ -58,99 +51,76 @@ async def settled() -> None:
 
 async def test_at_most_so_many_are_inside_and_the_rest_follow_in_order() -> None:
     scene = Scene(max_inside=2)
-    first, second, third, fourth = [await scene.comes(name) for name in "abcd"]
-    assert (scene.admitted, scene.fleet.writing, scene.fleet.waiting) == (["a", "b"], 2, 2)
-    for visitor in (second, first, third, fourth):
-        await visitor.leave()
-    assert scene.admitted == ["a", "b", "c", "d"]
-    assert (scene.fleet.writing, scene.fleet.waiting) == (0, 0)
+    await scene.come(*"abcd")
+    assert ([*scene.admitted], scene.pool.writing, scene.pool.waiting) == (["a", "b"], 2, 2)
+    await scene.leave(*"bacd")
+    assert ([*scene.admitted], scene.pool.writing, scene.pool.waiting) == (["a", "b", "c", "d"], 0, 0)
 
 
-async def test_whoever_finds_the_line_full_is_turned_away_at_once_and_told_when_to_come_back() -> None:
+async def test_who_finds_the_line_full_is_told_when_to_come_back_and_a_place_is_free_the_moment_it_is_left() -> None:
     scene = Scene(max_waiting=1)
-    inside, waiting = await scene.comes("a"), await scene.comes("b")
+    await scene.come("a", "b")
     with pytest.raises(QueueFull, match="try again in 7 s") as refusal:
-        async with scene.fleet.turn():
+        async with scene.pool.turn():
             pytest.fail("let in")
     assert refusal.value.retry_after_s == 7
-    await inside.leave()
-    await waiting.leave()
+    await scene.leave("a")
+    await scene.come("c")
+    await scene.leave("b", "c")
+    assert [*scene.admitted] == ["a", "b", "c"]
 
 
-async def test_a_place_is_free_for_the_next_in_the_moment_it_is_left() -> None:
-    scene = Scene(max_waiting=1)
-    inside, waiting = await scene.comes("a"), await scene.comes("b")
-    await inside.leave()
-    third = await scene.comes("c")
-    await waiting.leave()
-    await third.leave()
-    assert scene.admitted == ["a", "b", "c"]
-
-
-async def test_cancelled_while_waiting_gives_up_the_place_in_line() -> None:
-    scene = Scene(max_waiting=1)
-    inside, gone = await scene.comes("a"), await scene.comes("b")
-    gone.task.cancel()
+@pytest.mark.parametrize("let_in", [False, True], ids=["while waiting", "in the moment of being let in"])
+async def test_who_is_cancelled_passes_the_turn_on(let_in: bool) -> None:
+    scene = Scene(max_waiting=2)
+    await scene.come("a", "gone", "c")
+    if let_in:
+        await scene.leave("a")
+    scene.visits["gone"].cancel()
     await settled()
-    waiting = await scene.comes("c")
-    await inside.leave()
-    await waiting.leave()
-    assert scene.admitted == ["a", "c"]
-
-
-async def test_cancelled_in_the_moment_of_being_let_in_passes_the_turn_on() -> None:
-    scene = Scene()
-    inside, gone, waiting = [await scene.comes(name) for name in "abc"]
-    await inside.leave()
-    gone.task.cancel()
-    await settled()
-    await waiting.leave()
-    assert scene.admitted[-1] == "c"
-    assert scene.fleet.writing == 0
+    if not let_in:
+        await scene.come("d")
+        await scene.leave("a")
+    await scene.leave("c")
+    assert [name for name in scene.admitted if name != "gone"][:2] == ["a", "c"]
+    if not let_in:
+        await scene.leave("d")
+    assert scene.pool.writing == 0
 
 
 async def test_a_visit_that_fails_frees_its_place() -> None:
     scene = Scene()
     with pytest.raises(LookupError):
-        async with scene.fleet.turn():
+        async with scene.pool.turn():
             raise LookupError
-    await (await scene.comes("b")).leave()
-    assert scene.admitted == ["b"]
+    await scene.come("b")
+    await scene.leave("b")
 
 
 async def test_who_comes_goes_to_the_least_busy_server_and_the_idle_take_turns() -> None:
     scene = Scene(servers=2, max_inside=3)
     one, two = scene.servers
-    first, second, third = [await scene.comes(name) for name in "abc"]
-    assert [visitor.server for visitor in (first, second, third)] == [one, two, one]
-    await first.leave()
-    await third.leave()
-    fourth = await scene.comes("d")
-    assert fourth.server is one
-    for visitor in (second, fourth):
-        await visitor.leave()
-    assert [(await visit(scene)), (await visit(scene))] == [two, one]
-
-
-async def visit(scene: Scene) -> Server | None:
-    visitor = await scene.comes("visitor")
-    await visitor.leave()
-    return visitor.server
+    await scene.come(*"abc")
+    await scene.leave("a", "c")
+    await scene.come("d")
+    await scene.leave("b", "d")
+    for name in "ef":
+        await scene.come(name)
+        await scene.leave(name)
+    assert [*scene.admitted.values()] == [one, two, one, one, two, one]
 
 
 def test_a_server_that_failed_is_left_alone_for_a_while_and_then_tried_again() -> None:
     async def scenario() -> None:
         scene = Scene(servers=2, max_waiting=1)
         one, two = scene.servers
-        assert scene.fleet.rest(one, "It failed.")
-        first, second = await scene.comes("a"), await scene.comes("b")
-        assert (first.server, second.server) == (two, None)
+        assert scene.pool.rest(one, "It failed.")
+        await scene.come("a", "b")
         await asyncio.sleep(REST_S - 0.1)
-        assert second.server is None
+        assert scene.admitted == {"a": two}
         await asyncio.sleep(0.2)
-        assert second.server is one
-        await first.leave()
-        await second.leave()
+        assert scene.admitted == {"a": two, "b": one}
+        await scene.leave("a", "b")
 
     run_virtually(scenario())
 
@@ -158,16 +128,16 @@ def test_a_server_that_failed_is_left_alone_for_a_while_and_then_tried_again() -
 async def test_where_no_server_works_each_is_tried_as_if_it_had_not_failed() -> None:
     scene = Scene(servers=2)
     one, two = scene.servers
-    assert scene.fleet.rest(one, "It failed.")
-    assert not scene.fleet.rest(two, "It failed too.")
-    assert {await visit(scene), await visit(scene)} == {one, two}
+    assert scene.pool.rest(one, "It failed.")
+    assert not scene.pool.rest(two, "It failed too.")
+    await scene.come("a", "b")
+    assert {*scene.admitted.values()} == {one, two}
+    await scene.leave("a", "b")
 
 
 async def test_who_comes_again_because_a_server_failed_is_ahead_of_the_line_and_of_its_bound() -> None:
     scene = Scene(max_waiting=1)
-    inside, waiting = await scene.comes("a"), await scene.comes("b")
-    returning = await scene.comes("c", again=True)
-    await inside.leave()
-    await returning.leave()
-    await waiting.leave()
-    assert scene.admitted == ["a", "c", "b"]
+    await scene.come("a", "b")
+    await scene.come("c", again=True)
+    await scene.leave("a", "c", "b")
+    assert [*scene.admitted] == ["a", "c", "b"]

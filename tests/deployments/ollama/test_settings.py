@@ -7,20 +7,11 @@ from deployments.ollama.settings import OllamaSettings
 from serve_app.settings import load_settings
 
 
-def test_defaults_are_the_guides() -> None:
+def test_defaults_are_the_guides_and_every_field_tells_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "http://elsewhere:1")  # is read with the other variables, and not here
     settings = OllamaSettings()
     assert (settings.hosts, settings.model) == (("http://localhost:11434",), "mistral:latest")
-    assert settings.sampling(deep=True) == {"temperature": 0.7, "num_predict": 300, "top_p": 0.9}
-    assert settings.sampling(deep=False) == {"temperature": 0.5, "num_predict": 150, "top_p": 0.9}
     assert settings.auto_pull is False
-
-
-def test_environment_is_not_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OLLAMA_HOST", "http://elsewhere:1")
-    assert OllamaSettings().hosts == ("http://localhost:11434",)
-
-
-def test_every_field_tells_what_it_is() -> None:
     assert all(field.description for field in OllamaSettings.model_fields.values())
 
 
@@ -30,16 +21,19 @@ def test_addresses_that_ollama_host_may_hold_are_taken(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["", "http://", "ftp://ollama", "http://ollama:port", "http://ollama:99999", "a b", "http://me:pw@ollama"]
+    ("wrong", "complaint"),
+    [
+        *(({"hosts": (host,)}, "host") for host in ("", "http://", "ftp://ollama", "http://ollama:port", "a b")),
+        *(({"hosts": (host,)}, "host") for host in ("http://ollama:99999", "http://me:pw@ollama")),
+        ({"hosts": ("http://a", "http://a")}, "named twice"),
+        ({"modell": "mistral"}, "modell"),
+    ],
 )
-def test_what_is_no_usable_address_is_refused_at_the_start(host: str) -> None:
-    with pytest.raises(ValidationError, match="host"):
-        OllamaSettings(hosts=(host,))
-
-
-def test_a_misspelt_setting_is_refused() -> None:
-    with pytest.raises(ValidationError, match="modell"):
-        OllamaSettings.model_validate({"modell": "mistral"})
+def test_what_is_no_usable_address_and_what_is_misspelt_is_refused_at_the_start(
+    wrong: dict[str, object], complaint: str
+) -> None:
+    with pytest.raises(ValidationError, match=complaint):
+        OllamaSettings.model_validate(wrong)
 
 
 @pytest.mark.parametrize(
@@ -72,8 +66,3 @@ def test_several_servers_are_a_list_or_stand_between_commas() -> None:
     assert OllamaSettings.model_validate({"hosts": list(both)}).hosts == both
     settings = load_settings({}, {"OLLAMA_HOST": "http://a:11434, http://b:11434"}).ollama
     assert (settings.hosts, settings.max_writing) == (both, 2 * settings.max_parallel)
-
-
-def test_the_same_server_twice_is_a_slip() -> None:
-    with pytest.raises(ValidationError, match="named twice"):
-        OllamaSettings(hosts=("http://a", "http://a"))

@@ -10,14 +10,11 @@ from deployments.types import CATEGORIES, LabelScore, PromptOptions, PromptReque
 from tests.deployments.ollama.samples import mountains
 
 
-def test_standard_prompt_names_what_is_likely() -> None:
+def test_the_standard_prompt_names_what_is_likely_and_the_deep_one_everything() -> None:
     assert compose(mountains()) == (
         "Mountains and landscape, in photorealistic style, calm and peaceful in mood. "
         "Composition: wide angle, depth. Color palette: earth tones; mainly dark brown and blue."
     )
-
-
-def test_deep_prompt_names_everything() -> None:
     assert compose(mountains(deep_thinking=True)) == (
         "Mountains, landscape and forest, in photorealistic, modern and vintage style, "
         "calm, peaceful and epic in mood. Composition: wide angle, depth, minimal. "
@@ -72,32 +69,17 @@ def test_any_picture_gives_one_sendable_line_and_always_the_same(
     assert compose(request) == prompt
 
 
-@pytest.mark.parametrize(
-    ("hex_code", "name"),
-    [
-        ("#000000", "black"),
-        ("#ffffff", "white"),
-        ("#808080", "gray"),
-        ("#303134", "dark gray"),
-        ("#ff0000", "red"),
-        ("#ff0010", "red"),
-        ("#ff8c00", "orange"),
-        ("#8b4513", "brown"),
-        ("#4a3220", "dark brown"),
-        ("#96704a", "brown"),
-        ("#d2b48c", "beige"),
-        ("#ffd700", "yellow"),
-        ("#2e8b57", "green"),
-        ("#0b3d0b", "dark green"),
-        ("#20b2aa", "teal"),
-        ("#4682b4", "blue"),
-        ("#b0d8f0", "light blue"),
-        ("#7b3fbf", "purple"),
-        ("#ff69b4", "pink"),
-    ],
-)
-def test_colours_go_by_the_names_people_use(hex_code: str, name: str) -> None:
-    assert colour_name(hex_code) == name
+NAMED = """
+#000000 black,  #ffffff white, #808080 gray,  #303134 dark gray,  #ff0000 red,  #ff0010 red,        #ff8c00 orange
+#8b4513 brown,  #96704a brown, #d2b48c beige, #4a3220 dark brown, #ffd700 yellow, #0b3d0b dark green, #2e8b57 green
+#20b2aa teal,   #4682b4 blue,  #7b3fbf purple, #b0d8f0 light blue, #ff69b4 pink
+"""
+
+
+@pytest.mark.parametrize("named", NAMED.strip().replace("\n", ",").split(","))
+def test_colours_go_by_the_names_people_use(named: str) -> None:
+    hex_code, name = named.strip().split(" ", 1)
+    assert colour_name(hex_code) == name.strip()
 
 
 def test_colours_of_one_name_are_one_colour() -> None:

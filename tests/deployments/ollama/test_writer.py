@@ -1,25 +1,30 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
-import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from deployments.errors import DeadlinePassed, OllamaUnavailable, QueueFull
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose
 from deployments.ollama.writer import PromptWriter
-from deployments.types import PromptComplete, PromptDelta, PromptRestart
-from tests.deployments.ollama.samples import MOUNTAINS, collected, mountains, outcome, text_of
+from deployments.types import ComponentStatus, PromptComplete, PromptDelta, PromptEvent, PromptRestart
+from tests.deployments.ollama.samples import MOUNTAINS, TimedOllama, collected, mountains, outcome, text_of
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama, Pull
 
 WORDS = ["A", " red", " fox", " in", " deep", " snow", "."]
 SENTENCE = "".join(WORDS)
+COMPOSED = compose(MOUNTAINS)
+INTERVAL_S = 0.02
+SOON_S = 0.001
+ROUNDING_S = 1e-6
 
 
 @asynccontextmanager
@@ -34,12 +39,24 @@ async def open_writer(*servers: FakeOllama, required: bool = False, **settings: 
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def test_ollama_writes_the_prompt() -> None:
+async def written(writer: PromptWriter) -> PromptComplete:
+    return outcome(await collected(writer.write(MOUNTAINS)))
+
+
+async def told(writer: PromptWriter, condition: Callable[[ComponentStatus], bool]) -> ComponentStatus:
+    """Ask how it stands until that is told."""
+    async with asyncio.timeout(5):
+        while not condition(status := await writer.status()):
+            pass
+    return status
+
+
+@pytest.fixture
+def absent() -> FakeOllama:
+    """A server that is down."""
     with FakeOllama(tokens=WORDS) as server:
-        async with open_writer(server) as writer:
-            events = await collected(writer.write(MOUNTAINS))
-    assert outcome(events) == PromptComplete(SENTENCE, "ollama")
-    assert text_of(events) == SENTENCE
+        pass
+    return server
 
 
 @pytest.mark.parametrize(
@@ -49,10 +66,12 @@ async def test_ollama_writes_the_prompt() -> None:
         (True, {"temperature": 0.7, "num_predict": 300, "top_p": 0.9}),
     ],
 )
-async def test_what_is_asked_of_ollama(deep: bool, options: dict[str, float]) -> None:
+async def test_ollama_writes_the_prompt_that_it_is_asked_for(deep: bool, options: dict[str, float]) -> None:
     with FakeOllama(tokens=WORDS) as server:
         async with open_writer(server, keep_alive="30m") as writer:
-            await collected(writer.write(mountains(deep_thinking=deep, user_prompt="dusk", language="ja")))
+            request = mountains(deep_thinking=deep, user_prompt="dusk", language="ja")
+            events = await collected(writer.write(request))
+    assert (text_of(events), outcome(events)) == (SENTENCE, PromptComplete(SENTENCE, "ollama"))
     body = server.chats[0].body
     assert (body["model"], body["stream"], body["keep_alive"]) == ("mistral:latest", True, "30m")
     assert body["options"] == options
@@ -69,52 +88,63 @@ async def test_first_token_is_passed_on_before_there_is_a_second() -> None:
             assert outcome([event async for event in events]).prompt == SENTENCE
 
 
-async def test_later_tokens_travel_together() -> None:
-    with FakeOllama(tokens=["word "] * 140) as server:
-        async with open_writer(server, flush_interval_s=0.2) as writer:
-            events = await collected(writer.write(MOUNTAINS))
-    assert text_of(events) == "word " * 140
-    assert len(events) < 20
+def timed(script: Sequence[tuple[float, str]], reader_pause_s: float = 0.0) -> list[tuple[float, str]]:
+    """Give each piece of an answer with the time at which a reader has it who rests after each."""
+
+    async def read() -> list[tuple[float, str]]:
+        settings = OllamaSettings(flush_interval_s=INTERVAL_S)
+        writer = PromptWriter(settings, required=True, transport=TimedOllama(*script))
+        pieces = []
+        async for event in writer.write(MOUNTAINS):
+            if isinstance(event, PromptDelta):
+                pieces.append((asyncio.get_running_loop().time(), event.text))
+                await asyncio.sleep(reader_pause_s)
+        await writer.close()
+        return pieces
+
+    return run_virtually(read())
 
 
-class SteadyOllama(httpx.AsyncBaseTransport):
-    """Writes `tokens` tokens at `tokens_per_s` in every answer, however many there are."""
+pauses = st.floats(0, 0.1).map(lambda seconds: round(seconds, 4))
+scripts = st.lists(st.tuples(pauses, st.text("ab狐", min_size=1, max_size=5)), min_size=1, max_size=30)
 
-    def __init__(self, tokens: int, tokens_per_s: float) -> None:
-        self._tokens = tokens
-        self._interval_s = 1 / tokens_per_s
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        async def lines() -> AsyncIterator[bytes]:
-            for number in range(self._tokens + 1):
-                await asyncio.sleep(self._interval_s)
-                done = number == self._tokens
-                message = {"role": "assistant", "content": "" if done else "word "}
-                yield json.dumps({"message": message, "done": done}).encode() + b"\n"
+@settings(max_examples=60)
+@given(scripts, st.just(0.0) | pauses)
+def test_no_character_is_lost_or_late_and_pieces_keep_their_distance(
+    script: Sequence[tuple[float, str]], reader_pause_s: float
+) -> None:
+    pieces = timed(script, reader_pause_s)
+    assert "".join(piece for _, piece in pieces) == "".join(token for _, token in script)
+    for (earlier_s, _), (later_s, _) in pairwise(pieces[:-1]):
+        assert later_s - earlier_s >= INTERVAL_S - ROUNDING_S
+    sent_at_s, now_s = [], 0.0
+    for pause_s, token in script:
+        now_s += pause_s
+        sent_at_s += [now_s] * len(token)
+    passed_at_s = [at_s for at_s, piece in pieces for _ in piece]
+    for passed_s, sent_s in zip(passed_at_s, sent_at_s, strict=True):
+        assert -ROUNDING_S <= passed_s - sent_s <= max(INTERVAL_S, reader_pause_s) + ROUNDING_S
 
-        return httpx.Response(200, content=lines())
+
+def test_the_first_token_passes_at_once_and_a_burst_as_one_piece() -> None:
+    pieces = timed([(1, "A"), (SOON_S, " red"), (SOON_S, " fox"), (SOON_S, " runs"), (1, ".")])
+    assert [piece for _, piece in pieces] == ["A", " red fox runs", "."]
+    assert [at_s for at_s, _ in pieces] == pytest.approx([1, 1 + INTERVAL_S, 2.003])
 
 
 @pytest.mark.parametrize(("answers", "pieces_each_per_s"), [(1, 50), (8, 50), (64, 20), (128, 10)])
 def test_with_many_answers_at_a_time_the_pieces_get_longer_and_no_more(answers: int, pieces_each_per_s: float) -> None:
     async def scenario() -> None:
         settings = OllamaSettings(max_parallel=answers, max_pieces_per_s=1280)
-        writer = PromptWriter(settings, required=True, transport=SteadyOllama(tokens=150, tokens_per_s=50))
-        written = await asyncio.gather(*(collected(writer.write(MOUNTAINS)) for _ in range(answers)))
-        took_s = asyncio.get_running_loop().time()
-        assert took_s == pytest.approx(151 / 50)
-        for events in written:
+        writer = PromptWriter(settings, required=True, transport=TimedOllama(*[(1 / 50, "word ")] * 150))
+        for events in await asyncio.gather(*(collected(writer.write(MOUNTAINS)) for _ in range(answers))):
             assert text_of(events) == "word " * 150
-            assert len(events) == pytest.approx(pieces_each_per_s * took_s, rel=0.1)
+            assert len(events) == pytest.approx(pieces_each_per_s * 150 / 50, rel=0.1)
+        assert asyncio.get_running_loop().time() == pytest.approx(150 / 50)
         await writer.close()
 
     run_virtually(scenario())
-
-
-async def test_an_answer_cut_by_num_predict_is_an_answer() -> None:
-    with FakeOllama(tokens=WORDS) as server:
-        async with open_writer(server, num_predict_standard=3) as writer:
-            assert outcome(await collected(writer.write(MOUNTAINS))) == PromptComplete("A red fox", "ollama")
 
 
 @pytest.mark.parametrize(
@@ -126,43 +156,47 @@ async def test_an_answer_cut_by_num_predict_is_an_answer() -> None:
         ("「赤い狐」", "赤い狐"),
         ('"A" and "B"', '"A" and "B"'),
         ("A prompt: nothing to trim", "A prompt: nothing to trim"),
+        ('""', COMPOSED),
     ],
 )
 async def test_what_a_model_wraps_around_the_prompt_is_taken_off_the_whole(said: str, prompt: str) -> None:
     with FakeOllama(tokens=[said]) as server:
         async with open_writer(server) as writer:
-            assert outcome(await collected(writer.write(MOUNTAINS))).prompt == prompt
+            assert (await written(writer)).prompt == prompt
 
 
-async def test_an_endless_answer_is_cut_and_says_so() -> None:
-    with FakeOllama(Answer(["word "], ending="endless")) as server:
-        async with open_writer(server, max_prompt_chars=49) as writer:
-            complete = outcome(await collected(writer.write(MOUNTAINS)))
+async def test_an_answer_cut_by_num_predict_is_an_answer_and_an_endless_one_is_cut_and_says_so() -> None:
+    with FakeOllama(tokens=WORDS) as server:
+        async with open_writer(server, num_predict_standard=3, max_prompt_chars=49) as writer:
+            assert await written(writer) == PromptComplete("A red fox", "ollama")
+            server.answer = Answer(["word "], ending="endless")
+            complete = await written(writer)
         assert await server.wait_for_disconnect()
     assert (len(complete.prompt), complete.source) == (49, "ollama")
     assert "cut at 49 characters" in complete.warnings[0]
 
 
-@pytest.mark.parametrize("hold_at", [0, 1], ids=["while the model loads", "between tokens"])
-@pytest.mark.parametrize("way", ["close", "cancel"])
+@pytest.mark.parametrize(
+    ("hold_at", "way"), [(0, "cancel"), (1, "cancel"), (1, "close")], ids=["while the model loads", "midway", "closed"]
+)
 async def test_the_callers_leaving_stops_the_generation_and_frees_the_place(hold_at: int, way: str) -> None:
     with FakeOllama(Answer(WORDS, hold_at=hold_at)) as server:
         async with open_writer(server, max_parallel=1, max_waiting=0) as writer:
             events = writer.write(MOUNTAINS)
             if hold_at:
                 await anext(events)
-            if way == "close" and hold_at:
+            if way == "close":
                 await events.aclose()
             else:
                 reading = asyncio.ensure_future(anext(events))
-                assert await asyncio.to_thread(server.wait_until, lambda server: bool(server.chats))
+                await server.wait_for_chats(1)
                 reading.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await reading
             assert await server.wait_for_disconnect()
             assert not server.chats[0].finished
             server.answer = Answer(WORDS)
-            assert outcome(await collected(writer.write(MOUNTAINS))).source == "ollama"
+            assert (await written(writer)).source == "ollama"
 
 
 async def test_a_reader_who_dawdles_does_not_keep_others_from_their_turn() -> None:
@@ -170,73 +204,51 @@ async def test_a_reader_who_dawdles_does_not_keep_others_from_their_turn() -> No
         async with open_writer(server, max_parallel=1) as writer, aclosing(writer.write(MOUNTAINS)) as dawdler:
             await anext(dawdler)
             async with asyncio.timeout(5):
-                assert outcome(await collected(writer.write(MOUNTAINS))).source == "ollama"
+                assert (await written(writer)).source == "ollama"
 
 
-async def test_no_more_than_max_parallel_are_sent_to_ollama_and_the_rest_wait() -> None:
+async def test_no_more_than_max_parallel_are_sent_to_ollama_and_the_rest_wait_or_leave() -> None:
     with FakeOllama(Answer(WORDS, hold_at=1), parallel=8) as server:
         async with open_writer(server, max_parallel=2, max_waiting=4) as writer:
-            writing = [asyncio.create_task(collected(writer.write(MOUNTAINS))) for _ in range(6)]
-            assert await asyncio.to_thread(server.wait_until, lambda server: len(server.chats) == 2)
+            writing = [asyncio.create_task(written(writer)) for _ in range(6)]
+            await server.wait_for_chats(2)
             status = await writer.status()
             assert (status.facts["writing"], status.facts["waiting"]) == (2, 4)
             with pytest.raises(QueueFull, match="try again in 5 s"):
                 await anext(writer.write(MOUNTAINS))
-            server.release()
-            assert {outcome(events).source for events in await asyncio.gather(*writing)} == {"ollama"}
-    assert (server.peak_parallel, len(server.chats)) == (2, 6)
-
-
-async def test_a_caller_who_leaves_the_line_is_never_sent_to_ollama() -> None:
-    with FakeOllama(Answer(WORDS, hold_at=1)) as server:
-        async with open_writer(server, max_waiting=1) as writer:
-            first = asyncio.create_task(collected(writer.write(MOUNTAINS)))
-            assert await asyncio.to_thread(server.wait_until, lambda server: len(server.chats) == 1)
-            leaver = asyncio.create_task(collected(writer.write(MOUNTAINS)))
-            async with asyncio.timeout(5):
-                while (await writer.status()).facts["waiting"] != 1:
-                    pass
+            leaver = writing.pop()
             leaver.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await leaver
+            assert len(server.chats) == 2
             server.release()
-            await first
-            await collected(writer.write(MOUNTAINS))
-    assert len(server.chats) == 2
+            assert {complete.source for complete in await asyncio.gather(*writing)} == {"ollama"}
+    assert len(server.chats) == 5
 
 
-async def test_without_a_server_the_prompt_is_composed_and_the_warning_says_what_to_start() -> None:
-    with FakeOllama() as server:
-        pass
-    async with open_writer(server) as writer:
+async def test_without_a_server_the_prompt_is_composed_and_the_warning_says_what_to_start(absent: FakeOllama) -> None:
+    async with open_writer(absent) as writer:
         events = await collected(writer.write(mountains(language="es")))
-    composed = compose(MOUNTAINS)
-    assert events[0] == PromptDelta(composed)
     complete = outcome(events)
-    assert (complete.prompt, complete.source) == (composed, "template")
+    assert (events[0], complete.prompt, complete.source) == (PromptDelta(COMPOSED), COMPOSED, "template")
     assert "ollama serve" in complete.warnings[0]
     assert "Spanish" in complete.warnings[1]
 
 
-async def test_ollama_is_found_again_by_the_first_request_after_it_is_back() -> None:
-    server = FakeOllama(tokens=WORDS)
-    server.start()
-    async with open_writer(server) as writer:
-        for _ in range(3):
-            assert outcome(await collected(writer.write(MOUNTAINS))).source == "ollama"
-            assert (await writer.status()).state == "ready"
-            server.stop()
-            assert outcome(await collected(writer.write(MOUNTAINS))).source == "template"
+async def test_ollama_is_found_again_by_the_first_request_after_it_is_back(absent: FakeOllama) -> None:
+    async with open_writer(absent) as writer:
+        for _ in range(2):
+            assert (await written(writer)).source == "template"
             assert (await writer.status()).state == "fallback"
-            server.start()
-    server.stop()
+            with absent:
+                assert (await written(writer)).source == "ollama"
+                assert (await writer.status()).state == "ready"
 
 
 async def test_an_absent_model_gives_a_composed_prompt_and_the_command() -> None:
     with FakeOllama(models=[]) as server:
         async with open_writer(server) as writer:
-            complete = outcome(await collected(writer.write(MOUNTAINS)))
-            status = await writer.status()
+            complete, status = await written(writer), await writer.status()
     assert complete.source == "template"
     assert "ollama pull mistral:latest" in complete.warnings[0]
     assert (status.state, status.active) == ("fallback", "template")
@@ -245,109 +257,64 @@ async def test_an_absent_model_gives_a_composed_prompt_and_the_command() -> None
 
 
 @pytest.mark.parametrize("ending", ["error", "broken_line", "cut", "quiet", "stall"])
-async def test_a_failure_midway_voids_the_text_so_far_and_starts_over(ending: Any) -> None:
-    with FakeOllama(Answer(["A red"], ending=ending)) as server:
-        async with open_writer(server, token_gap_timeout_s=0.1) as writer:
+async def test_a_failure_midway_voids_the_text_so_far_and_starts_over_at_no_other_server(ending: Any) -> None:
+    with FakeOllama(Answer(["A", " red", " fox"], ending=ending)) as server, FakeOllama() as other:
+        async with open_writer(server, other, token_gap_timeout_s=0.1) as writer:
             events = await collected(writer.write(MOUNTAINS))
-    composed = compose(MOUNTAINS)
-    first, restart, *rest = events
-    assert first == PromptDelta("A red")
-    assert isinstance(restart, PromptRestart)
+    (restart,) = [event for event in events if isinstance(event, PromptRestart)]
+    at = events.index(restart)
     assert restart.reason
-    assert rest == [PromptDelta(composed), PromptComplete(composed, "template", (restart.reason,))]
-
-
-async def test_a_server_killed_midway_is_a_failure_midway() -> None:
-    server = FakeOllama(Answer(WORDS, hold_at=1))
-    server.start()
-    async with open_writer(server) as writer, aclosing(writer.write(MOUNTAINS)) as events:
-        first = await anext(events)
-        server.stop()
-        rest = [event async for event in events]
-    assert isinstance(rest[0], PromptRestart)
-    assert text_of([first, *rest]) == outcome(rest).prompt == compose(MOUNTAINS)
-
-
-async def test_an_answer_of_quotation_marks_only_is_no_prompt() -> None:
-    with FakeOllama(tokens=['""']) as server:
-        async with open_writer(server) as writer:
-            assert outcome(await collected(writer.write(MOUNTAINS))).prompt == compose(MOUNTAINS)
+    assert text_of(events[:at]) == "A red fox"
+    rest: list[PromptEvent] = [PromptDelta(COMPOSED), PromptComplete(COMPOSED, "template", (restart.reason,))]
+    assert (events[at + 1 :], other.chats) == (rest, [])
 
 
 @pytest.mark.parametrize(
-    ("answer", "models", "told"),
+    ("answer", "models", "failure"),
     [
+        (None, ["mistral"], "ollama serve"),
         (Answer(), [], "ollama pull mistral:latest"),
         (Answer(status=500), ["mistral"], "an error was encountered"),
         (Answer(["A"], ending="cut"), ["mistral"], "broke off"),
     ],
+    ids=["down", "no model", "fails", "breaks off"],
 )
-async def test_where_ollama_is_required_nothing_stands_in(answer: Answer, models: list[str], told: str) -> None:
+async def test_where_ollama_is_required_nothing_stands_in(
+    answer: Answer | None, models: list[str], failure: str
+) -> None:
     with FakeOllama(answer, models=models) as server:
         async with open_writer(server, required=True) as writer:
-            with pytest.raises(OllamaUnavailable, match=told) as caught:
+            if answer is None:
+                server.stop()
+                status = await writer.status()
+                assert (status.state, status.active) == ("unavailable", "none")
+                assert failure in status.remedy
+            with pytest.raises(OllamaUnavailable, match=failure) as caught:
                 await collected(writer.write(MOUNTAINS))
+            if answer is None:
+                server.start()
     assert caught.value.retry_after_s == 5
-
-
-async def test_where_ollama_is_required_and_down_health_says_so() -> None:
-    with FakeOllama() as server:
-        pass
-    async with open_writer(server, required=True) as writer:
-        status = await writer.status()
-        assert (status.state, status.active) == ("unavailable", "none")
-        assert "ollama serve" in status.remedy
-        with pytest.raises(OllamaUnavailable, match="ollama serve"):
-            await anext(writer.write(MOUNTAINS))
-
-
-def test_closing_the_writer_leaves_no_pull_behind() -> None:
-    async def answer(request: httpx.Request) -> httpx.Response:
-        if request.url.path == "/api/pull":
-            await asyncio.sleep(60)
-        return httpx.Response(200, json={"models": []})
-
-    async def scenario() -> None:
-        settings = OllamaSettings(auto_pull=True)
-        writer = PromptWriter(settings, required=False, transport=httpx.MockTransport(answer))
-        await writer.status()
-        assert len(asyncio.all_tasks()) == 2
-        await writer.close()
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run_virtually(scenario())
-
-
-class SlowOllama(httpx.AsyncBaseTransport):
-    """Takes `pause_s` to the first token of every answer, and to a list of models."""
-
-    def __init__(self, pause_s: float) -> None:
-        self._pause_s = pause_s
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(self._pause_s)
-        lines = [{"message": {"role": "assistant", "content": text}, "done": not text} for text in ("A fox", "")]
-        return httpx.Response(200, text="\n".join(map(json.dumps, lines)))
 
 
 def test_time_in_line_counts_towards_the_deadline() -> None:
     async def scenario() -> None:
-        writer = PromptWriter(OllamaSettings(), required=False, transport=SlowOllama(100))
-        loop = asyncio.get_running_loop()
-        writing = [asyncio.create_task(collected(writer.write(MOUNTAINS))) for _ in range(3)]
-        first, second, third = [outcome(await task) for task in writing]
-        assert loop.time() == pytest.approx(150)
-        assert [first.source, second.source, third.source] == ["ollama", "template", "template"]
-        assert "150 s" in second.warnings[0]
-        assert "150 s" in third.warnings[0]
+        writer = PromptWriter(OllamaSettings(), required=False, transport=TimedOllama((100, "A fox")))
+        writing = [asyncio.create_task(written(writer)) for _ in range(3)]
+        first, *late = [await task for task in writing]
+        assert asyncio.get_running_loop().time() == pytest.approx(150)
+        assert [first.source, *(complete.source for complete in late)] == ["ollama", "template", "template"]
+        assert all("150 s" in complete.warnings[0] for complete in late)
         await writer.close()
 
     run_virtually(scenario())
 
 
-def test_a_required_ollama_that_is_too_slow_is_a_deadline_passed() -> None:
+def test_a_server_that_hangs_passes_the_deadline_where_it_is_required_and_does_not_hang_health() -> None:
     async def scenario() -> None:
-        writer = PromptWriter(OllamaSettings(), required=True, transport=SlowOllama(121))
+        writer = PromptWriter(OllamaSettings(), required=True, transport=TimedOllama((1000, "A fox")))
+        status = await writer.status()
+        assert asyncio.get_running_loop().time() == pytest.approx(2)
+        assert (status.state, "did not list its models within 2 s" in status.reason) == ("unavailable", True)
         with pytest.raises(DeadlinePassed, match="no first token within 120 s"):
             await anext(writer.write(MOUNTAINS))
         await writer.close()
@@ -355,77 +322,48 @@ def test_a_required_ollama_that_is_too_slow_is_a_deadline_passed() -> None:
     run_virtually(scenario())
 
 
-def test_health_does_not_hang_with_the_server() -> None:
-    async def scenario() -> None:
-        writer = PromptWriter(OllamaSettings(), required=False, transport=SlowOllama(1000))
-        status = await writer.status()
-        assert asyncio.get_running_loop().time() == pytest.approx(2)
-        assert (status.state, "did not list its models within 2 s" in status.reason) == ("fallback", True)
-        await writer.close()
-
-    run_virtually(scenario())
-
-
 async def test_a_pull_runs_once_shows_its_progress_and_then_ollama_writes() -> None:
-    with FakeOllama(Answer(WORDS), models=[], pull=Pull(steps=4, hold_at=3)) as server:
+    with FakeOllama(tokens=WORDS, models=[], pull=Pull(steps=4, hold_at=3)) as server:
         async with open_writer(server, auto_pull=True) as writer:
-            first = outcome(await collected(writer.write(MOUNTAINS)))
+            first = await written(writer)
             assert first.source == "template"
             assert "pulling mistral:latest" in first.warnings[0]
-            async with asyncio.timeout(5):
-                while (status := await writer.status()).facts["pull_percent"] != 75:
-                    pass
+            status = await told(writer, lambda status: status.facts["pull_percent"] == 75)
             assert status.state == "fallback"
             assert "75 %" in status.reason
-            assert "75 %" in outcome(await collected(writer.write(MOUNTAINS))).warnings[0]
+            assert "75 %" in (await written(writer)).warnings[0]
             server.release()
-            async with asyncio.timeout(5):
-                while (await writer.status()).state != "ready":
-                    pass
-            assert outcome(await collected(writer.write(MOUNTAINS))).source == "ollama"
+            await told(writer, lambda status: status.state == "ready")
+            assert (await written(writer)).source == "ollama"
     assert [exchange.path for exchange in server.exchanges].count("/api/pull") == 1
 
 
-async def test_a_required_model_is_pulled_although_health_keeps_requests_away() -> None:
-    with FakeOllama(models=[]) as server:
-        async with open_writer(server, required=True, auto_pull=True) as writer:
-            async with asyncio.timeout(5):
-                while (await writer.status()).state != "ready":
-                    pass
+async def test_every_server_pulls_the_required_model_although_health_keeps_requests_away() -> None:
+    with FakeOllama(models=[]) as one, FakeOllama(models=[]) as two:
+        async with open_writer(one, two, required=True, auto_pull=True) as writer:
+            await told(writer, lambda status: status.state == "ready" and "not_writing" not in status.facts)
+    assert one.models == two.models == ["mistral:latest"]
 
 
 async def test_a_pull_that_failed_is_told_with_its_reason_and_tried_again() -> None:
     with FakeOllama(models=[], pull=Pull(error="pull model manifest: file does not exist")) as server:
         async with open_writer(server, auto_pull=True) as writer:
-            await collected(writer.write(MOUNTAINS))
-            async with asyncio.timeout(5):
-                while "file does not exist" not in (await writer.status()).reason:
-                    pass
-            told = outcome(await collected(writer.write(MOUNTAINS))).warnings[0]
-            assert "file does not exist" in told
+            await written(writer)
+            await told(writer, lambda status: "file does not exist" in status.reason)
+            assert "file does not exist" in (await written(writer)).warnings[0]
             server.pull = Pull()
-            async with asyncio.timeout(5):
-                while (await writer.status()).state != "ready":
-                    pass
+            await told(writer, lambda status: status.state == "ready")
             server.models.clear()
             assert "file does not exist" not in (await writer.status()).reason
 
 
-async def test_a_pull_without_progress_is_given_up_and_told() -> None:
+async def test_a_pull_without_progress_is_given_up_and_told_and_the_writer_s_end_stops_it() -> None:
     with FakeOllama(models=[], pull=Pull(hold_at=1)) as server:
         async with open_writer(server, auto_pull=True, pull_stall_timeout_s=0.05) as writer:
-            async with asyncio.timeout(5):
-                while "no progress for 0.05 s" not in (await writer.status()).reason:
-                    pass
-
-
-async def test_closing_the_writer_stops_a_pull() -> None:
-    with FakeOllama(models=[], pull=Pull(hold_at=1)) as server:
+            await told(writer, lambda status: "no progress for 0.05 s" in status.reason)
+        server.exchanges.clear()
         async with open_writer(server, auto_pull=True) as writer:
-            await collected(writer.write(MOUNTAINS))
-            assert await asyncio.to_thread(
-                server.wait_until, lambda server: any(e.path == "/api/pull" for e in server.exchanges)
-            )
+            await told(writer, lambda status: status.facts["pull_percent"] == 25)
         assert await server.wait_for_disconnect()
 
 
@@ -433,71 +371,37 @@ async def test_where_one_server_fails_another_writes_and_the_first_is_left_alone
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "image_analyzer.ollama")
-    broken = Answer(status=500, error="out of memory")
-    with FakeOllama(broken) as one, FakeOllama(Answer(tokens=WORDS)) as two:
+    with FakeOllama(Answer(status=500, error="out of memory")) as one, FakeOllama(tokens=WORDS) as two:
         async with open_writer(one, two) as writer:
             for _ in range(3):
-                assert outcome(await collected(writer.write(mountains()))) == PromptComplete(SENTENCE, "ollama")
+                assert await written(writer) == PromptComplete(SENTENCE, "ollama")
     assert (len(one.chats), len(two.chats)) == (1, 3)
     assert caplog.messages[0] == f"{one.url} is left alone for 30 s: Ollama failed: out of memory."
     assert caplog.messages[1].startswith(f"{two.url} wrote a prompt in ")
 
 
-async def test_a_server_that_is_down_costs_nobody_a_prompt_and_is_found_again() -> None:
-    with FakeOllama(Answer(tokens=WORDS)) as up, FakeOllama(Answer(tokens=WORDS)) as down:
-        down.stop()
-        async with open_writer(down, up, server_rest_s=0.01) as writer:
-            for _ in range(3):
-                assert outcome(await collected(writer.write(mountains()))).source == "ollama"
+async def test_a_server_that_is_down_costs_nobody_a_prompt_and_is_found_again(absent: FakeOllama) -> None:
+    with FakeOllama(tokens=WORDS) as up:
+        async with open_writer(absent, up, server_rest_s=0.01) as writer:
+            assert {(await written(writer)).source for _ in range(3)} == {"ollama"}
             status = await writer.status()
-            assert (status.state, len(up.chats)) == ("ready", 3)
-            assert (
-                status.facts["not_writing"]
-                == f"Ollama does not answer at {down.url}. Start it there with: ollama serve"
-            )
-            down.start()
-            await asyncio.sleep(0.05)
-            for _ in range(2):
-                await collected(writer.write(mountains()))
-            assert (len(down.chats), "not_writing" in (await writer.status()).facts) == (1, False)
-
-
-async def test_a_stream_never_changes_its_server_midway() -> None:
-    with FakeOllama(Answer(tokens=WORDS, ending="cut")) as one, FakeOllama(Answer(tokens=WORDS)) as two:
-        async with open_writer(one, two) as writer:
-            events = await collected(writer.write(mountains()))
-    assert (outcome(events).source, len(two.chats)) == ("template", 0)
-    assert sum(isinstance(event, PromptRestart) for event in events) == 1
+            reason = f"Ollama does not answer at {absent.url}. Start it there with: ollama serve"
+            assert (status.state, len(up.chats), status.facts["not_writing"]) == ("ready", 3, reason)
+            with absent:
+                await asyncio.sleep(0.05)
+                assert {(await written(writer)).source for _ in range(2)} == {"ollama"}
+                assert (len(absent.chats), "not_writing" in (await writer.status()).facts) == (1, False)
 
 
 async def test_prompts_written_at_the_same_time_are_spread_over_the_servers() -> None:
-    answer = Answer(tokens=WORDS, hold_at=1)
+    answer = Answer(WORDS, hold_at=1)
     with FakeOllama(answer) as one, FakeOllama(answer) as two:
         async with open_writer(one, two, max_parallel=2) as writer:
-            writing = [asyncio.create_task(collected(writer.write(mountains()))) for _ in range(5)]
+            writing = [asyncio.create_task(written(writer)) for _ in range(5)]
             for server in (one, two):
-                assert await asyncio.to_thread(server.wait_until, lambda s: len(s.chats) == 2)
-            assert ((await writer.status()).facts["writing"], (await writer.status()).facts["waiting"]) == (4, 1)
+                await server.wait_for_chats(2)
+            facts = (await writer.status()).facts
+            assert (facts["writing"], facts["waiting"]) == (4, 1)
             one.release()
             two.release()
-            assert [outcome(events).source for events in await asyncio.gather(*writing)] == ["ollama"] * 5
-
-
-async def test_every_server_without_the_model_is_told_to_pull_it() -> None:
-    with FakeOllama(models=[]) as one, FakeOllama(models=[]) as two:
-        async with open_writer(one, two, auto_pull=True) as writer:
-            await writer.status()
-            for server in (one, two):
-                assert await asyncio.to_thread(server.wait_until, lambda s: s.models == ["mistral:latest"])
-
-
-async def test_of_two_that_were_down_the_one_that_is_back_writes_and_the_other_costs_nothing() -> None:
-    with FakeOllama(Answer(tokens=WORDS)) as back, FakeOllama(Answer(tokens=WORDS)) as down:
-        back.stop()
-        down.stop()
-        async with open_writer(down, back) as writer:
-            assert outcome(await collected(writer.write(mountains()))).source == "template"
-            back.start()
-            sources = [outcome(await collected(writer.write(mountains()))).source for _ in range(6)]
-        down.start()
-    assert sources[-4:] == ["ollama"] * 4
+            assert {complete.source for complete in await asyncio.gather(*writing)} == {"ollama"}
