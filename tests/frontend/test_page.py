@@ -14,9 +14,9 @@ from PIL import ExifTags, Image
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 
 from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend
-from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.fake_ollama import Answer, Exchange, FakeOllama
 from tests.support.pictures import photograph_path
-from tests.support.service import HOST, Service, application
+from tests.support.service import GUARDED, HOST, Service
 
 pytestmark = pytest.mark.serve
 
@@ -24,39 +24,21 @@ PHOTOGRAPH = photograph_path("china")
 TOKENS = [f"word{number} " for number in range(40)]
 PROMPT = "".join(TOKENS).strip()
 PATIENCE_MS = 20_000
-PREFIX = "/below"
-"""A route prefix that a second application answers under, which asks for a key."""
-
 API_KEY = "0123456789abcdef"
+KEYS_ARE_READ_AFTER_MS = 1100
 
 ELSEWHERE = "analyzer.example"
 """A name that the browser takes for another machine's, without HTTPS, and that leads to this one."""
 
 PAGE_BUDGET_BYTES = 150_000
-NARROW = {"width": 360, "height": 740}
+NARROW_PX = 360
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def ollama() -> Iterator[FakeOllama]:
-    with FakeOllama() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def service(tiny_clip: Path, ollama: FakeOllama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    chromium()  # before minutes are spent on what nobody would look at
-    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url], "max_parallel": 4}}
-    keys_file = tmp_path_factory.mktemp("keys") / "keys.txt"
-    keys_file.write_text(f"visitor {API_KEY}\n")
-    guarded = {**args, "access": {"keys_file": str(keys_file)}}
-    applications = [application("main", "/", args, {}), application("below", PREFIX, guarded, {})]
-    with Service(applications, {}) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    chromium()  # before a service is started that nobody would look at
+    request.getfixturevalue("service")
     with sync_playwright() as playwright:
         elsewhere = f"--host-resolver-rules=MAP {ELSEWHERE} {HOST}"
         browser = playwright.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, elsewhere])
@@ -117,15 +99,9 @@ def page(context: BrowserContext, service: Service) -> Page:
     return opened(context, service)
 
 
-def opened(context: BrowserContext, service: Service, path: str = "/") -> Page:
+def opened(context: BrowserContext, service: Service, path: str = "/", *, host: str = HOST) -> Page:
     page = context.new_page()
-    page.goto(service.url + path)
-    return page
-
-
-def opened_from_elsewhere(context: BrowserContext, service: Service) -> Page:
-    page = context.new_page()
-    page.goto(service.url.replace(HOST, ELSEWHERE))
+    page.goto(service.url.replace(HOST, host) + path)
     return page
 
 
@@ -135,6 +111,19 @@ def choose(page: Page, path: Path = PHOTOGRAPH) -> None:
 
 def prompt_box(page: Page) -> Any:
     return page.get_by_label("Prompt", exact=True)
+
+
+def choose_and_wait(page: Page, path: Path = PHOTOGRAPH) -> None:
+    choose(page, path)
+    expect(prompt_box(page)).to_have_value(PROMPT)
+
+
+def held_chat(page: Page, ollama: FakeOllama) -> Exchange:
+    """Choose a picture whose prompt stops after three words; gives what Ollama sees of it."""
+    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    choose(page)
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    return ollama.chats[-1]
 
 
 def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: FakeOllama) -> None:
@@ -161,34 +150,23 @@ def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: F
 
 
 def test_a_cancelled_prompt_is_written_no_further(page: Page, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
-    choose(page)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
-    chat = ollama.chats[-1]
+    chat = held_chat(page, ollama)
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Cancelled.")).to_be_visible()
     assert ollama.wait_until(lambda _: chat.closed_by_client)
     expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
 
 
-def test_closing_the_page_stops_the_writing(context: BrowserContext, service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
-    page = opened(context, service)
-    choose(page)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
-    chat = ollama.chats[-1]
+def test_closing_the_page_stops_the_writing(page: Page, ollama: FakeOllama) -> None:
+    chat = held_chat(page, ollama)
     page.close()
     assert ollama.wait_until(lambda _: chat.closed_by_client)
 
 
 def test_another_picture_takes_the_place_of_the_first(page: Page, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=["old ", "words "], hold_at=1)
-    choose(page)
-    expect(prompt_box(page)).to_have_value("old ")
-    chat = ollama.chats[-1]
+    chat = held_chat(page, ollama)
     ollama.answer = Answer(tokens=TOKENS)
-    choose(page, photograph_path("coffee"))
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page, photograph_path("coffee"))
     assert ollama.wait_until(lambda _: chat.closed_by_client)
 
 
@@ -206,14 +184,19 @@ def test_without_ollama_the_page_says_so_and_the_stand_in_writes(
         assert prompt_box(page).input_value() != ""
 
 
-def test_a_text_file_with_a_picture_s_name_gets_the_service_s_sentence(page: Page, tmp_path: Path) -> None:
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A text with a picture's name."""
     text = tmp_path / "picture.png"
     text.write_text("not a picture")
-    choose(page, text)
+    return text
+
+
+def test_a_text_file_with_a_picture_s_name_gets_the_service_s_sentence(page: Page, text_file: Path) -> None:
+    choose(page, text_file)
     expect(page.get_by_role("alert")).to_contain_text("The upload is not a readable picture")
     expect(page.get_by_text("Your browser cannot show this picture.")).to_be_visible()
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
@@ -272,11 +255,9 @@ def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_violation(
-    scheme: Any, browser: Browser, service: Service, ollama: FakeOllama, tmp_path: Path
+    scheme: Any, browser: Browser, service: Service, ollama: FakeOllama, text_file: Path
 ) -> None:
     axe = (installed_frontend() / "node_modules" / "axe-core" / "axe.min.js").read_text()
-    text = tmp_path / "picture.png"
-    text.write_text("not a picture")
 
     def violations(page: Page) -> list[str]:
         found = page.evaluate(axe + "; axe.run()")["violations"]
@@ -287,11 +268,10 @@ def test_axe_finds_no_serious_violation(
     page = opened(context, service)
     expect(page.get_by_text("ready", exact=True)).to_be_visible()
     assert violations(page) == []
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     expect(page.locator(".history")).to_be_visible()
     assert violations(page) == []
-    choose(page, text)
+    choose(page, text_file)
     expect(page.get_by_role("alert")).to_be_visible()
     assert violations(page) == []
     with down(ollama):
@@ -405,10 +385,9 @@ def test_a_large_picture_is_sent_smaller_to_another_machine(
         };"""
     )
     large = camera_picture(tmp_path / "camera.jpg")
-    far, near = opened_from_elsewhere(context, service), opened(context, service)
+    far, near = opened(context, service, host=ELSEWHERE), opened(context, service)
     for page in (far, near):
-        choose(page, large)
-        expect(prompt_box(page)).to_have_value(PROMPT)
+        choose_and_wait(page, large)
     sent_far, sent_near = (page.wait_for_function("window.sent").json_value() for page in (far, near))
     assert (sent_far["width"], sent_far["height"]) == (1024, 1536)
     assert sent_far["bytes"] < sent_near["bytes"] / 2
@@ -416,10 +395,9 @@ def test_a_large_picture_is_sent_smaller_to_another_machine(
 
 
 def test_copying_works_without_https(context: BrowserContext, service: Service) -> None:
-    page = opened_from_elsewhere(context, service)
+    page = opened(context, service, host=ELSEWHERE)
     assert not page.evaluate("isSecureContext")
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     page.get_by_role("button", name="Copy the prompt").click()
     expect(page.get_by_text("Copied.")).to_be_visible()
     wish = page.get_by_label("What you want of it")
@@ -432,44 +410,35 @@ def test_wishes_reach_the_writer(page: Page, ollama: FakeOllama) -> None:
     page.get_by_label("What you want of it").fill("without people")
     page.get_by_label("Deep mode").check()
     page.get_by_label("Language of the prompt").select_option("fr")
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     asked = json.dumps(ollama.chats[-1].body)
     assert "without people" in asked
     assert "French" in asked
     assert ollama.chats[-1].body["options"]["num_predict"] == 300
 
 
-def test_nothing_is_cut_off_on_a_narrow_screen(context: BrowserContext, service: Service) -> None:
-    page = opened(context, service)
-    page.set_viewport_size({"width": 360, "height": 740})
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
+def test_nothing_is_cut_off_on_a_narrow_screen(page: Page) -> None:
+    page.set_viewport_size({"width": NARROW_PX, "height": 740})
+    choose_and_wait(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX
 
 
-@pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/"])
-def test_the_page_works_below_a_route_prefix(path: str, context: BrowserContext, service: Service) -> None:
+@pytest.mark.parametrize("path", [GUARDED, f"{GUARDED}/"])
+def test_below_a_route_prefix_where_a_key_is_asked_for_the_page_says_so_and_keeps_it_for_its_tab(
+    path: str, context: BrowserContext, service: Service, keys_file: Path
+) -> None:
+    keys_file.write_text(f"visitor {API_KEY}\n")
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     page = opened(context, service, path)
-    page.get_by_label("API key").fill(API_KEY)
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    assert [url for url in asked if not url.startswith((service.url + PREFIX, "data:", "blob:"))] == []
-
-
-def test_where_a_key_is_asked_for_the_page_says_so_and_keeps_it_for_its_tab(
-    context: BrowserContext, service: Service
-) -> None:
-    page = opened(context, service, PREFIX)
     choose(page)
     expect(page.get_by_text("This needs an API key")).to_be_visible()
     page.get_by_label("API key").fill(f" {API_KEY}\u200b")
     page.reload()
     expect(page.get_by_label("API key")).to_have_value(API_KEY)
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    page.wait_for_timeout(KEYS_ARE_READ_AFTER_MS)
+    choose_and_wait(page)
+    assert [url for url in asked if not url.startswith((service.url + GUARDED, "data:", "blob:"))] == []
     assert opened(context, service).get_by_label("API key").count() == 0
 
 
@@ -495,7 +464,6 @@ def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(context: Brows
         });"""
     )
     page = opened(context, service)
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     expect(page.locator(".history").get_by_text("china.jpg")).to_be_visible()
     page.get_by_role("button", name="Dark").click()

@@ -16,7 +16,6 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
 from deployments.types import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
-from serve_app.app import gpu_share
 from serve_app.ingress import ClassifierHandle, WriterHandle
 from serve_app.settings import LimitSettings
 
@@ -164,11 +163,6 @@ async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
     assert await anext(events) == BEGINNING
     await events.aclose()
     assert response.cancelled
-
-
-def test_a_gpu_share_is_asked_for_where_there_is_a_gpu_to_share() -> None:
-    assert gpu_share("auto", cluster_gpus=1) == gpu_share("cuda", cluster_gpus=2) == 0.5
-    assert gpu_share("auto", cluster_gpus=0) == gpu_share("cpu", cluster_gpus=1) == 0
 
 
 def lost(gives: PromptEvent | None = BEGINNING) -> Response:

@@ -32,12 +32,16 @@ HOST = "127.0.0.1"
 START_LIMIT_S = 120
 POLL_S = 0.1
 
+MAIN, HUB, STRICT, GUARDED, RATED = "", "/hub", "/strict", "/guarded", "/rated"
+"""Route prefixes of the applications that tests share: everything there; weights still on the hub; parts required and
+missing; keys asked for; a rate per address."""
+
 
 def application(
     name: str,
     route_prefix: str,
     args: Mapping[str, Any],
-    user_config: Mapping[str, Any],
+    user_config: Mapping[str, Any] | None = None,
     builder: str = "serve_app.app:build",
     ingresses: int = 1,
 ) -> dict[str, Any]:
@@ -48,7 +52,7 @@ def application(
         "import_path": builder,
         "args": dict(args),
         "deployments": [
-            {"name": "ClipDeployment", "user_config": dict(user_config)},
+            {"name": "ClipDeployment", "user_config": dict(user_config or {})},
             {"name": "Ingress", "num_replicas": ingresses},
         ],
     }
@@ -144,11 +148,10 @@ class Service:
         """The sessions that its processes are in."""
         return sessions_below(self._serving.pid)
 
-    def replicas(self, deployment: str, application_name: str = "main") -> list[int]:
-        """Give the process ids of a deployment's replicas."""
+    def replicas(self, deployment: str = ".*", application_name: str = "main") -> list[int]:
+        """Give the process ids of the replicas of deployments and applications with such a name."""
         title = f"ray::ServeReplica:{application_name}:{deployment}"
-        members = session_members(self.sessions)
-        return [pid for pid in members if _command(pid).startswith(title)]
+        return [pid for pid in session_members(self.sessions) if re.match(title, _command(pid))]
 
     def log(self) -> str:
         """Everything that the command printed so far."""

@@ -71,9 +71,7 @@ def service() -> Iterator[Service]:
 
 def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.reader.warnings = ("Pixels stood in.",)
-
     assert analyze([PICTURE], service.url, AT_DUSK, as_json=False) == 0
-
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "rocket.jpg (read by clip)"
     assert shown[1] == "  style:         style 0 50%, style 1 40%, style 2 30%"
@@ -88,7 +86,6 @@ def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.Captur
 
 def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze([PICTURE, PICTURE], service.url, PromptOptions(), as_json=False) == 0
-
     shown = capsys.readouterr().out
     assert "rocket.jpg (read by clip)\n" in shown
     assert "rocket.jpg (read by clip, cached)\n" in shown
@@ -99,7 +96,6 @@ def test_a_wish_for_the_analysis_alone_reaches_the_service(
     service: Service, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert analyze([PICTURE], service.url, PromptOptions(analysis_only=True), as_json=True) == 0
-
     assert json.loads(capsys.readouterr().out)["promptSource"] == "none"
     assert service.writer.requests == []
 
@@ -109,9 +105,7 @@ def test_json_is_the_plain_routes_answer_a_line_per_picture(
 ) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
-
     assert analyze([PICTURE, text, PICTURE], service.url, PromptOptions(), as_json=True) == 1
-
     first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["file"] == str(PICTURE)
     assert first["generatedPrompt"] == "A quiet harbour."
@@ -127,9 +121,7 @@ def test_a_refused_picture_is_told_and_the_next_one_sent(
 ) -> None:
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(5_000_000))
-
     assert analyze([large, PICTURE], service.url, PromptOptions(), as_json=False) == 1
-
     shown = capsys.readouterr().out
     assert shown.startswith(f"✗ {large}: ")
     assert "MB" in shown.splitlines()[0] or "MiB" in shown.splitlines()[0]
@@ -139,9 +131,7 @@ def test_a_refused_picture_is_told_and_the_next_one_sent(
 def test_a_failure_midway_ends_the_picture(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.writer.events = [PromptDelta("A ")]
     service.writer.error = OllamaUnavailable("Ollama is down: start it.")
-
     assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 1
-
     assert capsys.readouterr().out.endswith(f"  A \n\n✗ {PICTURE}: Ollama is down: start it.\n")
 
 
@@ -152,15 +142,12 @@ def test_a_writer_that_starts_over_is_seen_to(service: Service, capsys: pytest.C
         PromptDelta("Whole."),
         PromptComplete("Whole.", "template"),
     ]
-
     assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 0
-
     assert "  Half a\n\n  ↻ Ollama broke off.\n\n  Whole.\n" in capsys.readouterr().out
 
 
 def test_a_wish_that_the_service_refuses_is_told(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze([PICTURE], service.url, PromptOptions(language="xx"), as_json=True) == 1  # type: ignore[arg-type]
-
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_form"
 
 
@@ -187,7 +174,6 @@ def test_a_terminal_sees_colours_and_progress(service: Service) -> None:
     out, progress = Terminal(), Terminal()
     with ServiceClient(service.url) as client:
         TextView(out, progress, {}).show(client, PICTURE, PromptOptions())
-
     assert "\x1b[48;2;" in out.getvalue()
     assert "rocket.jpg: sending …" in progress.getvalue()
     assert "rocket.jpg: writing the prompt …" in progress.getvalue()
@@ -222,7 +208,6 @@ def test_a_service_that_fails_is_told(
     error: Exception, code: str, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing(raises(error), as_json=True)
-
     told = json.loads(capsys.readouterr().out)
     assert told["code"] == code
     assert sentence in told["error"]
@@ -241,34 +226,27 @@ def test_another_program_is_recognised(
     response: httpx.Response, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing(lambda _: httpx.Response(response.status_code, content=response.content), as_json=as_json)
-
     assert "What answers at http://here is not the image analyzer" in capsys.readouterr().out
 
 
 def test_a_stream_that_ends_too_soon_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
     failing(lambda _: httpx.Response(200, text='data: {"status": "analyzing", "message": "…"}\n\n'), as_json=False)
-
     assert "broke off in the middle of its answer" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://here:port"])
 def test_a_wrong_address_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert analyze([PICTURE], url, PromptOptions(), as_json=True) == 1
-
     assert json.loads(capsys.readouterr().out)["code"] == "invalid_url"
 
 
 def test_a_missing_file_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     missing = tmp_path / "gone.jpg"
-
     assert analyze([missing], "http://127.0.0.1:1", PromptOptions(), as_json=False) == 1
-
     assert capsys.readouterr().out == f"✗ {missing}: The file cannot be read: No such file or directory.\n"
 
 
 def test_what_a_model_writes_does_not_steer_the_terminal(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
     service.writer.events = [PromptDelta("A\x1b[2J\x07 cup"), PromptComplete("A cup", "ollama")]
-
     assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 0
-
     assert "  A[2J cup\n" in capsys.readouterr().out

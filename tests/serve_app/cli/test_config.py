@@ -15,7 +15,6 @@ REPOSITORY = Path(__file__).parents[3]
 
 def test_the_default_config_is_well() -> None:
     config = read_config(REPOSITORY / "serve_config.yaml", {})
-
     assert config.url == "http://127.0.0.1:8000"
     assert not config.open_to_others
     assert config.settings.clip.model == "openai/clip-vit-base-patch32"
@@ -23,7 +22,6 @@ def test_the_default_config_is_well() -> None:
 
 def test_the_environment_is_laid_over_it(tmp_path: Path) -> None:
     config = read_config(write_config(tmp_path, port=1), {"OLLAMA_HOST": "http://gpu-box:11434"})
-
     assert config.settings.ollama.hosts == ("http://gpu-box:11434",)
 
 
@@ -43,9 +41,7 @@ def test_the_address_is_one_that_this_machine_reaches(
     path.write_text(
         f"http_options: {http_options}\napplications: [{{import_path: 'serve_app.app:build', route_prefix: /v1}}]"
     )
-
     config = read_config(path, {})
-
     assert (config.url, config.open_to_others) == (url, open_to_others)
 
 
@@ -94,10 +90,8 @@ def test_the_address_is_one_that_this_machine_reaches(
 def test_a_wrong_config_is_told_in_a_sentence(tmp_path: Path, content: str, sentence: str) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(content)
-
     with pytest.raises(SettingsError) as told:
         read_config(path, {})
-
     assert sentence in str(told.value)
 
 
@@ -114,6 +108,5 @@ def test_a_second_application_of_ours_is_checked_too(tmp_path: Path) -> None:
         "  - {import_path: 'other:app', args: {anything: goes}}\n"
         "  - {import_path: 'serve_app.app:build', args: {clpi: {}}}\n"
     )
-
     with pytest.raises(SettingsError, match="did you mean 'clip'"):
         read_config(path, {})

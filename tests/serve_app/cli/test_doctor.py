@@ -31,7 +31,6 @@ def test_a_finding_shows_its_remedy_below() -> None:
 
 def test_one_fault_makes_the_exit_status_one(capsys: pytest.CaptureFixture[str]) -> None:
     well, fault = Finding("Python", True, "3.11.7"), Finding("Ollama", False, "is down", "ollama serve")
-
     assert report([well]) == 0
     assert capsys.readouterr().out.endswith("All is well.\n")
     assert report([well, fault]) == 1
@@ -56,24 +55,20 @@ def versions(known: dict[str, str]) -> Callable[[str], str]:
 def test_packages() -> None:
     all_there = check_packages(["ray", "numpy"], versions({"ray": "2.60.0", "numpy": "2.4"}))
     assert (all_there.ok, all_there.detail) == (True, "ray 2.60.0")
-
     missing = check_packages(["ray", "torch", "ollama"], versions({"ray": "2.60.0"}))
     assert (missing.ok, missing.detail) == (False, "not installed: torch, ollama")
     assert "make install" in missing.remedy
-
     assert not check_packages([], versions({})).ok
 
 
 def test_the_requirements_are_the_services_own() -> None:
     names = runtime_requirements()
-
     assert {"ray", "torch", "ollama"} <= set(names)
     assert "pytest" not in names
 
 
 def test_a_wrong_config_ends_the_examination(tmp_path: Path) -> None:
     findings = list(examine(write_config(tmp_path, port=1, args="{clip: {modle: x}}")))
-
     assert [finding.name for finding in findings] == ["Python", "Packages", "Config"]
     assert "did you mean 'clip.model'" in findings[-1].detail
 
@@ -84,7 +79,6 @@ def no_gpu_asked() -> tuple[int, int]:
 
 def test_the_cpu_is_well() -> None:
     (finding,) = checks.check_device(ClipSettings(device="cpu", precision="float32"), no_gpu_asked)
-
     assert (finding.ok, finding.detail) == (True, "cpu, float32")
 
 
@@ -92,7 +86,6 @@ def test_the_cpu_is_well() -> None:
 def test_without_a_gpu_auto_is_well_and_cuda_is_not() -> None:
     (auto,) = checks.check_device(ClipSettings(), no_gpu_asked)
     (cuda,) = checks.check_device(ClipSettings(device="cuda"), no_gpu_asked)
-
     assert auto.ok
     assert auto.detail.endswith("no CUDA GPU: CLIP runs on the CPU")
     assert not cuda.ok
@@ -111,12 +104,10 @@ def test_weights(tmp_path: Path) -> None:
     assert not absent.ok
     assert str(tmp_path) in absent.detail
     assert "image-analyzer serve" in absent.remedy
-
     folder = tmp_path / "clip"
     folder.mkdir()
     partial = checks.check_weights(ClipSettings(model=str(folder)))
     assert (partial.ok, partial.detail) == (False, f"The model folder {folder} has no config.json.")
-
     for name in ("preprocessor_config.json", "tokenizer.json", "model.safetensors"):
         (folder / name).touch()
     (folder / "config.json").write_text('{"model_type": "clip"}')
@@ -130,14 +121,11 @@ def no_such_model(model: str, hub: str) -> dict[str, int]:
 def test_the_hub() -> None:
     settings = ClipSettings(model="owner/name")
     files = {"model.safetensors": 605_000_000, "config.json": 4_000}
-
     there = checks.check_hub(settings, needed=True, announced=lambda model, hub: files)
     assert there.ok
     assert there.detail.endswith("has owner/name, 605 MB")
-
     told = checks.check_hub(settings, needed=True, announced=no_such_model)
     assert (told.ok, told.detail, told.remedy) == (False, "No such model.", "Check clip.model.")
-
     assert checks.check_hub(settings, needed=False, announced=no_such_model).ok
 
 
@@ -152,14 +140,12 @@ def listing(*models: str) -> Callable[[httpx.Request], httpx.Response]:
 
 def test_ollama_with_the_model() -> None:
     server, model = ollama(listing("llava:7b", "mistral:latest"))
-
     assert (server.ok, server.detail) == (True, "answers at http://localhost:11434")
     assert (model.ok, model.detail) == (True, "mistral:latest")
 
 
 def test_ollama_without_the_model() -> None:
     server, model = ollama(listing("llava:7b"))
-
     assert server.ok
     assert not model.ok
     assert "ollama pull mistral" in model.remedy
@@ -170,7 +156,6 @@ def test_no_ollama() -> None:
         raise httpx.ConnectError("refused")
 
     (server,) = ollama(refuse)
-
     assert not server.ok
     assert "http://localhost:11434" in server.detail
     assert "ollama serve" in server.remedy
@@ -202,7 +187,6 @@ def answering(config: ServiceConfig, body: bytes) -> Iterator[None]:
 def test_a_port_that_another_program_has(config: ServiceConfig) -> None:
     with answering(config, b"hello"):
         finding = checks.check_port(config)
-
     assert not finding.ok
     assert f"lsof -i :{config.port}" in finding.remedy
 
@@ -210,13 +194,11 @@ def test_a_port_that_another_program_has(config: ServiceConfig) -> None:
 def test_a_port_that_the_service_has(config: ServiceConfig) -> None:
     with answering(config, health_answer().model_dump_json().encode()):
         finding = checks.check_port(config)
-
     assert (finding.ok, finding.detail) == (True, f"the service answers at {config.url}, health degraded")
 
 
 def test_both_modes_are_well_and_told() -> None:
     environment = {BINARY: sys.executable}
-
     assert checks.check_mode("127.0.0.1", {SWITCH: "0"}) == Finding("Mode", True, f"plain: {SWITCH} is '0'")
     if sys.platform == "linux":
         assert checks.check_mode("127.0.0.1", environment) == Finding("Mode", True, f"fast, with {sys.executable}")

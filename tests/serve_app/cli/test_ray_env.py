@@ -57,7 +57,6 @@ def test_what_the_user_names_comes_first(program: str) -> None:
 
 def test_the_systems_is_taken_where_ray_brings_none(program: str) -> None:
     environment = {"PATH": str(Path(program).parent)}
-
     assert find_haproxy(HOST, environment, platform="linux", bundled="/none") == program
 
 
@@ -94,7 +93,6 @@ def test_the_flags_give_way_to_the_users_environment(program: str) -> None:
 
 def test_the_docs_name_the_flags() -> None:
     docs = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-
     flags = {**FAST, **FLAGS, **ON_THIS_MACHINE}
     assert not [name for name, value in flags.items() if f"{name}={value}".rstrip("=") not in docs]
 
@@ -142,7 +140,6 @@ def test_haproxys_files_are_this_users_alone_and_gone_afterwards(program: str) -
             assert Path(mode.environment[f"RAY_SERVE_HAPROXY_{name}"]).parent == folder
         with chosen_mode(HOST, 8000, {BINARY: program}) as second:
             assert Path(second.environment[BINARY]).parent != folder
-
     assert not folder.exists()
 
 

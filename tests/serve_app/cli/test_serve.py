@@ -30,7 +30,6 @@ def refused(config_file: Path, log_file: Path | None = None) -> int:
 
 def test_a_wrong_setting_is_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(write_config(tmp_path, port=1, args="{clip: {device: gpu}}")) == 2
-
     told = capsys.readouterr()
     assert told.err.startswith("image-analyzer: Setting 'clip.device' is 'gpu'")
     assert told.out == ""
@@ -40,7 +39,6 @@ def test_a_taken_port_is_told_with_the_way_to_change_it(tmp_path: Path, capsys: 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert refused(write_config(tmp_path, port=port)) == 2
-
     told = capsys.readouterr().err
     assert f"port {port}" in told
     assert f"set http_options.port in {tmp_path}/serve_config.yaml to another" in told
@@ -73,14 +71,12 @@ def test_a_second_start_says_that_the_service_already_runs(
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(write_config(tmp_path, port=free_port()), log_file=tmp_path / "no" / "log") == 2
-
     assert "The log file cannot be written" in capsys.readouterr().err
 
 
 def test_a_port_is_free_again_after_the_check(config: ServiceConfig) -> None:
     require_free_port(config)
     require_free_port(config)
-
     with socket.create_server((config.host, config.port)), pytest.raises(SettingsError):
         require_free_port(config)
 
@@ -95,7 +91,6 @@ def test_the_services_lines_go_to_the_log_file_and_ours_to_the_terminal(
         console.say("Starting …")
         sys.stdout.write("(ServeReplica) a line\n")
         sys.stderr.write("(ServeReplica) a warning\n")
-
     assert log.read_text() == "of yesterday\n(ServeReplica) a line\n(ServeReplica) a warning\n"
     assert capsys.readouterr().out.startswith("Starting …\n")
     sys.stdout.write("as before\n")

@@ -42,12 +42,10 @@ def test_progress_replaces_itself_and_vanishes() -> None:
     progress.show("two")
     progress.clear()
     progress.clear()
-
     assert terminal.getvalue() == "\r\x1b[Kone\r\x1b[Ktwo\r\x1b[K"
 
 
 def test_progress_is_not_written_to_a_file() -> None:
     file = io.StringIO()
     ProgressLine(file).show("one")
-
     assert file.getvalue() == ""
