@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -55,3 +59,24 @@ def health_answer(analyzer: ComponentHealth = READY_CLIP, writer: ComponentHealt
         key_required=False,
         components={"analyzer": analyzer, "writer": writer},
     )
+
+
+@contextmanager
+def answering(config: ServiceConfig, body: bytes) -> Iterator[None]:
+    """Answer every GET at the config's address with this."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer((config.host, config.port), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()

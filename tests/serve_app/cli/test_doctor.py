@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -21,26 +18,23 @@ from serve_app.cli import checks
 from serve_app.cli.config import ServiceConfig
 from serve_app.cli.doctor import Finding, check_packages, check_python, examine, report, runtime_requirements
 from serve_app.cli.ray_env import BINARY, SWITCH
-from tests.serve_app.cli.conftest import health_answer, write_config
+from tests.serve_app.cli.conftest import answering, health_answer, write_config
 
 
-def test_a_finding_shows_its_remedy_below() -> None:
-    assert str(Finding("Python", True, "3.11.7")) == "✓ Python: 3.11.7"
-    assert str(Finding("Ollama", False, "is down", "ollama serve")) == "✗ Ollama: is down\n    → ollama serve"
-
-
-def test_one_fault_makes_the_exit_status_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finding_shows_its_remedy_below_and_one_fault_makes_the_exit_status_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     well, fault = Finding("Python", True, "3.11.7"), Finding("Ollama", False, "is down", "ollama serve")
-    assert report([well]) == 0
-    assert capsys.readouterr().out.endswith("All is well.\n")
-    assert report([well, fault]) == 1
-    assert capsys.readouterr().out.endswith("1 to mend; → says how.\n")
+    assert (report([well]), report([well, fault])) == (0, 1)
+    shown = "✓ Python: 3.11.7"
+    assert capsys.readouterr().out.split() == (
+        f"{shown} All is well. {shown} ✗ Ollama: is down → ollama serve 1 to mend; → says how.".split()
+    )
 
 
-def test_python() -> None:
-    assert check_python(sys.version_info[:3]).ok
-    assert check_python((3, 12, 0)).ok
-    assert not check_python((3, 10, 14)).ok
+@pytest.mark.parametrize(("version", "well"), [(sys.version_info[:3], True), ((3, 12, 0), True), ((3, 10, 14), False)])
+def test_python(version: tuple[int, int, int], well: bool) -> None:
+    assert check_python(version).ok is well
 
 
 def versions(known: dict[str, str]) -> Callable[[str], str]:
@@ -129,69 +123,38 @@ def test_the_hub() -> None:
     assert checks.check_hub(settings, needed=False, announced=no_such_model).ok
 
 
-def ollama(handler: Callable[[httpx.Request], httpx.Response]) -> Iterator[Finding]:
+def ollama(answer: httpx.Response | Exception) -> list[Finding]:
+    def handler(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     settings = OllamaSettings(hosts=("http://localhost:11434",), model="mistral")
-    return checks.check_ollama(settings, httpx.MockTransport(handler))
+    return list(checks.check_ollama(settings, httpx.MockTransport(handler)))
 
 
-def listing(*models: str) -> Callable[[httpx.Request], httpx.Response]:
-    return lambda _: httpx.Response(200, json={"models": [{"model": model} for model in models]})
+def listing(*models: str) -> httpx.Response:
+    return httpx.Response(200, json={"models": [{"model": model} for model in models]})
 
 
-def test_ollama_with_the_model() -> None:
+def test_ollama_with_the_model_without_it_and_none() -> None:
     server, model = ollama(listing("llava:7b", "mistral:latest"))
-    assert (server.ok, server.detail) == (True, "answers at http://localhost:11434")
+    assert server == Finding("Ollama", True, "answers at http://localhost:11434")
     assert (model.ok, model.detail) == (True, "mistral:latest")
-
-
-def test_ollama_without_the_model() -> None:
     server, model = ollama(listing("llava:7b"))
-    assert server.ok
-    assert not model.ok
+    assert (server.ok, model.ok) == (True, False)
     assert "ollama pull mistral" in model.remedy
-
-
-def test_no_ollama() -> None:
-    def refuse(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    (server,) = ollama(refuse)
+    (server,) = ollama(httpx.ConnectError("refused"))
     assert not server.ok
     assert "http://localhost:11434" in server.detail
     assert "ollama serve" in server.remedy
 
 
-def test_a_free_port(config: ServiceConfig) -> None:
+def test_a_port_that_is_free_that_another_program_has_and_that_the_service_has(config: ServiceConfig) -> None:
     assert checks.check_port(config) == Finding(f"Port {config.port}", True, "free")
-
-
-@contextmanager
-def answering(config: ServiceConfig, body: bytes) -> Iterator[None]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer((config.host, config.port), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
-
-
-def test_a_port_that_another_program_has(config: ServiceConfig) -> None:
     with answering(config, b"hello"):
         finding = checks.check_port(config)
-    assert not finding.ok
-    assert f"lsof -i :{config.port}" in finding.remedy
-
-
-def test_a_port_that_the_service_has(config: ServiceConfig) -> None:
+    assert (finding.ok, f"lsof -i :{config.port}" in finding.remedy) == (False, True)
     with answering(config, health_answer().model_dump_json().encode()):
         finding = checks.check_port(config)
     assert (finding.ok, finding.detail) == (True, f"the service answers at {config.url}, health degraded")

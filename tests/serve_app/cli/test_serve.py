@@ -9,9 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,7 @@ from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, require_free_port
 from serve_app.cli.console import Console
 from serve_app.cli.serve import EndAtOnce, StopAsked, StopSignals, serve
-from tests.serve_app.cli.conftest import health_answer, write_config
+from tests.serve_app.cli.conftest import answering, health_answer, write_config
 from tests.support.ports import free_port
 
 
@@ -44,27 +41,10 @@ def test_a_taken_port_is_told_with_the_way_to_change_it(tmp_path: Path, capsys: 
     assert f"set http_options.port in {tmp_path}/serve_config.yaml to another" in told
 
 
-@contextmanager
-def healthy_service(config: ServiceConfig) -> Iterator[None]:
-    class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(health_answer().model_dump_json().encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer((config.host, config.port), Health) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        yield
-        server.shutdown()
-
-
 def test_a_second_start_says_that_the_service_already_runs(
     config: ServiceConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with healthy_service(config):
+    with answering(config, health_answer().model_dump_json().encode()):
         assert refused(config.path) == 2
     assert f"The service already runs at {config.url}" in capsys.readouterr().err
 
