@@ -70,19 +70,8 @@ def stand_in(folder: Path, body: str, trusted_proxies: str = "") -> list[str]:
     binary.write_text(f"#!/bin/sh\n{body}\n")
     binary.chmod(0o700)
     config.write_text(RAYS_CONFIG)
-    return [
-        sys.executable,
-        "-I",
-        "-S",
-        haproxy.__file__,
-        trusted_proxies,
-        str(binary),
-        "-db",
-        "-f",
-        str(config),
-        "-sf",
-        "1",
-    ]
+    rays = [str(binary), "-db", "-f", str(config), "-sf", "1"]
+    return [sys.executable, "-I", "-S", haproxy.__file__, trusted_proxies, *rays]
 
 
 @pytest.mark.parametrize(

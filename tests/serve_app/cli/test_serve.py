@@ -32,21 +32,20 @@ def test_a_wrong_setting_is_told_before_anything_starts(tmp_path: Path, capsys: 
     assert told.out == ""
 
 
-def test_a_taken_port_is_told_with_the_way_to_change_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert refused(write_config(tmp_path, port=port)) == 2
-    told = capsys.readouterr().err
-    assert f"port {port}" in told
-    assert f"set http_options.port in {tmp_path}/serve_config.yaml to another" in told
-
-
-def test_a_second_start_says_that_the_service_already_runs(
-    config: ServiceConfig, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"hello", "port {port}"),
+        (b"hello", "set http_options.port in {path} to another"),
+        (health_answer().model_dump_json().encode(), "The service already runs at {url}"),
+    ],
+)
+def test_a_taken_port_is_told_with_the_way_to_change_it(
+    body: bytes, sentence: str, config: ServiceConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with answering(config, health_answer().model_dump_json().encode()):
+    with answering(config, body):
         assert refused(config.path) == 2
-    assert f"The service already runs at {config.url}" in capsys.readouterr().err
+    assert sentence.format(port=config.port, path=config.path, url=config.url) in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
