@@ -12,7 +12,7 @@ BENCH_INSTALLED := .venv/.installed-bench
 OWN_NETWORK := unshare $(if $(filter-out 0,$(shell id -u)),-Ur) -nmpf --mount-proc --kill-child
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo doctor test units services lint frontend bench soak audit check format clean
+.PHONY: help install run demo doctor test units services cluster lint frontend bench soak audit check format clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -35,15 +35,17 @@ demo: install ## send a photograph to the running service
 doctor: install ## check this machine, and say what mends each fault
 	@exec $(BIN)/image-analyzer doctor $(CONFIG)
 
-test: units services ## run all tests; those with several hosts where this user may make them
-	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
-	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
+test: units services cluster ## run all tests; those with several hosts where this user may make them
 
 units: install
 	@$(BIN)/python -m pytest -m "not serve and not many_nodes"
 
 services: install
 	@$(BIN)/python -m pytest -m serve
+
+cluster: install | units
+	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
+	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
 
 lint: install ## check style and types
 	@$(BIN)/ruff check

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -88,37 +89,18 @@ def test_every_alert_has_its_cure(rule: dict[str, Any]) -> None:
     assert anchor == rule["alert"].lower()
 
 
-class FakeInstruments:
-    """Takes what `ray.serve.metrics` would."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[Any, ...]] = []
-
-    def _instrument(self, kind: str, method: str, name: str, **more: Any) -> Any:
-        instrument = type(kind, (), {})()
-        setattr(instrument, method, lambda value, tags: self.taken.append((kind, name, value, tags, more)))
-        return instrument
-
-    def Counter(self, name: str, **more: Any) -> Any:  # noqa: N802 - Ray's name
-        return self._instrument("counter", "inc", name, **more)
-
-    def Gauge(self, name: str, **more: Any) -> Any:  # noqa: N802
-        return self._instrument("gauge", "set", name, **more)
-
-    def Histogram(self, name: str, **more: Any) -> Any:  # noqa: N802
-        return self._instrument("histogram", "observe", name, **more)
-
-
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: str(metric.name))
 def test_a_metric_is_recorded_with_its_kind_tags_and_bounds(metric: Metric) -> None:
-    instruments = FakeInstruments()
-    record = Recorder(instruments)
-    tags = dict.fromkeys(metric.tags, "x")
-    record(metric, 2, **tags)
-    more: dict[str, Any] = {"description": metric.description, "tag_keys": metric.tags}
-    if metric.kind == "histogram":
-        more["boundaries"] = list(metric.bounds)
-    assert instruments.taken == [(metric.kind, metric.name, 2, tags, more)]
+    rays, tags = Mock(), dict.fromkeys(metric.tags, "x")
+    Recorder(rays)(metric, 2, **tags)
+    kind, method = {
+        "counter": (rays.Counter, "inc"),
+        "gauge": (rays.Gauge, "set"),
+        "histogram": (rays.Histogram, "observe"),
+    }[metric.kind]
+    bounds = {"boundaries": list(metric.bounds)} if metric.kind == "histogram" else {}
+    kind.assert_any_call(metric.name, description=metric.description, tag_keys=metric.tags, **bounds)
+    getattr(kind.return_value, method).assert_called_once_with(2, tags)
 
 
 PHOTOGRAPH = photograph_path("china").read_bytes() + b"unlike any other test's"
@@ -161,12 +143,8 @@ def test_a_running_service_exports_all_that_is_asked_for(watched: Service) -> No
 def test_each_picture_leaves_a_line_of_json_with_its_stages_and_nothing_of_its_content(watched: Service) -> None:
     lines = {line["request_id"]: line for line in replica_log(watched, "Ingress") if "outcome" in line}
     first, again = lines["of-analyze"], lines["of-analyze-stream"]
-    assert (first["outcome"], first["origin"], first["analyzer"], first["source"]) == (
-        "answered",
-        "model",
-        "clip",
-        "ollama",
-    )
+    told = [first[name] for name in ("outcome", "origin", "analyzer", "source")]
+    assert told == ["answered", "model", "clip", "ollama"]
     assert first["took_ms"] >= first["decode_ms"] + first["analysis_ms"] + first["prompt_ms"] > 0
     assert again["origin"] == "cache"
     assert "analysis_ms" not in again

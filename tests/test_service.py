@@ -245,7 +245,7 @@ def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembere
         running = [callers.submit(send_until_stopped, number) for number in range(4)]
         try:
             changed = {"labels": labels | {"style": {"labels": ["fresco", "mosaic"]}}, "max_batch_size": 4}
-            service.deploy(changed, application_name="main")
+            service.deploy(changed)
             assert eventually(lambda: labelled(service).new)
             assert eventually(lambda: labelled(service).cached)
         finally:
@@ -257,10 +257,10 @@ def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembere
     assert [answer for answer in answers if answer.sent_s > first_seen_s and not answer.new] == []
     assert {(answer.new, answer.cached) for answer in answers} >= {(False, True), (True, True)}
 
-    service.deploy({"labels": {"style": {"labels": ["x"]}}}, application_name="main", checked=False)
+    service.deploy({"labels": {"style": {"labels": ["x"]}}}, checked=False)
     assert eventually(lambda: "labels.mood" in analyzer_facts(service).get("refused_change", ""))
     assert labelled(service).new, "nonsense is refused, and the labels stay"
-    service.deploy({}, application_name="main")
+    service.deploy({})
     assert eventually(lambda: "refused_change" not in analyzer_facts(service))
     assert eventually(lambda: not labelled(service).new)
 

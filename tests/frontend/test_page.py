@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from PIL import ExifTags, Image
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend
-from tests.support.fake_ollama import Answer, Exchange, FakeOllama
+from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.pictures import photograph_path
 from tests.support.service import GUARDED, HOST, Service
 
@@ -61,36 +61,25 @@ def down(ollama: FakeOllama) -> Iterator[None]:
         ollama.start()
 
 
-@contextmanager
-def watched(context: BrowserContext, service: Service) -> Iterator[list[str]]:
-    """Collect what a browser's console complains of, and what it asks of others than the service."""
+@pytest.fixture
+def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
+    """One whose console complains of nothing, and which asks nobody but the service."""
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     complaints: list[str] = []
+    own = (service.url, service.url.replace(HOST, ELSEWHERE), "data:", "blob:")
 
     def note(message: ConsoleMessage) -> None:
         # Chromium itself reports each answer that is not 2xx; the tests look for those on the page.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    own = (service.url, service.url.replace(HOST, ELSEWHERE), "data:", "blob:")
-
-    def note_others(request: Request) -> None:
-        if not request.url.startswith(own):
-            complaints.append(request.url)
-
     context.on("console", note)
     context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on("request", note_others)
-    yield complaints
+    context.on("request", lambda request: None if request.url.startswith(own) else complaints.append(request.url))
+    yield context
     assert complaints == []
-
-
-@pytest.fixture
-def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    with watched(context, service):
-        yield context
     context.close()
 
 
@@ -118,14 +107,6 @@ def choose_and_wait(page: Page, path: Path = PHOTOGRAPH) -> None:
     expect(prompt_box(page)).to_have_value(PROMPT)
 
 
-def held_chat(page: Page, ollama: FakeOllama) -> Exchange:
-    """Choose a picture whose prompt stops after three words; gives what Ollama sees of it."""
-    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
-    choose(page)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
-    return ollama.chats[-1]
-
-
 def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: FakeOllama) -> None:
     ollama.answer = Answer(tokens=TOKENS, hold_at=3)
     choose(page)
@@ -147,27 +128,16 @@ def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: F
     expect(page.get_by_text("Done.")).to_be_visible()
     expect(page.locator(".timings")).to_contain_text("read by clip")
     expect(page.locator(".timings")).to_contain_text("total")
-
-
-def test_a_cancelled_prompt_is_written_no_further(page: Page, ollama: FakeOllama) -> None:
-    chat = held_chat(page, ollama)
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("Cancelled.")).to_be_visible()
-    assert ollama.wait_until(lambda _: chat.closed_by_client)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    page.set_viewport_size({"width": NARROW_PX, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX, "something is cut off"
 
 
 def test_closing_the_page_stops_the_writing(page: Page, ollama: FakeOllama) -> None:
-    chat = held_chat(page, ollama)
+    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    choose(page)
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
     page.close()
-    assert ollama.wait_until(lambda _: chat.closed_by_client)
-
-
-def test_another_picture_takes_the_place_of_the_first(page: Page, ollama: FakeOllama) -> None:
-    chat = held_chat(page, ollama)
-    ollama.answer = Answer(tokens=TOKENS)
-    choose_and_wait(page, photograph_path("coffee"))
-    assert ollama.wait_until(lambda _: chat.closed_by_client)
+    assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
 
 
 def test_without_ollama_the_page_says_so_and_the_stand_in_writes(
@@ -192,28 +162,18 @@ def text_file(tmp_path: Path) -> Path:
     return text
 
 
-def test_a_text_file_with_a_picture_s_name_gets_the_service_s_sentence(page: Page, text_file: Path) -> None:
+def test_a_refused_file_gets_the_service_s_sentence_until_the_next_one(
+    page: Page, text_file: Path, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.jpg"
+    large.write_bytes(PHOTOGRAPH.read_bytes() + bytes(21 * MIB))
+    choose(page, large)
+    expect(page.get_by_role("alert")).to_contain_text("The upload is larger than 20 MB")
     choose(page, text_file)
     expect(page.get_by_role("alert")).to_contain_text("The upload is not a readable picture")
     expect(page.get_by_text("Your browser cannot show this picture.")).to_be_visible()
     choose_and_wait(page)
     expect(page.get_by_role("alert")).to_have_count(0)
-
-
-def test_a_file_of_21_mb_is_refused_with_the_reason(page: Page, tmp_path: Path) -> None:
-    large = tmp_path / "large.jpg"
-    large.write_bytes(PHOTOGRAPH.read_bytes() + bytes(21 * MIB))
-    choose(page, large)
-    expect(page.get_by_role("alert")).to_contain_text("The upload is larger than 20 MB")
-
-
-def test_two_tabs_do_not_disturb_each_other(context: BrowserContext, service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, interval_s=0.02)
-    first, second = opened(context, service), opened(context, service)
-    choose(first)
-    choose(second, photograph_path("coffee"))
-    for page in (first, second):
-        expect(prompt_box(page)).to_have_value(PROMPT)
 
 
 def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
@@ -249,6 +209,7 @@ def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
     expect(page.get_by_text("Done.")).to_be_visible()
     assert len(ollama.chats) == before + 1
     assert "German" in json.dumps(ollama.chats[-1].body)
+    assert ollama.chats[-1].body["options"]["num_predict"] == 300, "as in deep mode"
     page.keyboard.press("Shift+Tab")
     tab_to("document.activeElement.textContent === 'Write again'")
 
@@ -296,23 +257,6 @@ def test_the_page_is_small_and_shows_itself_without_the_api(context: BrowserCont
     assert 10_000 < sum(transferred) < PAGE_BUDGET_BYTES
     for route in asked:
         route.abort()
-
-
-def test_a_service_that_is_gone_is_named_with_its_address(context: BrowserContext, service: Service) -> None:
-    page = opened(context, service)
-    context.route("**/api/**", lambda route: route.abort())
-    choose(page)
-    expect(page.get_by_role("alert")).to_contain_text(f"Nothing answers at {service.url}/api/images/analyze-stream")
-
-
-def test_what_the_user_typed_is_kept_and_the_prompt_offered(page: Page) -> None:
-    prompt_box(page).fill("my own words")
-    choose(page)
-    offer = page.get_by_role("button", name="Use it in place of mine")
-    expect(offer).to_be_enabled()
-    expect(prompt_box(page)).to_have_value("my own words")
-    offer.click()
-    expect(prompt_box(page)).to_have_value(PROMPT)
 
 
 def put(page: Page, event: str, where: str) -> None:
@@ -404,23 +348,6 @@ def test_copying_works_without_https(context: BrowserContext, service: Service) 
     wish.focus()
     page.keyboard.press("Control+V")
     expect(wish).to_have_value(PROMPT)
-
-
-def test_wishes_reach_the_writer(page: Page, ollama: FakeOllama) -> None:
-    page.get_by_label("What you want of it").fill("without people")
-    page.get_by_label("Deep mode").check()
-    page.get_by_label("Language of the prompt").select_option("fr")
-    choose_and_wait(page)
-    asked = json.dumps(ollama.chats[-1].body)
-    assert "without people" in asked
-    assert "French" in asked
-    assert ollama.chats[-1].body["options"]["num_predict"] == 300
-
-
-def test_nothing_is_cut_off_on_a_narrow_screen(page: Page) -> None:
-    page.set_viewport_size({"width": NARROW_PX, "height": 740})
-    choose_and_wait(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX
 
 
 @pytest.mark.parametrize("path", [GUARDED, f"{GUARDED}/"])

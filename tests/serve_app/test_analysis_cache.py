@@ -208,18 +208,6 @@ async def test_other_labels_end_what_was_remembered_within_a_second() -> None:
     assert await desk.see() == (1, True)
 
 
-async def test_a_classification_tells_the_labels_that_held_when_it_was_asked_for() -> None:
-    desk = Desk()
-    desk.clip.gate.clear()
-    slow = await desk.begun(FOREST)
-    desk.relabel()
-    desk.clip.gate.set()
-    assert await desk.see(HARBOUR) == (1, False)
-    assert version(await slow.analysis()) == 0
-    assert await desk.see(HARBOUR) == (1, True)
-    assert await desk.see(FOREST) == (1, False)
-
-
 async def test_an_analysis_that_labels_overtook_is_not_for_who_came_after_the_change() -> None:
     desk = Desk()
     desk.clip.gate.clear()

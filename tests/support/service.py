@@ -43,7 +43,6 @@ def application(
     args: Mapping[str, Any],
     user_config: Mapping[str, Any] | None = None,
     builder: str = "serve_app.app:build",
-    ingresses: int = 1,
 ) -> dict[str, Any]:
     """Give one entry of a Serve config's `applications`; with one ingress, so that all callers meet the same memory."""
     return {
@@ -53,7 +52,7 @@ def application(
         "args": dict(args),
         "deployments": [
             {"name": "ClipDeployment", "user_config": dict(user_config or {})},
-            {"name": "Ingress", "num_replicas": ingresses},
+            {"name": "Ingress", "num_replicas": 1},
         ],
     }
 
@@ -100,7 +99,7 @@ class Service:
         try:
             self._wait_until_started()
             for entry in self._applications:
-                self.wait_until_answering(entry["route_prefix"])
+                self._wait_until_answering(entry["route_prefix"])
         except BaseException:
             self._stop()
             raise
@@ -109,14 +108,13 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def deploy(self, change: Mapping[str, Any], *, application_name: str, checked: bool = True) -> None:
-        """Give an application's ClipDeployment a new `user_config` while it serves; returns once it holds.
+    def deploy(self, change: Mapping[str, Any], *, checked: bool = True) -> None:
+        """Give the first application's ClipDeployment a new `user_config` while it serves; returns once it holds.
 
         Unchecked, it goes by Serve's own command, and returns when Serve has taken the order.
         """
         self._applications = copy.deepcopy(self._applications)
-        (entry,) = (entry for entry in self._applications if entry["name"] == application_name)
-        entry["deployments"][0]["user_config"] = dict(change)
+        self._applications[0]["deployments"][0]["user_config"] = dict(change)
         if checked:
             deploying = self._start([COMMAND, "deploy", self._config()])
         else:
@@ -126,8 +124,7 @@ class Service:
             deploying = self._start([SERVE, "run", "--non-blocking", "--address", running.ray_address, self._config()])
         assert deploying.wait(START_LIMIT_S) == 0, self.log()
 
-    def wait_until_answering(self, route_prefix: str = "/") -> None:
-        """Wait for the health route to answer at all."""
+    def _wait_until_answering(self, route_prefix: str) -> None:
         health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"
         deadline_s = time.monotonic() + START_LIMIT_S
         while time.monotonic() < deadline_s:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -37,22 +36,17 @@ def test_python(version: tuple[int, int, int], well: bool) -> None:
     assert check_python(version).ok is well
 
 
-def versions(known: dict[str, str]) -> Callable[[str], str]:
-    def version_of(name: str) -> str:
-        if name not in known:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return known[name]
-
-    return version_of
-
-
 def test_packages() -> None:
-    all_there = check_packages(["ray", "numpy"], versions({"ray": "2.60.0", "numpy": "2.4"}))
-    assert (all_there.ok, all_there.detail) == (True, "ray 2.60.0")
-    missing = check_packages(["ray", "torch", "ollama"], versions({"ray": "2.60.0"}))
+    def version_of(name: str) -> str:
+        if name != "ray":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "2.60.0"
+
+    assert check_packages(["ray"], version_of) == Finding("Packages", True, "ray 2.60.0")
+    missing = check_packages(["ray", "torch", "ollama"], version_of)
     assert (missing.ok, missing.detail) == (False, "not installed: torch, ollama")
     assert "make install" in missing.remedy
-    assert not check_packages([], versions({})).ok
+    assert not check_packages([], version_of).ok
 
 
 def test_the_requirements_are_the_services_own() -> None:
@@ -71,19 +65,18 @@ def no_gpu_asked() -> tuple[int, int]:
     pytest.fail("asked a GPU for its memory where there is none")
 
 
-def test_the_cpu_is_well() -> None:
-    (finding,) = checks.check_device(ClipSettings(device="cpu", precision="float32"), no_gpu_asked)
-    assert (finding.ok, finding.detail) == (True, "cpu, float32")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_auto_is_well_and_cuda_is_not() -> None:
-    (auto,) = checks.check_device(ClipSettings(), no_gpu_asked)
-    (cuda,) = checks.check_device(ClipSettings(device="cuda"), no_gpu_asked)
-    assert auto.ok
-    assert auto.detail.endswith("no CUDA GPU: CLIP runs on the CPU")
-    assert not cuda.ok
-    assert "DEVICE=cpu" in cuda.remedy
+@pytest.mark.parametrize(
+    ("settings", "well", "told"),
+    [
+        (ClipSettings(device="cpu", precision="float32"), True, "cpu, float32"),
+        (ClipSettings(), True, "no CUDA GPU: CLIP runs on the CPU"),
+        (ClipSettings(device="cuda"), False, "DEVICE=cpu"),
+    ],
+)
+def test_without_a_gpu_all_is_well_unless_one_is_asked_for(settings: ClipSettings, well: bool, told: str) -> None:
+    (finding,) = checks.check_device(settings, no_gpu_asked)
+    assert (finding.ok, told in finding.detail + finding.remedy) == (well, True)
 
 
 def test_gpu_memory() -> None:
