@@ -135,11 +135,10 @@ async def no_first_token(_: Path) -> str:
 def refused(
     upload: bytes = b"no picture", *, times: int = 1, headers: Mapping[str, str] | None = None, **settings: Any
 ) -> Provoke:
-    async def provoke(_: Path) -> str:
+    async def provoke(folder: Path) -> str:
         async with Service(**settings).client() as client:
-            for _ in range(times):
-                response = await client.post(ANALYZE, files={"image": upload}, headers=headers)
-        error: str = response.json()["error"]
+            answers = [await client.post(ANALYZE, files={"image": upload}, headers=headers) for _ in range(times)]
+        error: str = answers[-1].json()["error"]
         return error
 
     return provoke

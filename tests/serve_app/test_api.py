@@ -211,15 +211,20 @@ async def test_the_declared_type_is_not_trusted(service: Service) -> None:
     assert lying.status_code == 200
 
 
-async def test_forms_without_a_picture_are_told_what_is_missing(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("sent", "sentence"),
+    [
+        ({"data": {"user_prompt": "x"}}, "'image' is missing"),
+        ({"data": {"image": "text"}}, "image=@FILE"),
+        ({"json": {"image": "x"}}, "'image' is missing"),
+        ({"content": b"--x\r\nnonsense", "headers": {"content-type": "multipart/form-data"}}, "multipart form"),
+    ],
+)
+async def test_forms_without_a_picture_are_told_what_is_missing(
+    service: Service, sent: dict[str, Any], sentence: str
+) -> None:
     async with service.client() as client:
-        for sent, sentence in [
-            ({"data": {"user_prompt": "x"}}, "'image' is missing"),
-            ({"data": {"image": "text"}}, "image=@FILE"),
-            ({"json": {"image": "x"}}, "'image' is missing"),
-            ({"content": b"--x\r\nnonsense", "headers": {"content-type": "multipart/form-data"}}, "multipart form"),
-        ]:
-            assert_error(await client.post(ANALYZE, **sent), 422, "invalid_form", sentence)
+        assert_error(await client.post(ANALYZE, **sent), 422, "invalid_form", sentence)
 
 
 async def test_a_declared_size_over_the_cap_is_refused_unread() -> None:

@@ -7,6 +7,7 @@ import itertools
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def corners(pixels: NDArray[np.uint8]) -> list[tuple[int, ...]]:
     return [tuple(int(level) for level in pixels[y, x]) for y in (56, 168) for x in (56, 168)]
 
 
-def assert_corners(data: bytes, expected: list[tuple[int, ...]], tolerance: int = 6) -> None:
+def assert_corners(data: bytes, expected: Sequence[tuple[int, ...]], tolerance: int = 6) -> None:
     found = corners(read(data))
     assert np.abs(np.array(found) - np.array(expected)).max() <= tolerance, found
 
@@ -73,7 +74,7 @@ def plain(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> Ima
 )
 def test_every_accepted_format_gives_the_same_picture(format_name: str, options: dict[str, Any]) -> None:
     data = saved(quadrants(), format_name, **options)
-    assert (read(data).shape, read(data).dtype) == ((224, 224, 3), np.uint8)
+    assert (read(data).shape, read(data).dtype) == ((224, 224, 3), np.dtype(np.uint8))
     assert_corners(data, QUADRANTS)
 
 
