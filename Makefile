@@ -35,7 +35,7 @@ demo: install ## send a photograph to the running service
 doctor: install ## check this machine, and say what mends each fault
 	@exec $(BIN)/image-analyzer doctor $(CONFIG)
 
-test: units services cluster ## run all tests; those with several hosts where this user may make them
+test: services units cluster ## run all tests; those with several hosts where this user may make them
 
 units: install
 	@$(BIN)/python -m pytest -m "not serve and not many_nodes"
@@ -43,7 +43,7 @@ units: install
 services: install
 	@$(BIN)/python -m pytest -m serve
 
-cluster: install | units
+cluster: install | services units
 	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
 	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
 
@@ -70,7 +70,7 @@ audit: $(INSTALLED) ## look the pinned packages up among known vulnerabilities; 
 	@$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	@.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-check: lint test ## lint, then test: what CI runs
+check: test lint ## test, then lint: what CI runs
 
 format: install ## put the Python code into its one form
 	@$(BIN)/ruff check --fix

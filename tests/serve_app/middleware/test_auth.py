@@ -78,12 +78,6 @@ async def test_health_page_and_description_stay_open_and_health_says_that_a_key_
         assert (await client.get(HEALTH)).json()["key_required"] is False
 
 
-async def test_the_description_names_the_key(guarded: Service) -> None:
-    document = guarded.api.openapi()
-    assert document["paths"][ANALYZE]["post"]["security"] == [{"HTTPBearer": []}]
-    assert "security" not in document["paths"][HEALTH]["get"]
-
-
 async def test_who_calls_too_often_is_told_when_to_come_back() -> None:
     service = Service(access={"requests_per_minute": 6, "burst": 2})
     answers = [await post(service) for _ in range(3)]
