@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,11 @@ def write_config(folder: Path, *, port: int, args: str = "{}", prefix: str = "/"
 @pytest.fixture
 def config(tmp_path: Path) -> ServiceConfig:
     return read_config(write_config(tmp_path, port=free_port()), {})
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 READY_CLIP = ComponentHealth(

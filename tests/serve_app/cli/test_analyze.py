@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 import threading
@@ -18,6 +17,7 @@ from deployments.errors import OllamaUnavailable
 from deployments.types import PromptComplete, PromptDelta, PromptOptions, PromptRestart
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
+from tests.serve_app.cli.conftest import Terminal
 from tests.support import in_process
 from tests.support.pictures import photograph_path
 
@@ -145,11 +145,6 @@ def test_a_writer_is_shown_as_it_writes(
 def test_a_wish_that_the_service_refuses_is_told(service: Service, analyse: Analyse) -> None:
     status, told = analyse(url=service.url, options=PromptOptions(language="xx"), as_json=True)  # type: ignore[arg-type]
     assert (status, json.loads(told)["code"]) == (1, "invalid_form")
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_a_terminal_sees_colours_and_progress(service: Service) -> None:

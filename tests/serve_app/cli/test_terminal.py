@@ -7,11 +7,7 @@ import io
 import pytest
 
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.serve_app.cli.conftest import Terminal
 
 
 def test_control_characters_are_dropped() -> None:
