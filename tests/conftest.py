@@ -53,7 +53,7 @@ def service(
 ) -> Iterator[Service]:
     """One start for all tests that do not need a service of their own; in fast mode, as the command starts it."""
     writer = {"hosts": [ollama.url]}
-    eager = {"download_retry_first_s": 0.2, "download_retry_max_s": 0.2}
+    eager = {"download_retry_first_s": 1, "download_retry_max_s": 1}
     missing = {"model": "nobody/nothing"}
     required = {"ollama": {"hosts": [f"http://127.0.0.1:{free_port()}"]}, "require_clip": True, "require_ollama": True}
     guarded = {"access": {"keys_file": str(keys_file)}}
