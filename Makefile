@@ -12,7 +12,7 @@ BENCH_INSTALLED := .venv/.installed-bench
 OWN_NETWORK := unshare $(if $(filter-out 0,$(shell id -u)),-Ur) -nmpf --mount-proc --kill-child
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo doctor test units services lint frontend bench soak audit check format clean
+.PHONY: help install run demo doctor test units services cluster lint frontend bench soak audit check format clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -35,15 +35,17 @@ demo: install ## send a photograph to the running service
 doctor: install ## check this machine, and say what mends each fault
 	@exec $(BIN)/image-analyzer doctor $(CONFIG)
 
-test: units services ## run all tests; those with several hosts where this user may make them
-	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
-	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
+test: services units cluster ## run all tests; those with several hosts where this user may make them
 
 units: install
 	@$(BIN)/python -m pytest -m "not serve and not many_nodes"
 
 services: install
 	@$(BIN)/python -m pytest -m serve
+
+cluster: install | units
+	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
+	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
 
 lint: install ## check style and types
 	@$(BIN)/ruff check
@@ -68,7 +70,7 @@ audit: $(INSTALLED) ## look the pinned packages up among known vulnerabilities; 
 	@$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	@.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-check: lint test ## lint, then test: what CI runs
+check: test lint ## test, then lint: what CI runs
 
 format: install ## put the Python code into its one form
 	@$(BIN)/ruff check --fix

@@ -8,17 +8,17 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 import yaml
 
 from deployments.telemetry import CATALOGUE, Metric, Recorder
-from serve_app.cli.ray_env import SWITCH
-from tests.support.fake_ollama import FakeOllama
+from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.pictures import photograph_path
-from tests.support.service import Service, application
+from tests.support.service import Service
 
 ROOT = Path(__file__).parents[1]
 ALERTS = yaml.safe_load((ROOT / "monitoring/alerts.yaml").read_text())["groups"][0]["rules"]
@@ -89,65 +89,41 @@ def test_every_alert_has_its_cure(rule: dict[str, Any]) -> None:
     assert anchor == rule["alert"].lower()
 
 
-class FakeInstruments:
-    """Takes what `ray.serve.metrics` would."""
-
-    def __init__(self) -> None:
-        self.taken: list[tuple[Any, ...]] = []
-
-    def _instrument(self, kind: str, method: str, name: str, **more: Any) -> Any:
-        instrument = type(kind, (), {})()
-        setattr(instrument, method, lambda value, tags: self.taken.append((kind, name, value, tags, more)))
-        return instrument
-
-    def Counter(self, name: str, **more: Any) -> Any:  # noqa: N802 - Ray's name
-        return self._instrument("counter", "inc", name, **more)
-
-    def Gauge(self, name: str, **more: Any) -> Any:  # noqa: N802
-        return self._instrument("gauge", "set", name, **more)
-
-    def Histogram(self, name: str, **more: Any) -> Any:  # noqa: N802
-        return self._instrument("histogram", "observe", name, **more)
-
-
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: str(metric.name))
 def test_a_metric_is_recorded_with_its_kind_tags_and_bounds(metric: Metric) -> None:
-    instruments = FakeInstruments()
-    record = Recorder(instruments)
-    tags = dict.fromkeys(metric.tags, "x")
+    rays, tags = Mock(), dict.fromkeys(metric.tags, "x")
+    Recorder(rays)(metric, 2, **tags)
+    kind, method = {
+        "counter": (rays.Counter, "inc"),
+        "gauge": (rays.Gauge, "set"),
+        "histogram": (rays.Histogram, "observe"),
+    }[metric.kind]
+    bounds = {"boundaries": list(metric.bounds)} if metric.kind == "histogram" else {}
+    kind.assert_any_call(metric.name, description=metric.description, tag_keys=metric.tags, **bounds)
+    getattr(kind.return_value, method).assert_called_once_with(2, tags)
 
-    record(metric, 2, **tags)
 
-    more: dict[str, Any] = {"description": metric.description, "tag_keys": metric.tags}
-    if metric.kind == "histogram":
-        more["boundaries"] = list(metric.bounds)
-    assert instruments.taken == [(metric.kind, metric.name, 2, tags, more)]
-
-
-PHOTOGRAPH = photograph_path("china").read_bytes()
+PHOTOGRAPH = photograph_path("china").read_bytes() + b"unlike any other test's"
 WISH = "a wish that no log may hold"
 EXPORT_LIMIT_S = 60
 """Ray exports every few seconds, and looks at each replica's health every ten."""
 
 
 @pytest.fixture(scope="module")
-def service(tiny_clip: Path) -> Iterator[Service]:
-    """In plain mode, as on a cluster, logging JSON and tracing every request."""
-    watched = {"logging_config": {"encoding": "JSON"}, "tracing_config": {"enabled": True, "sampling_ratio": 1.0}}
-    with FakeOllama(tokens=["A ", "temple."]) as ollama:
-        args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url]}}
-        with Service([application("main", "/", args, {})], {SWITCH: "0"}, for_all=watched) as service:
-            for route in (ANALYZE, STREAM):
-                answer = httpx.post(
-                    service.url + route,
-                    files={"image": ("picture.jpg", PHOTOGRAPH)},
-                    data={"user_prompt": WISH},
-                    headers={"X-Request-ID": f"of-{route.rpartition('/')[2]}"},
-                    timeout=30,
-                )
-                assert answer.status_code == 200
-            assert httpx.post(service.url + ANALYZE, files={"image": ("no.jpg", b"no picture")}).status_code == 400
-            yield service
+def watched(plain_service: Service, ollama: FakeOllama) -> Service:
+    """A service after a picture, the same again as a stream, and what is no picture."""
+    ollama.answer = Answer(tokens=["A ", "temple."])
+    for route in (ANALYZE, STREAM):
+        answer = httpx.post(
+            plain_service.url + route,
+            files={"image": ("picture.jpg", PHOTOGRAPH)},
+            data={"user_prompt": WISH},
+            headers={"X-Request-ID": f"of-{route.rpartition('/')[2]}"},
+            timeout=30,
+        )
+        assert answer.status_code == 200
+    assert httpx.post(plain_service.url + ANALYZE, files={"image": ("no.jpg", b"no picture")}).status_code == 400
+    return plain_service
 
 
 def replica_log(service: Service, deployment: str) -> list[dict[str, Any]]:
@@ -156,50 +132,42 @@ def replica_log(service: Service, deployment: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.serve
-def test_a_running_service_exports_all_that_is_asked_for(service: Service) -> None:
+def test_a_running_service_exports_all_that_is_asked_for(watched: Service) -> None:
     until_s = time.monotonic() + EXPORT_LIMIT_S
-    while (missing := missing_from(service.metrics())) and time.monotonic() < until_s:
+    while (missing := missing_from(watched.metrics())) and time.monotonic() < until_s:
         time.sleep(1)
-
     assert missing == set()
 
 
 @pytest.mark.serve
-def test_each_picture_leaves_a_line_of_json_with_its_stages_and_nothing_of_its_content(service: Service) -> None:
-    lines = {line["request_id"]: line for line in replica_log(service, "Ingress") if "outcome" in line}
-
+def test_each_picture_leaves_a_line_of_json_with_its_stages_and_nothing_of_its_content(watched: Service) -> None:
+    lines = {line["request_id"]: line for line in replica_log(watched, "Ingress") if "outcome" in line}
     first, again = lines["of-analyze"], lines["of-analyze-stream"]
-    assert (first["outcome"], first["origin"], first["analyzer"], first["source"]) == (
-        "answered",
-        "model",
-        "clip",
-        "ollama",
-    )
+    told = [first[name] for name in ("outcome", "origin", "analyzer", "source")]
+    assert told == ["answered", "model", "clip", "ollama"]
     assert first["took_ms"] >= first["decode_ms"] + first["analysis_ms"] + first["prompt_ms"] > 0
     assert again["origin"] == "cache"
     assert "analysis_ms" not in again
     assert "refused" in {line["outcome"] for line in lines.values()}
-    everything = "".join(path.read_text(errors="replace") for path in service.log_files())
+    everything = "".join(path.read_text(errors="replace") for path in watched.log_files())
     assert WISH not in everything
     assert "temple" not in everything
 
 
 @pytest.mark.serve
-def test_the_log_names_the_ollama_server_of_a_prompt(service: Service) -> None:
-    written = [line for line in replica_log(service, "OllamaDeployment") if "wrote a prompt" in line["message"]]
-
-    assert {line["request_id"] for line in written} == {"of-analyze", "of-analyze-stream"}
+def test_the_log_names_the_ollama_server_of_a_prompt(watched: Service) -> None:
+    written = [line for line in replica_log(watched, "OllamaDeployment") if "wrote a prompt" in line["message"]]
+    assert {line["request_id"] for line in written} >= {"of-analyze", "of-analyze-stream"}
     assert all(line["message"].startswith("http://127.0.0.1:") for line in written)
 
 
 @pytest.mark.serve
-def test_tracing_follows_a_request_through_all_three_deployments(service: Service) -> None:
-    assert httpx.get(service.url + HEALTH, timeout=10).status_code == 200
+def test_tracing_follows_a_request_through_all_three_deployments(watched: Service) -> None:
+    assert httpx.get(watched.url + HEALTH, timeout=10).status_code == 200
     traces: dict[str, set[str]] = {}
-    for path in service.log_files():
+    for path in watched.log_files():
         if path.parent.name == "spans":
             deployment = path.name.split("_")[2]
             for trace in re.findall(r'"trace_id": "(\w+)"', path.read_text()):
                 traces.setdefault(trace, set()).add(deployment)
-
     assert {"Ingress", "ClipDeployment", "OllamaDeployment"} in traces.values()

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from PIL import ExifTags, Image
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route, expect, sync_playwright
 
 from tests.support.browser import CHROMIUM_FLAGS, chromium, installed_frontend
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.pictures import photograph_path
-from tests.support.service import HOST, Service, application
+from tests.support.service import GUARDED, HOST, Service
 
 pytestmark = pytest.mark.serve
 
@@ -24,39 +24,21 @@ PHOTOGRAPH = photograph_path("china")
 TOKENS = [f"word{number} " for number in range(40)]
 PROMPT = "".join(TOKENS).strip()
 PATIENCE_MS = 20_000
-PREFIX = "/below"
-"""A route prefix that a second application answers under, which asks for a key."""
-
 API_KEY = "0123456789abcdef"
+KEYS_ARE_READ_AFTER_MS = 1100
 
 ELSEWHERE = "analyzer.example"
 """A name that the browser takes for another machine's, without HTTPS, and that leads to this one."""
 
 PAGE_BUDGET_BYTES = 150_000
-NARROW = {"width": 360, "height": 740}
+NARROW_PX = 360
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def ollama() -> Iterator[FakeOllama]:
-    with FakeOllama() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def service(tiny_clip: Path, ollama: FakeOllama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    chromium()  # before minutes are spent on what nobody would look at
-    args = {"clip": {"model": str(tiny_clip)}, "ollama": {"hosts": [ollama.url], "max_parallel": 4}}
-    keys_file = tmp_path_factory.mktemp("keys") / "keys.txt"
-    keys_file.write_text(f"visitor {API_KEY}\n")
-    guarded = {**args, "access": {"keys_file": str(keys_file)}}
-    applications = [application("main", "/", args, {}), application("below", PREFIX, guarded, {})]
-    with Service(applications, {}) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    chromium()  # before a service is started that nobody would look at
+    request.getfixturevalue("service")
     with sync_playwright() as playwright:
         elsewhere = f"--host-resolver-rules=MAP {ELSEWHERE} {HOST}"
         browser = playwright.chromium.launch(executable_path=chromium(), args=[*CHROMIUM_FLAGS, elsewhere])
@@ -79,36 +61,25 @@ def down(ollama: FakeOllama) -> Iterator[None]:
         ollama.start()
 
 
-@contextmanager
-def watched(context: BrowserContext, service: Service) -> Iterator[list[str]]:
-    """Collect what a browser's console complains of, and what it asks of others than the service."""
+@pytest.fixture
+def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
+    """One whose console complains of nothing, and which asks nobody but the service."""
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     complaints: list[str] = []
+    own = (service.url, service.url.replace(HOST, ELSEWHERE), "data:", "blob:")
 
     def note(message: ConsoleMessage) -> None:
         # Chromium itself reports each answer that is not 2xx; the tests look for those on the page.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
             complaints.append(message.text)
 
-    own = (service.url, service.url.replace(HOST, ELSEWHERE), "data:", "blob:")
-
-    def note_others(request: Request) -> None:
-        if not request.url.startswith(own):
-            complaints.append(request.url)
-
     context.on("console", note)
     context.on("weberror", lambda error: complaints.append(str(error.error)))
-    context.on("request", note_others)
-    yield complaints
+    context.on("request", lambda request: None if request.url.startswith(own) else complaints.append(request.url))
+    yield context
     assert complaints == []
-
-
-@pytest.fixture
-def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
-    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
-    context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    with watched(context, service):
-        yield context
     context.close()
 
 
@@ -117,15 +88,9 @@ def page(context: BrowserContext, service: Service) -> Page:
     return opened(context, service)
 
 
-def opened(context: BrowserContext, service: Service, path: str = "/") -> Page:
+def opened(context: BrowserContext, service: Service, path: str = "/", *, host: str = HOST) -> Page:
     page = context.new_page()
-    page.goto(service.url + path)
-    return page
-
-
-def opened_from_elsewhere(context: BrowserContext, service: Service) -> Page:
-    page = context.new_page()
-    page.goto(service.url.replace(HOST, ELSEWHERE))
+    page.goto(service.url.replace(HOST, host) + path)
     return page
 
 
@@ -135,6 +100,11 @@ def choose(page: Page, path: Path = PHOTOGRAPH) -> None:
 
 def prompt_box(page: Page) -> Any:
     return page.get_by_label("Prompt", exact=True)
+
+
+def choose_and_wait(page: Page, path: Path = PHOTOGRAPH) -> None:
+    choose(page, path)
+    expect(prompt_box(page)).to_have_value(PROMPT)
 
 
 def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: FakeOllama) -> None:
@@ -158,38 +128,16 @@ def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: F
     expect(page.get_by_text("Done.")).to_be_visible()
     expect(page.locator(".timings")).to_contain_text("read by clip")
     expect(page.locator(".timings")).to_contain_text("total")
+    page.set_viewport_size({"width": NARROW_PX, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX, "something is cut off"
 
 
-def test_a_cancelled_prompt_is_written_no_further(page: Page, ollama: FakeOllama) -> None:
+def test_closing_the_page_stops_the_writing(page: Page, ollama: FakeOllama) -> None:
     ollama.answer = Answer(tokens=TOKENS, hold_at=3)
     choose(page)
     expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
-    chat = ollama.chats[-1]
-    page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("Cancelled.")).to_be_visible()
-    assert ollama.wait_until(lambda _: chat.closed_by_client)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
-
-
-def test_closing_the_page_stops_the_writing(context: BrowserContext, service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
-    page = opened(context, service)
-    choose(page)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
-    chat = ollama.chats[-1]
     page.close()
-    assert ollama.wait_until(lambda _: chat.closed_by_client)
-
-
-def test_another_picture_takes_the_place_of_the_first(page: Page, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=["old ", "words "], hold_at=1)
-    choose(page)
-    expect(prompt_box(page)).to_have_value("old ")
-    chat = ollama.chats[-1]
-    ollama.answer = Answer(tokens=TOKENS)
-    choose(page, photograph_path("coffee"))
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    assert ollama.wait_until(lambda _: chat.closed_by_client)
+    assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
 
 
 def test_without_ollama_the_page_says_so_and_the_stand_in_writes(
@@ -206,31 +154,26 @@ def test_without_ollama_the_page_says_so_and_the_stand_in_writes(
         assert prompt_box(page).input_value() != ""
 
 
-def test_a_text_file_with_a_picture_s_name_gets_the_service_s_sentence(page: Page, tmp_path: Path) -> None:
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A text with a picture's name."""
     text = tmp_path / "picture.png"
     text.write_text("not a picture")
-    choose(page, text)
-    expect(page.get_by_role("alert")).to_contain_text("The upload is not a readable picture")
-    expect(page.get_by_text("Your browser cannot show this picture.")).to_be_visible()
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    expect(page.get_by_role("alert")).to_have_count(0)
+    return text
 
 
-def test_a_file_of_21_mb_is_refused_with_the_reason(page: Page, tmp_path: Path) -> None:
+def test_a_refused_file_gets_the_service_s_sentence_until_the_next_one(
+    page: Page, text_file: Path, tmp_path: Path
+) -> None:
     large = tmp_path / "large.jpg"
     large.write_bytes(PHOTOGRAPH.read_bytes() + bytes(21 * MIB))
     choose(page, large)
     expect(page.get_by_role("alert")).to_contain_text("The upload is larger than 20 MB")
-
-
-def test_two_tabs_do_not_disturb_each_other(context: BrowserContext, service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, interval_s=0.02)
-    first, second = opened(context, service), opened(context, service)
-    choose(first)
-    choose(second, photograph_path("coffee"))
-    for page in (first, second):
-        expect(prompt_box(page)).to_have_value(PROMPT)
+    choose(page, text_file)
+    expect(page.get_by_role("alert")).to_contain_text("The upload is not a readable picture")
+    expect(page.get_by_text("Your browser cannot show this picture.")).to_be_visible()
+    choose_and_wait(page)
+    expect(page.get_by_role("alert")).to_have_count(0)
 
 
 def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
@@ -266,17 +209,16 @@ def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
     expect(page.get_by_text("Done.")).to_be_visible()
     assert len(ollama.chats) == before + 1
     assert "German" in json.dumps(ollama.chats[-1].body)
+    assert ollama.chats[-1].body["options"]["num_predict"] == 300, "as in deep mode"
     page.keyboard.press("Shift+Tab")
     tab_to("document.activeElement.textContent === 'Write again'")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_violation(
-    scheme: Any, browser: Browser, service: Service, ollama: FakeOllama, tmp_path: Path
+    scheme: Any, browser: Browser, service: Service, ollama: FakeOllama, text_file: Path
 ) -> None:
     axe = (installed_frontend() / "node_modules" / "axe-core" / "axe.min.js").read_text()
-    text = tmp_path / "picture.png"
-    text.write_text("not a picture")
 
     def violations(page: Page) -> list[str]:
         found = page.evaluate(axe + "; axe.run()")["violations"]
@@ -287,11 +229,10 @@ def test_axe_finds_no_serious_violation(
     page = opened(context, service)
     expect(page.get_by_text("ready", exact=True)).to_be_visible()
     assert violations(page) == []
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     expect(page.locator(".history")).to_be_visible()
     assert violations(page) == []
-    choose(page, text)
+    choose(page, text_file)
     expect(page.get_by_role("alert")).to_be_visible()
     assert violations(page) == []
     with down(ollama):
@@ -316,23 +257,6 @@ def test_the_page_is_small_and_shows_itself_without_the_api(context: BrowserCont
     assert 10_000 < sum(transferred) < PAGE_BUDGET_BYTES
     for route in asked:
         route.abort()
-
-
-def test_a_service_that_is_gone_is_named_with_its_address(context: BrowserContext, service: Service) -> None:
-    page = opened(context, service)
-    context.route("**/api/**", lambda route: route.abort())
-    choose(page)
-    expect(page.get_by_role("alert")).to_contain_text(f"Nothing answers at {service.url}/api/images/analyze-stream")
-
-
-def test_what_the_user_typed_is_kept_and_the_prompt_offered(page: Page) -> None:
-    prompt_box(page).fill("my own words")
-    choose(page)
-    offer = page.get_by_role("button", name="Use it in place of mine")
-    expect(offer).to_be_enabled()
-    expect(prompt_box(page)).to_have_value("my own words")
-    offer.click()
-    expect(prompt_box(page)).to_have_value(PROMPT)
 
 
 def put(page: Page, event: str, where: str) -> None:
@@ -405,10 +329,9 @@ def test_a_large_picture_is_sent_smaller_to_another_machine(
         };"""
     )
     large = camera_picture(tmp_path / "camera.jpg")
-    far, near = opened_from_elsewhere(context, service), opened(context, service)
+    far, near = opened(context, service, host=ELSEWHERE), opened(context, service)
     for page in (far, near):
-        choose(page, large)
-        expect(prompt_box(page)).to_have_value(PROMPT)
+        choose_and_wait(page, large)
     sent_far, sent_near = (page.wait_for_function("window.sent").json_value() for page in (far, near))
     assert (sent_far["width"], sent_far["height"]) == (1024, 1536)
     assert sent_far["bytes"] < sent_near["bytes"] / 2
@@ -416,10 +339,9 @@ def test_a_large_picture_is_sent_smaller_to_another_machine(
 
 
 def test_copying_works_without_https(context: BrowserContext, service: Service) -> None:
-    page = opened_from_elsewhere(context, service)
+    page = opened(context, service, host=ELSEWHERE)
     assert not page.evaluate("isSecureContext")
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     page.get_by_role("button", name="Copy the prompt").click()
     expect(page.get_by_text("Copied.")).to_be_visible()
     wish = page.get_by_label("What you want of it")
@@ -428,48 +350,22 @@ def test_copying_works_without_https(context: BrowserContext, service: Service) 
     expect(wish).to_have_value(PROMPT)
 
 
-def test_wishes_reach_the_writer(page: Page, ollama: FakeOllama) -> None:
-    page.get_by_label("What you want of it").fill("without people")
-    page.get_by_label("Deep mode").check()
-    page.get_by_label("Language of the prompt").select_option("fr")
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    asked = json.dumps(ollama.chats[-1].body)
-    assert "without people" in asked
-    assert "French" in asked
-    assert ollama.chats[-1].body["options"]["num_predict"] == 300
-
-
-def test_nothing_is_cut_off_on_a_narrow_screen(context: BrowserContext, service: Service) -> None:
-    page = opened(context, service)
-    page.set_viewport_size({"width": 360, "height": 740})
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-
-
-@pytest.mark.parametrize("path", [PREFIX, f"{PREFIX}/"])
-def test_the_page_works_below_a_route_prefix(path: str, context: BrowserContext, service: Service) -> None:
+@pytest.mark.parametrize("path", [GUARDED, f"{GUARDED}/"])
+def test_below_a_route_prefix_where_a_key_is_asked_for_the_page_says_so_and_keeps_it_for_its_tab(
+    path: str, context: BrowserContext, service: Service, keys_file: Path
+) -> None:
+    keys_file.write_text(f"visitor {API_KEY}\n")
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))
     page = opened(context, service, path)
-    page.get_by_label("API key").fill(API_KEY)
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
-    assert [url for url in asked if not url.startswith((service.url + PREFIX, "data:", "blob:"))] == []
-
-
-def test_where_a_key_is_asked_for_the_page_says_so_and_keeps_it_for_its_tab(
-    context: BrowserContext, service: Service
-) -> None:
-    page = opened(context, service, PREFIX)
     choose(page)
     expect(page.get_by_text("This needs an API key")).to_be_visible()
     page.get_by_label("API key").fill(f" {API_KEY}\u200b")
     page.reload()
     expect(page.get_by_label("API key")).to_have_value(API_KEY)
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    page.wait_for_timeout(KEYS_ARE_READ_AFTER_MS)
+    choose_and_wait(page)
+    assert [url for url in asked if not url.startswith((service.url + GUARDED, "data:", "blob:"))] == []
     assert opened(context, service).get_by_label("API key").count() == 0
 
 
@@ -495,7 +391,6 @@ def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(context: Brows
         });"""
     )
     page = opened(context, service)
-    choose(page)
-    expect(prompt_box(page)).to_have_value(PROMPT)
+    choose_and_wait(page)
     expect(page.locator(".history").get_by_text("china.jpg")).to_be_visible()
     page.get_by_role("button", name="Dark").click()

@@ -16,7 +16,6 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
 from deployments.types import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
-from serve_app.app import gpu_share
 from serve_app.ingress import ClassifierHandle, WriterHandle
 from serve_app.settings import LimitSettings
 
@@ -96,12 +95,16 @@ async def test_a_fault_over_there_stays_a_fault() -> None:
         await reader(Response(task_error(ZeroDivisionError()))).classify(PICTURE)
 
 
-async def test_a_call_that_is_given_up_is_cancelled_over_there() -> None:
+async def test_what_is_given_up_is_cancelled_over_there() -> None:
     response = Response()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
             await reader(response).classify(PICTURE)
     await asyncio.sleep(0.01)
+    assert response.cancelled
+    response = Response()
+    async with aclosing(writer(response).write(PromptRequest({}))) as events:
+        assert await anext(events) == BEGINNING
     assert response.cancelled
 
 
@@ -158,52 +161,33 @@ async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hang
             await reader(Response(asyncio.CancelledError())).classify(PICTURE)
 
 
-async def test_a_prompt_whose_reader_leaves_is_cancelled_over_there() -> None:
-    response = Response()
-    events = writer(response).write(PromptRequest({}))
-    assert await anext(events) == BEGINNING
-    await events.aclose()
-    assert response.cancelled
-
-
-def test_a_gpu_share_is_asked_for_where_there_is_a_gpu_to_share() -> None:
-    assert gpu_share("auto", cluster_gpus=1) == gpu_share("cuda", cluster_gpus=2) == 0.5
-    assert gpu_share("auto", cluster_gpus=0) == gpu_share("cpu", cluster_gpus=1) == 0
-
-
 def lost(gives: PromptEvent | None = BEGINNING) -> Response:
     return Response(RayActorError(), gives)
 
 
-async def test_what_a_lost_replica_was_reading_is_read_by_another() -> None:
+async def test_what_a_lost_replica_was_doing_is_done_by_another() -> None:
     full = Response(task_error(OutOfMemory("The card is full.")))
-    with pytest.raises(OutOfMemory):
-        await reader(lost(), full).classify(PICTURE)
-
-
-async def test_a_lost_replica_does_not_make_the_service_look_ill() -> None:
-    full = Response(task_error(OutOfMemory("The card is full.")))
-    for handle_of in (reader, writer):
+    for again in (reader(lost(), full).classify(PICTURE), reader(lost(), full).status(), writer(lost(), full).status()):
         with pytest.raises(OutOfMemory):
-            await handle_of(lost(), full).status()
+            await again
 
 
-async def test_a_prompt_whose_writer_is_lost_before_it_began_is_written_by_another() -> None:
-    async with aclosing(writer(lost(gives=None), Response()).write(PromptRequest({}))) as events:
-        assert await anext(events) == BEGINNING
+RESTART = PromptRestart("The prompt writer was interrupted and starts over.")
+WHOLE = PromptComplete("A temple.", "ollama")
 
 
-async def test_a_prompt_whose_writer_is_lost_midway_is_void_and_begun_anew() -> None:
-    async with aclosing(writer(lost(), Response()).write(PromptRequest({}))) as events:
-        assert await anext(events) == BEGINNING
-        assert await anext(events) == PromptRestart("The prompt writer was interrupted and starts over.")
-        assert await anext(events) == BEGINNING
-
-
-async def test_a_prompt_that_is_whole_is_not_begun_anew() -> None:
-    whole = PromptComplete("A temple.", "ollama")
-    events = [event async for event in writer(lost(whole), Response()).write(PromptRequest({}))]
-    assert events == [whole]
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [(None, [BEGINNING]), (BEGINNING, [BEGINNING, RESTART, BEGINNING]), (WHOLE, [WHOLE])],
+    ids=["before it began", "midway", "when it was whole"],
+)
+async def test_a_prompt_whose_writer_is_lost_is_begun_anew_unless_it_is_whole(
+    given: PromptEvent | None, expected: list[PromptEvent]
+) -> None:
+    async with aclosing(writer(lost(given), Response()).write(PromptRequest({}))) as events:
+        assert [await anext(events) for _ in expected] == expected
+        if given == WHOLE:
+            assert await anext(events, None) is None
 
 
 async def test_what_outlives_two_replicas_is_told() -> None:

@@ -55,12 +55,9 @@ def test_the_environment_overrides_the_config() -> None:
     assert set(environment) > set(ENVIRONMENT_OVERRIDES)
 
 
-def test_a_wrong_environment_variable_is_named() -> None:
+def test_a_wrong_environment_variable_is_named_and_an_empty_one_overrides_nothing() -> None:
     with pytest.raises(SettingsError, match="environment variable DEVICE"):
         load_settings({}, {"DEVICE": "tpu"})
-
-
-def test_an_empty_environment_variable_overrides_nothing() -> None:
     assert load_settings({"clip": {"model": "a/b"}}, {"CLIP_MODEL_NAME": ""}).clip.model == "a/b"
 
 
@@ -89,15 +86,19 @@ def test_wrong_labels_are_named(change: dict[str, Any], sentence: str) -> None:
     assert str(error.value).startswith("labels.yaml: ")
 
 
-def test_a_label_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, r"mine\.yaml cannot be read: No such file"),
+        ("style: [unclosed", r"mine\.yaml is not valid YAML"),
+        ("- just\n- a list\n", "must map each category"),
+    ],
+)
+def test_a_label_file_that_cannot_be_used_is_named(content: str | None, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    with pytest.raises(SettingsError, match=r"mine\.yaml cannot be read: No such file"):
-        load_labels(file)
-    file.write_text("style: [unclosed")
-    with pytest.raises(SettingsError, match=r"mine\.yaml is not valid YAML"):
-        load_labels(file)
-    file.write_text("- just\n- a list\n")
-    with pytest.raises(SettingsError, match="must map each category"):
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError, match=sentence):
         load_labels(file)
 
 

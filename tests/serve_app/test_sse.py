@@ -7,27 +7,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import pytest
+
 from serve_app.schemas import DeltaEvent
 from serve_app.sse import HEARTBEAT, EventStream
 
 
-async def sent_by(stream: EventStream) -> list[bytes]:
-    chunks: list[bytes] = []
-
-    async def send(message: Any) -> None:
-        if message.get("body"):
-            chunks.append(message["body"])
-
-    await stream.stream_response(send)
-    return chunks
-
-
 async def test_an_event_is_one_line_of_json_in_utf8() -> None:
+    sent: list[bytes] = []
+
     async def events() -> AsyncGenerator[DeltaEvent, None]:
         yield DeltaEvent(text="naïve\n絵")
 
-    (chunk,) = await sent_by(EventStream(events(), heartbeat_s=60))
-    assert chunk.decode() == 'data: {"status":"delta","text":"naïve\\n絵"}\n\n'
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    await EventStream(events(), heartbeat_s=60).stream_response(send)
+    assert b"".join(sent).decode() == 'data: {"status":"delta","text":"naïve\\n絵"}\n\n'
 
 
 async def test_silence_is_filled_with_comments_and_loses_no_event() -> None:
@@ -66,44 +62,29 @@ async def test_no_comment_comes_into_an_event_on_its_way_or_after_the_end() -> N
     assert begun == [None, b'data: {"status":"delta","text":"slowly read"}\n\n', b""]
 
 
-async def test_a_reader_that_stops_while_an_event_is_on_its_way_closes_the_source_at_once() -> None:
-    closed = asyncio.Event()
+@pytest.mark.parametrize("where", ["sending", "waiting"])
+async def test_a_reader_that_leaves_closes_the_source_at_once(where: str) -> None:
+    """While an event is on its way to it, or while there is none."""
+    reached, closed = asyncio.Event(), asyncio.Event()
 
     async def events() -> AsyncGenerator[DeltaEvent, None]:
         try:
+            if where == "waiting":
+                reached.set()
+                await asyncio.Event().wait()
             while True:
                 yield DeltaEvent(text="x")
         finally:
             closed.set()
 
-    sending = asyncio.Event()
-
     async def send(message: Any) -> None:
         if message.get("body"):
-            sending.set()
+            reached.set()
             await asyncio.Event().wait()
-
-    response = asyncio.create_task(EventStream(events(), heartbeat_s=60).stream_response(send))
-    await sending.wait()
-    response.cancel()
-    await asyncio.wait({response})
-    assert closed.is_set()
-
-
-async def test_a_source_that_waits_is_interrupted() -> None:
-    waiting, closed = asyncio.Event(), asyncio.Event()
-
-    async def events() -> AsyncGenerator[DeltaEvent, None]:
-        try:
-            waiting.set()
-            await asyncio.Event().wait()
-            yield DeltaEvent(text="never")
-        finally:
-            closed.set()
 
     async with aclosing(events()) as source:
-        response = asyncio.create_task(sent_by(EventStream(source, heartbeat_s=60)))
-        await waiting.wait()
+        response = asyncio.create_task(EventStream(source, heartbeat_s=60).stream_response(send))
+        await reached.wait()
         response.cancel()
         await asyncio.wait({response})
         assert closed.is_set()

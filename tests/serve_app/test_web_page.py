@@ -9,15 +9,12 @@ import pytest
 
 from tests.support.in_process import Service
 
+ADDRESS = re.compile(r"https?://([\w.-]+)")
 
-async def get(path: str, **headers: str) -> httpx.Response:
+
+async def get(path: str) -> httpx.Response:
     async with Service().client() as client:
-        return await client.get(path, headers=headers)
-
-
-async def files_of_the_page() -> list[str]:
-    found: list[str] = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', (await get("/")).text)
-    return found
+        return await client.get(path)
 
 
 async def test_the_page_is_there_and_is_asked_for_anew_each_time() -> None:
@@ -26,9 +23,6 @@ async def test_the_page_is_there_and_is_asked_for_anew_each_time() -> None:
     assert response.headers["content-type"] == "text/html; charset=utf-8"
     assert response.headers["cache-control"] == "no-cache"
     assert "<title>Image Analyzer</title>" in response.text
-
-
-async def test_the_page_can_be_asked_whether_it_is_there() -> None:
     async with Service().client() as client:
         assert (await client.head("/")).status_code == 200
 
@@ -38,25 +32,14 @@ async def test_the_page_may_load_and_ask_nothing_but_this_service() -> None:
     directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
     assert directives["default-src"] == "'none'"
     assert directives["frame-ancestors"] == "'none'"
-    assert {source for sources in directives.values() for source in sources.split()} <= {
-        "'none'",
-        "'self'",
-        "blob:",
-        "data:",
-    }
+    sources = {source for sources in directives.values() for source in sources.split()}
+    assert sources <= {"'none'", "'self'", "blob:", "data:"}
 
 
-async def test_the_page_names_no_address_but_its_own() -> None:
+async def test_its_files_are_kept_for_good_compressed_and_name_no_address_that_is_asked() -> None:
     page = (await get("/")).text
     assert not re.findall(r"https?://", page)
-    for path in await files_of_the_page():
-        text = (await get(f"/{path}")).text
-        # React's messages and XML's namespaces name addresses that nobody asks.
-        assert set(re.findall(r"https?://([\w.-]+)", text)) <= {"react.dev", "www.w3.org", "svelte.dev"}, path
-
-
-async def test_the_files_of_the_page_are_there_kept_for_good_and_compressed() -> None:
-    paths = await files_of_the_page()
+    paths: list[str] = re.findall(r'(?:src|href)="\./(assets/[^"]+)"', page)
     assert {path.rsplit(".")[-1] for path in paths} == {"js", "css", "svg"}
     for path in paths:
         response = await get(f"/{path}")
@@ -65,6 +48,8 @@ async def test_the_files_of_the_page_are_there_kept_for_good_and_compressed() ->
         assert response.headers["x-content-type-options"] == "nosniff"
         if not path.endswith("svg"):  # of 200 bytes
             assert response.headers["content-encoding"] == "gzip"
+        # React's messages and XML's namespaces name addresses that nobody asks.
+        assert set(ADDRESS.findall(response.text)) <= {"react.dev", "www.w3.org", "svelte.dev"}, path
 
 
 @pytest.mark.parametrize("path", ["/assets/none.js", "/assets/..%2f..%2fapp.py", "/page", "/index.html"])

@@ -9,6 +9,7 @@ import httpx
 
 from serve_app.api import create_api
 from serve_app.middleware.auth import KEYS_VARIABLE, ApiKeys
+from serve_app.middleware.limits import Gate
 from serve_app.pipeline import Pipeline
 from serve_app.settings import Settings, load_settings
 from tests.support.parts import FakeReader, FakeWriter
@@ -26,7 +27,9 @@ class Service:
         self.reader, self.writer = FakeReader(), FakeWriter()
         self.settings: Settings = load_settings(overrides, {})
         keys = ApiKeys(self.settings.access.keys_file, {KEYS_VARIABLE: api_keys})
-        self.api = create_api(Pipeline(self.reader, self.writer, self.settings), self.settings, keys)
+        self.gate = Gate(self.settings.limits.max_requests, self.settings.limits.retry_after_s)
+        pipeline = Pipeline(self.reader, self.writer, self.settings)
+        self.api = create_api(pipeline, self.settings, keys, gate=self.gate)
 
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)

@@ -29,17 +29,21 @@ from tests.support.ports import free_port
 
 COMMAND, SERVE = (Path(sys.executable).with_name(name) for name in ("image-analyzer", "serve"))
 HOST = "127.0.0.1"
-START_LIMIT_S = 120
+START_LIMIT_S = 240
+"""In CI two suites share two cores."""
 POLL_S = 0.1
+
+MAIN, HUB, STRICT, GUARDED, RATED = "", "/hub", "/strict", "/guarded", "/rated"
+"""Route prefixes of the applications that tests share: everything there; weights still on the hub; parts required and
+missing; keys asked for; a rate per address."""
 
 
 def application(
     name: str,
     route_prefix: str,
     args: Mapping[str, Any],
-    user_config: Mapping[str, Any],
+    user_config: Mapping[str, Any] | None = None,
     builder: str = "serve_app.app:build",
-    ingresses: int = 1,
 ) -> dict[str, Any]:
     """Give one entry of a Serve config's `applications`; with one ingress, so that all callers meet the same memory."""
     return {
@@ -48,8 +52,8 @@ def application(
         "import_path": builder,
         "args": dict(args),
         "deployments": [
-            {"name": "ClipDeployment", "user_config": dict(user_config)},
-            {"name": "Ingress", "num_replicas": ingresses},
+            {"name": "ClipDeployment", "user_config": dict(user_config or {})},
+            {"name": "Ingress", "num_replicas": 1},
         ],
     }
 
@@ -96,7 +100,7 @@ class Service:
         try:
             self._wait_until_started()
             for entry in self._applications:
-                self.wait_until_answering(entry["route_prefix"])
+                self._wait_until_answering(entry["route_prefix"])
         except BaseException:
             self._stop()
             raise
@@ -105,14 +109,13 @@ class Service:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def deploy(self, change: Mapping[str, Any], *, application_name: str, checked: bool = True) -> None:
-        """Give an application's ClipDeployment a new `user_config` while it serves; returns once it holds.
+    def deploy(self, change: Mapping[str, Any], *, checked: bool = True) -> None:
+        """Give the first application's ClipDeployment a new `user_config` while it serves; returns once it holds.
 
         Unchecked, it goes by Serve's own command, and returns when Serve has taken the order.
         """
         self._applications = copy.deepcopy(self._applications)
-        (entry,) = (entry for entry in self._applications if entry["name"] == application_name)
-        entry["deployments"][0]["user_config"] = dict(change)
+        self._applications[0]["deployments"][0]["user_config"] = dict(change)
         if checked:
             deploying = self._start([COMMAND, "deploy", self._config()])
         else:
@@ -122,8 +125,7 @@ class Service:
             deploying = self._start([SERVE, "run", "--non-blocking", "--address", running.ray_address, self._config()])
         assert deploying.wait(START_LIMIT_S) == 0, self.log()
 
-    def wait_until_answering(self, route_prefix: str = "/") -> None:
-        """Wait for the health route to answer at all."""
+    def _wait_until_answering(self, route_prefix: str) -> None:
         health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"
         deadline_s = time.monotonic() + START_LIMIT_S
         while time.monotonic() < deadline_s:
@@ -144,11 +146,10 @@ class Service:
         """The sessions that its processes are in."""
         return sessions_below(self._serving.pid)
 
-    def replicas(self, deployment: str, application_name: str = "main") -> list[int]:
-        """Give the process ids of a deployment's replicas."""
+    def replicas(self, deployment: str = ".*", application_name: str = "main") -> list[int]:
+        """Give the process ids of the replicas of deployments and applications with such a name."""
         title = f"ray::ServeReplica:{application_name}:{deployment}"
-        members = session_members(self.sessions)
-        return [pid for pid in members if _command(pid).startswith(title)]
+        return [pid for pid in session_members(self.sessions) if re.match(title, _command(pid))]
 
     def log(self) -> str:
         """Everything that the command printed so far."""

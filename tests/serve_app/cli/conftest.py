@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -24,6 +29,11 @@ def write_config(folder: Path, *, port: int, args: str = "{}", prefix: str = "/"
 @pytest.fixture
 def config(tmp_path: Path) -> ServiceConfig:
     return read_config(write_config(tmp_path, port=free_port()), {})
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 READY_CLIP = ComponentHealth(
@@ -55,3 +65,24 @@ def health_answer(analyzer: ComponentHealth = READY_CLIP, writer: ComponentHealt
         key_required=False,
         components={"analyzer": analyzer, "writer": writer},
     )
+
+
+@contextmanager
+def answering(config: ServiceConfig, body: bytes) -> Iterator[None]:
+    """Answer every GET at the config's address with this."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer((config.host, config.port), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield
+        server.shutdown()
+        thread.join()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,37 +15,29 @@ import uvicorn
 
 from deployments.errors import OllamaUnavailable
 from deployments.types import PromptComplete, PromptDelta, PromptOptions, PromptRestart
-from serve_app.api import create_api
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
-from serve_app.middleware.auth import ApiKeys
-from serve_app.pipeline import Pipeline
-from serve_app.settings import load_settings
-from tests.support.parts import FakeReader, FakeWriter
+from tests.serve_app.cli.conftest import Terminal
+from tests.support import in_process
 from tests.support.pictures import photograph_path
-from tests.support.ports import free_port
 
 PICTURE = photograph_path("rocket")
 AT_DUSK = PromptOptions("at dusk", deep_thinking=True, language="fr")
-START_LIMIT_S = 10
+HERE = "http://here"
+
+Analyse = Callable[..., tuple[int, str]]
+"""Pictures, and what `analyze` takes besides → its exit status and what it printed."""
 
 
-class Service:
+class Service(in_process.Service):
     """The application on a port, in a thread, with stand-ins for the two deployments."""
 
-    def __init__(self) -> None:
-        settings = load_settings({"image": {"max_upload_mib": 1}}, {})
-        self.reader, self.writer = FakeReader(), FakeWriter()
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        self._listening = threading.Event()
-        api = create_api(Pipeline(self.reader, self.writer, settings), settings, ApiKeys(None, {}))
-        self._server = _Server(uvicorn.Config(api, port=port, log_level="error", ws="none"), self._listening)
-        self._thread = threading.Thread(target=self._server.run)
-
     def __enter__(self) -> Service:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        self._server = uvicorn.Server(uvicorn.Config(self.api, log_level="error", ws="none"))
+        self._thread = threading.Thread(target=self._server.run, args=([listener],))
         self._thread.start()
-        assert self._listening.wait(START_LIMIT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -53,29 +45,26 @@ class Service:
         self._thread.join()
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, listening: threading.Event) -> None:
-        super().__init__(config)
-        self._listening = listening
-
-    async def startup(self, sockets: Any = None) -> None:
-        await super().startup(sockets)
-        self._listening.set()
-
-
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service() as service:
+    with Service(image={"max_upload_mib": 1}) as service:
         yield service
 
 
-def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def analyse(capsys: pytest.CaptureFixture[str]) -> Analyse:
+    def run(*pictures: Path, url: str, options: PromptOptions | None = None, **more: Any) -> tuple[int, str]:
+        status = analyze(pictures or [PICTURE], url, options or PromptOptions(), **{"as_json": False, **more})
+        return status, capsys.readouterr().out
+
+    return run
+
+
+def test_an_answer_is_printed_for_people(service: Service, analyse: Analyse) -> None:
     service.reader.warnings = ("Pixels stood in.",)
-
-    assert analyze([PICTURE], service.url, AT_DUSK, as_json=False) == 0
-
-    shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == "rocket.jpg (read by clip)"
+    status, told = analyse(url=service.url, options=AT_DUSK)
+    shown = told.splitlines()
+    assert (status, shown[0]) == (0, "rocket.jpg (read by clip)")
     assert shown[1] == "  style:         style 0 50%, style 1 40%, style 2 30%"
     assert shown[5].startswith("  subjects:      subjects 0 50%")
     assert shown[6].startswith("  palette:       #")
@@ -86,123 +75,106 @@ def test_an_answer_is_printed_for_people(service: Service, capsys: pytest.Captur
     assert service.writer.requests[0].options == AT_DUSK
 
 
-def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE, PICTURE], service.url, PromptOptions(), as_json=False) == 0
-
-    shown = capsys.readouterr().out
-    assert "rocket.jpg (read by clip)\n" in shown
-    assert "rocket.jpg (read by clip, cached)\n" in shown
-    assert len(service.reader.pictures) == 1
-
-
-def test_a_wish_for_the_analysis_alone_reaches_the_service(
-    service: Service, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert analyze([PICTURE], service.url, PromptOptions(analysis_only=True), as_json=True) == 0
-
-    assert json.loads(capsys.readouterr().out)["promptSource"] == "none"
-    assert service.writer.requests == []
+def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, analyse: Analyse) -> None:
+    status, told = analyse(PICTURE, PICTURE, url=service.url)
+    assert (status, len(service.reader.pictures)) == (0, 1)
+    assert [line for line in told.splitlines() if line.startswith("rocket")] == [
+        "rocket.jpg (read by clip)",
+        "rocket.jpg (read by clip, cached)",
+    ]
 
 
-def test_json_is_the_plain_routes_answer_a_line_per_picture(
-    service: Service, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_wish_for_the_analysis_alone_reaches_the_service(service: Service, analyse: Analyse) -> None:
+    status, told = analyse(url=service.url, options=PromptOptions(analysis_only=True), as_json=True)
+    assert (status, json.loads(told)["promptSource"], service.writer.requests) == (0, "none", [])
+
+
+def test_json_is_the_plain_routes_answer_a_line_per_picture(service: Service, analyse: Analyse, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
-
-    assert analyze([PICTURE, text, PICTURE], service.url, PromptOptions(), as_json=True) == 1
-
-    first, second, third = map(json.loads, capsys.readouterr().out.splitlines())
-    assert first["file"] == str(PICTURE)
-    assert first["generatedPrompt"] == "A quiet harbour."
+    status, told = analyse(PICTURE, text, PICTURE, url=service.url, as_json=True)
+    first, second, third = map(json.loads, told.splitlines())
+    assert (status, first["file"], first["generatedPrompt"]) == (1, str(PICTURE), "A quiet harbour.")
     assert {"analysis", "palette", "promptSource", "analyzer", "timings", "warnings"} <= first.keys()
     assert (second["file"], second["success"]) == (str(text), False)
     assert second["code"] in {"unreadable_image", "format_not_accepted"}
-    assert third["success"]
-    assert (first["cached"], third["cached"]) == (False, True)
+    assert (third["success"], first["cached"], third["cached"]) == (True, False, True)
 
 
-def test_a_refused_picture_is_told_and_the_next_one_sent(
-    service: Service, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_refused_picture_is_told_and_the_next_one_sent(service: Service, analyse: Analyse, tmp_path: Path) -> None:
     large = tmp_path / "large.jpg"
     large.write_bytes(bytes(5_000_000))
-
-    assert analyze([large, PICTURE], service.url, PromptOptions(), as_json=False) == 1
-
-    shown = capsys.readouterr().out
-    assert shown.startswith(f"✗ {large}: ")
-    assert "MB" in shown.splitlines()[0] or "MiB" in shown.splitlines()[0]
-    assert "A quiet harbour." in shown
+    status, told = analyse(large, PICTURE, url=service.url)
+    assert status == 1
+    assert told.startswith(f"✗ {large}: The upload is larger than 1 MB")
+    assert "A quiet harbour." in told
 
 
-def test_a_failure_midway_ends_the_picture(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    service.writer.events = [PromptDelta("A ")]
-    service.writer.error = OllamaUnavailable("Ollama is down: start it.")
-
-    assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 1
-
-    assert capsys.readouterr().out.endswith(f"  A \n\n✗ {PICTURE}: Ollama is down: start it.\n")
-
-
-def test_a_writer_that_starts_over_is_seen_to(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    service.writer.events = [
-        PromptDelta("Half a"),
-        PromptRestart("Ollama broke off."),
-        PromptDelta("Whole."),
-        PromptComplete("Whole.", "template"),
-    ]
-
-    assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 0
-
-    assert "  Half a\n\n  ↻ Ollama broke off.\n\n  Whole.\n" in capsys.readouterr().out
-
-
-def test_a_wish_that_the_service_refuses_is_told(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE], service.url, PromptOptions(language="xx"), as_json=True) == 1  # type: ignore[arg-type]
-
-    assert json.loads(capsys.readouterr().out)["code"] == "invalid_form"
-
-
-def test_the_key_of_the_environment_is_sent(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[httpx.Request] = []
-
-    def refuse(request: httpx.Request) -> httpx.Response:
-        sent.append(request)
-        return httpx.Response(401, json={"success": False, "error": "No.", "code": "key_required"})
-
-    monkeypatch.setenv(API_KEY_VARIABLE, "0123456789abcdef")
-    assert analyze([PICTURE], service.url, PromptOptions(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
-    monkeypatch.delenv(API_KEY_VARIABLE)
-    assert analyze([PICTURE], service.url, PromptOptions(), as_json=True, transport=httpx.MockTransport(refuse)) == 1
-    assert [request.headers.get("authorization") for request in sent] == ["Bearer 0123456789abcdef", None]
+@pytest.mark.parametrize(
+    ("events", "error", "status", "told"),
+    [
+        (
+            [PromptDelta("A ")],
+            OllamaUnavailable("Ollama is down: start it."),
+            1,
+            f"  A \n\n✗ {PICTURE}: Ollama is down: start it.\n",
+        ),
+        (
+            [
+                PromptDelta("Half a"),
+                PromptRestart("Ollama broke off."),
+                PromptDelta("Whole."),
+                PromptComplete("Whole.", "template"),
+            ],
+            None,
+            0,
+            "  Half a\n\n  ↻ Ollama broke off.\n\n  Whole.\n",
+        ),
+        ([PromptDelta("A\x1b[2J\x07 cup"), PromptComplete("A cup", "ollama")], None, 0, "  A[2J cup\n"),
+    ],
+    ids=["fails midway", "starts over", "would steer the terminal"],
+)
+def test_a_writer_is_shown_as_it_writes(
+    service: Service, analyse: Analyse, events: list[Any], error: Exception | None, status: int, told: str
+) -> None:
+    service.writer.events, service.writer.error = events, error
+    ended, shown = analyse(url=service.url)
+    assert (ended, told in shown) == (status, True), shown
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def test_a_wish_that_the_service_refuses_is_told(service: Service, analyse: Analyse) -> None:
+    status, told = analyse(url=service.url, options=PromptOptions(language="xx"), as_json=True)  # type: ignore[arg-type]
+    assert (status, json.loads(told)["code"]) == (1, "invalid_form")
 
 
 def test_a_terminal_sees_colours_and_progress(service: Service) -> None:
     out, progress = Terminal(), Terminal()
     with ServiceClient(service.url) as client:
         TextView(out, progress, {}).show(client, PICTURE, PromptOptions())
-
     assert "\x1b[48;2;" in out.getvalue()
     assert "rocket.jpg: sending …" in progress.getvalue()
     assert "rocket.jpg: writing the prompt …" in progress.getvalue()
     assert progress.getvalue().endswith("\r\x1b[K")
 
 
-def failing(handler: Callable[[httpx.Request], httpx.Response], *, as_json: bool, url: str = "http://here") -> None:
-    assert analyze([PICTURE], url, PromptOptions(), as_json=as_json, transport=httpx.MockTransport(handler)) == 1
-
-
-def raises(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
+def answering(answer: httpx.Response | Exception, sent: list[httpx.Request] | None = None) -> httpx.MockTransport:
     def handler(request: httpx.Request) -> httpx.Response:
-        raise error
+        if sent is not None:
+            sent.append(request)
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(answer.status_code, content=answer.content)
 
-    return handler
+    return httpx.MockTransport(handler)
+
+
+def test_the_key_of_the_environment_is_sent(analyse: Analyse, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[httpx.Request] = []
+    refusal = httpx.Response(401, json={"success": False, "error": "No.", "code": "key_required"})
+    for key in ("0123456789abcdef", ""):
+        monkeypatch.setenv(API_KEY_VARIABLE, key)
+        assert analyse(url=HERE, transport=answering(refusal, sent))[0] == 1
+    assert [request.headers.get("authorization") for request in sent] == ["Bearer 0123456789abcdef", None]
 
 
 @pytest.mark.parametrize(
@@ -211,21 +183,20 @@ def raises(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
         (
             httpx.ConnectError("refused"),
             "no_service",
-            "No service answers at http://here: start it with `make run` or `image-analyzer serve`.",
+            f"No service answers at {HERE}: start it with `make run` or `image-analyzer serve`.",
         ),
-        (httpx.ConnectTimeout("late"), "no_service", "No service answers at http://here"),
-        (httpx.ReadTimeout("late"), "no_answer", "The service at http://here was silent for"),
-        (httpx.RemoteProtocolError("cut"), "broken_off", "The service at http://here broke off"),
+        (httpx.ConnectTimeout("late"), "no_service", f"No service answers at {HERE}"),
+        (httpx.ReadTimeout("late"), "no_answer", f"The service at {HERE} was silent for"),
+        (httpx.RemoteProtocolError("cut"), "broken_off", f"The service at {HERE} broke off"),
     ],
 )
-def test_a_service_that_fails_is_told(
-    error: Exception, code: str, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    failing(raises(error), as_json=True)
+def test_a_service_that_fails_is_told(error: Exception, code: str, sentence: str, analyse: Analyse) -> None:
+    status, told = analyse(url=HERE, as_json=True, transport=answering(error))
+    assert (status, json.loads(told)["code"]) == (1, code)
+    assert sentence in json.loads(told)["error"]
 
-    told = json.loads(capsys.readouterr().out)
-    assert told["code"] == code
-    assert sentence in told["error"]
+
+NOT_OURS = "What answers at http://here is not the image analyzer"
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -237,38 +208,24 @@ def test_a_service_that_fails_is_told(
         httpx.Response(500, json=["error"]),
     ],
 )
-def test_another_program_is_recognised(
-    response: httpx.Response, as_json: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
-    failing(lambda _: httpx.Response(response.status_code, content=response.content), as_json=as_json)
-
-    assert "What answers at http://here is not the image analyzer" in capsys.readouterr().out
+def test_another_program_is_recognised(response: httpx.Response, as_json: bool, analyse: Analyse) -> None:
+    status, told = analyse(url=HERE, as_json=as_json, transport=answering(response))
+    assert (status, NOT_OURS in told) == (1, True)
 
 
-def test_a_stream_that_ends_too_soon_is_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    failing(lambda _: httpx.Response(200, text='data: {"status": "analyzing", "message": "…"}\n\n'), as_json=False)
-
-    assert "broke off in the middle of its answer" in capsys.readouterr().out
+def test_a_stream_that_ends_too_soon_is_no_answer(analyse: Analyse) -> None:
+    cut = httpx.Response(200, text='data: {"status": "analyzing", "message": "…"}\n\n')
+    status, told = analyse(url=HERE, transport=answering(cut))
+    assert (status, "broke off in the middle of its answer" in told) == (1, True)
 
 
 @pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://here:port"])
-def test_a_wrong_address_is_told(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert analyze([PICTURE], url, PromptOptions(), as_json=True) == 1
+def test_a_wrong_address_is_told(url: str, analyse: Analyse) -> None:
+    status, told = analyse(url=url, as_json=True)
+    assert (status, json.loads(told)["code"]) == (1, "invalid_url")
 
-    assert json.loads(capsys.readouterr().out)["code"] == "invalid_url"
 
-
-def test_a_missing_file_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_missing_file_is_told(analyse: Analyse, tmp_path: Path) -> None:
     missing = tmp_path / "gone.jpg"
-
-    assert analyze([missing], "http://127.0.0.1:1", PromptOptions(), as_json=False) == 1
-
-    assert capsys.readouterr().out == f"✗ {missing}: The file cannot be read: No such file or directory.\n"
-
-
-def test_what_a_model_writes_does_not_steer_the_terminal(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    service.writer.events = [PromptDelta("A\x1b[2J\x07 cup"), PromptComplete("A cup", "ollama")]
-
-    assert analyze([PICTURE], service.url, PromptOptions(), as_json=False) == 0
-
-    assert "  A[2J cup\n" in capsys.readouterr().out
+    told = f"✗ {missing}: The file cannot be read: No such file or directory.\n"
+    assert analyse(missing, url="http://127.0.0.1:1") == (1, told)

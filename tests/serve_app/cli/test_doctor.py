@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx
@@ -21,59 +17,46 @@ from serve_app.cli import checks
 from serve_app.cli.config import ServiceConfig
 from serve_app.cli.doctor import Finding, check_packages, check_python, examine, report, runtime_requirements
 from serve_app.cli.ray_env import BINARY, SWITCH
-from tests.serve_app.cli.conftest import health_answer, write_config
+from tests.serve_app.cli.conftest import answering, health_answer, write_config
 
 
-def test_a_finding_shows_its_remedy_below() -> None:
-    assert str(Finding("Python", True, "3.11.7")) == "✓ Python: 3.11.7"
-    assert str(Finding("Ollama", False, "is down", "ollama serve")) == "✗ Ollama: is down\n    → ollama serve"
-
-
-def test_one_fault_makes_the_exit_status_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finding_shows_its_remedy_below_and_one_fault_makes_the_exit_status_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     well, fault = Finding("Python", True, "3.11.7"), Finding("Ollama", False, "is down", "ollama serve")
-
-    assert report([well]) == 0
-    assert capsys.readouterr().out.endswith("All is well.\n")
-    assert report([well, fault]) == 1
-    assert capsys.readouterr().out.endswith("1 to mend; → says how.\n")
-
-
-def test_python() -> None:
-    assert check_python(sys.version_info[:3]).ok
-    assert check_python((3, 12, 0)).ok
-    assert not check_python((3, 10, 14)).ok
+    assert (report([well]), report([well, fault])) == (0, 1)
+    shown = "✓ Python: 3.11.7"
+    assert capsys.readouterr().out.split() == (
+        f"{shown} All is well. {shown} ✗ Ollama: is down → ollama serve 1 to mend; → says how.".split()
+    )
 
 
-def versions(known: dict[str, str]) -> Callable[[str], str]:
-    def version_of(name: str) -> str:
-        if name not in known:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return known[name]
-
-    return version_of
+@pytest.mark.parametrize(("version", "well"), [(sys.version_info[:3], True), ((3, 12, 0), True), ((3, 10, 14), False)])
+def test_python(version: tuple[int, int, int], well: bool) -> None:
+    assert check_python(version).ok is well
 
 
 def test_packages() -> None:
-    all_there = check_packages(["ray", "numpy"], versions({"ray": "2.60.0", "numpy": "2.4"}))
-    assert (all_there.ok, all_there.detail) == (True, "ray 2.60.0")
+    def version_of(name: str) -> str:
+        if name != "ray":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "2.60.0"
 
-    missing = check_packages(["ray", "torch", "ollama"], versions({"ray": "2.60.0"}))
+    assert check_packages(["ray"], version_of) == Finding("Packages", True, "ray 2.60.0")
+    missing = check_packages(["ray", "torch", "ollama"], version_of)
     assert (missing.ok, missing.detail) == (False, "not installed: torch, ollama")
     assert "make install" in missing.remedy
-
-    assert not check_packages([], versions({})).ok
+    assert not check_packages([], version_of).ok
 
 
 def test_the_requirements_are_the_services_own() -> None:
     names = runtime_requirements()
-
     assert {"ray", "torch", "ollama"} <= set(names)
     assert "pytest" not in names
 
 
 def test_a_wrong_config_ends_the_examination(tmp_path: Path) -> None:
     findings = list(examine(write_config(tmp_path, port=1, args="{clip: {modle: x}}")))
-
     assert [finding.name for finding in findings] == ["Python", "Packages", "Config"]
     assert "did you mean 'clip.model'" in findings[-1].detail
 
@@ -82,21 +65,18 @@ def no_gpu_asked() -> tuple[int, int]:
     pytest.fail("asked a GPU for its memory where there is none")
 
 
-def test_the_cpu_is_well() -> None:
-    (finding,) = checks.check_device(ClipSettings(device="cpu", precision="float32"), no_gpu_asked)
-
-    assert (finding.ok, finding.detail) == (True, "cpu, float32")
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_auto_is_well_and_cuda_is_not() -> None:
-    (auto,) = checks.check_device(ClipSettings(), no_gpu_asked)
-    (cuda,) = checks.check_device(ClipSettings(device="cuda"), no_gpu_asked)
-
-    assert auto.ok
-    assert auto.detail.endswith("no CUDA GPU: CLIP runs on the CPU")
-    assert not cuda.ok
-    assert "DEVICE=cpu" in cuda.remedy
+@pytest.mark.parametrize(
+    ("settings", "well", "told"),
+    [
+        (ClipSettings(device="cpu", precision="float32"), True, "cpu, float32"),
+        (ClipSettings(), True, "no CUDA GPU: CLIP runs on the CPU"),
+        (ClipSettings(device="cuda"), False, "DEVICE=cpu"),
+    ],
+)
+def test_without_a_gpu_all_is_well_unless_one_is_asked_for(settings: ClipSettings, well: bool, told: str) -> None:
+    (finding,) = checks.check_device(settings, no_gpu_asked)
+    assert (finding.ok, told in finding.detail + finding.remedy) == (well, True)
 
 
 def test_gpu_memory() -> None:
@@ -111,12 +91,10 @@ def test_weights(tmp_path: Path) -> None:
     assert not absent.ok
     assert str(tmp_path) in absent.detail
     assert "image-analyzer serve" in absent.remedy
-
     folder = tmp_path / "clip"
     folder.mkdir()
     partial = checks.check_weights(ClipSettings(model=str(folder)))
     assert (partial.ok, partial.detail) == (False, f"The model folder {folder} has no config.json.")
-
     for name in ("preprocessor_config.json", "tokenizer.json", "model.safetensors"):
         (folder / name).touch()
     (folder / "config.json").write_text('{"model_type": "clip"}')
@@ -130,93 +108,53 @@ def no_such_model(model: str, hub: str) -> dict[str, int]:
 def test_the_hub() -> None:
     settings = ClipSettings(model="owner/name")
     files = {"model.safetensors": 605_000_000, "config.json": 4_000}
-
     there = checks.check_hub(settings, needed=True, announced=lambda model, hub: files)
     assert there.ok
     assert there.detail.endswith("has owner/name, 605 MB")
-
     told = checks.check_hub(settings, needed=True, announced=no_such_model)
     assert (told.ok, told.detail, told.remedy) == (False, "No such model.", "Check clip.model.")
-
     assert checks.check_hub(settings, needed=False, announced=no_such_model).ok
 
 
-def ollama(handler: Callable[[httpx.Request], httpx.Response]) -> Iterator[Finding]:
+def ollama(answer: httpx.Response | Exception) -> list[Finding]:
+    def handler(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     settings = OllamaSettings(hosts=("http://localhost:11434",), model="mistral")
-    return checks.check_ollama(settings, httpx.MockTransport(handler))
+    return list(checks.check_ollama(settings, httpx.MockTransport(handler)))
 
 
-def listing(*models: str) -> Callable[[httpx.Request], httpx.Response]:
-    return lambda _: httpx.Response(200, json={"models": [{"model": model} for model in models]})
+def listing(*models: str) -> httpx.Response:
+    return httpx.Response(200, json={"models": [{"model": model} for model in models]})
 
 
-def test_ollama_with_the_model() -> None:
+def test_ollama_with_the_model_without_it_and_none() -> None:
     server, model = ollama(listing("llava:7b", "mistral:latest"))
-
-    assert (server.ok, server.detail) == (True, "answers at http://localhost:11434")
+    assert server == Finding("Ollama", True, "answers at http://localhost:11434")
     assert (model.ok, model.detail) == (True, "mistral:latest")
-
-
-def test_ollama_without_the_model() -> None:
     server, model = ollama(listing("llava:7b"))
-
-    assert server.ok
-    assert not model.ok
+    assert (server.ok, model.ok) == (True, False)
     assert "ollama pull mistral" in model.remedy
-
-
-def test_no_ollama() -> None:
-    def refuse(_: httpx.Request) -> httpx.Response:
-        raise httpx.ConnectError("refused")
-
-    (server,) = ollama(refuse)
-
+    (server,) = ollama(httpx.ConnectError("refused"))
     assert not server.ok
     assert "http://localhost:11434" in server.detail
     assert "ollama serve" in server.remedy
 
 
-def test_a_free_port(config: ServiceConfig) -> None:
+def test_a_port_that_is_free_that_another_program_has_and_that_the_service_has(config: ServiceConfig) -> None:
     assert checks.check_port(config) == Finding(f"Port {config.port}", True, "free")
-
-
-@contextmanager
-def answering(config: ServiceConfig, body: bytes) -> Iterator[None]:
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer((config.host, config.port), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
-
-
-def test_a_port_that_another_program_has(config: ServiceConfig) -> None:
     with answering(config, b"hello"):
         finding = checks.check_port(config)
-
-    assert not finding.ok
-    assert f"lsof -i :{config.port}" in finding.remedy
-
-
-def test_a_port_that_the_service_has(config: ServiceConfig) -> None:
+    assert (finding.ok, f"lsof -i :{config.port}" in finding.remedy) == (False, True)
     with answering(config, health_answer().model_dump_json().encode()):
         finding = checks.check_port(config)
-
     assert (finding.ok, finding.detail) == (True, f"the service answers at {config.url}, health degraded")
 
 
 def test_both_modes_are_well_and_told() -> None:
     environment = {BINARY: sys.executable}
-
     assert checks.check_mode("127.0.0.1", {SWITCH: "0"}) == Finding("Mode", True, f"plain: {SWITCH} is '0'")
     if sys.platform == "linux":
         assert checks.check_mode("127.0.0.1", environment) == Finding("Mode", True, f"fast, with {sys.executable}")

@@ -70,19 +70,8 @@ def stand_in(folder: Path, body: str, trusted_proxies: str = "") -> list[str]:
     binary.write_text(f"#!/bin/sh\n{body}\n")
     binary.chmod(0o700)
     config.write_text(RAYS_CONFIG)
-    return [
-        sys.executable,
-        "-I",
-        "-S",
-        haproxy.__file__,
-        trusted_proxies,
-        str(binary),
-        "-db",
-        "-f",
-        str(config),
-        "-sf",
-        "1",
-    ]
+    rays = [str(binary), "-db", "-f", str(config), "-sf", "1"]
+    return [sys.executable, "-I", "-S", haproxy.__file__, trusted_proxies, *rays]
 
 
 @pytest.mark.parametrize(
@@ -92,17 +81,13 @@ def test_the_config_opens_the_services_own_address_alone_and_names_who_calls(
     tmp_path: Path, trusted_proxies: str, callers: str
 ) -> None:
     command = stand_in(tmp_path, 'cat "$3"', trusted_proxies)
-
     config = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
     assert config == ADAPTED.format(folder=tmp_path, callers=callers)
 
 
 def test_where_no_ingress_answers_haproxy_does_in_the_contract_s_shape(tmp_path: Path) -> None:
     subprocess.run(stand_in(tmp_path, "true"), check=True)
-
     head, body = (tmp_path / "interrupted.http").read_bytes().decode().split("\r\n\r\n")
-
     assert head.startswith("HTTP/1.1 503 ")
     assert f"Content-Length: {len(body)}" in head.split("\r\n")
     assert ErrorAnswer.model_validate_json(body).code == ComponentUnavailable.code
@@ -111,7 +96,6 @@ def test_where_no_ingress_answers_haproxy_does_in_the_contract_s_shape(tmp_path:
 def test_haproxy_gets_rays_arguments_and_keeps_the_process(tmp_path: Path) -> None:
     with subprocess.Popen(stand_in(tmp_path, 'echo $$ "$@"'), stdout=subprocess.PIPE, text=True) as started:
         told = started.communicate()[0]
-
     assert told.split() == [str(started.pid), "-db", "-f", f"{tmp_path}/haproxy.cfg", "-sf", "1"]
 
 
@@ -123,12 +107,10 @@ def test_it_ends_when_its_parent_is_killed_hard(tmp_path: Path) -> None:
         assert started.stdout.readline() == "here\n"
         started.kill()
         started.wait()
-
         assert started.communicate("still here")[0] == ""
 
 
 def test_a_config_that_cannot_be_adapted_starts_nothing(tmp_path: Path) -> None:
     command = stand_in(tmp_path, "echo here")
     os.unlink(tmp_path / "haproxy.cfg")
-
     assert "here" not in subprocess.run(command, capture_output=True, text=True).stdout

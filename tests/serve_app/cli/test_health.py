@@ -11,27 +11,22 @@ from serve_app.cli.config import ServiceConfig
 from serve_app.cli.health import HealthNews, ask_health, describe, has_started
 from serve_app.cli.ray_env import Mode
 from serve_app.cli.serve import banner
-from serve_app.schemas import ComponentHealth
+from serve_app.schemas import ComponentHealth, HealthAnswer
 from tests.serve_app.cli.conftest import DOWNLOADING, NO_OLLAMA, NOT_YET, READY_CLIP, health_answer
 
+OURS = health_answer().model_dump_json()
 
-def asked(config: ServiceConfig, status: int, body: str) -> bool:
+
+@pytest.mark.parametrize(
+    ("status", "body", "ours"),
+    [(200, OURS, True), (503, OURS, True), (200, "no such path", False), (200, "{}", False), (200, "[1]", False)],
+)
+def test_our_answer_counts_whatever_its_status_and_another_program_s_does_not(
+    config: ServiceConfig, status: int, body: str, ours: bool
+) -> None:
     transport = httpx.MockTransport(lambda _: httpx.Response(status, text=body))
-    return ask_health(config, transport) is not None
-
-
-@pytest.mark.parametrize("status", [200, 503])
-def test_our_answer_counts_whatever_its_status(config: ServiceConfig, status: int) -> None:
-    assert asked(config, status, health_answer().model_dump_json())
-
-
-@pytest.mark.parametrize("body", ["no such path", "{}", "[1]"])
-def test_another_programs_answer_does_not(config: ServiceConfig, body: str) -> None:
-    assert not asked(config, 200, body)
-
-
-def test_no_answer_is_none(config: ServiceConfig) -> None:
-    assert ask_health(config) is None
+    assert (ask_health(config, transport) is not None) is ours
+    assert ask_health(config) is None, "where nobody listens"
 
 
 @pytest.mark.parametrize(
@@ -58,68 +53,63 @@ def test_each_part_is_described_with_what_it_lacks() -> None:
     ]
 
 
-def test_the_banner_names_the_address_and_the_docs(config: ServiceConfig) -> None:
+def test_the_banner_names_the_address_the_docs_and_the_mode(config: ServiceConfig) -> None:
     shown = banner(config, Mode({}), health_answer(), 14.2)
-
     assert f"listens at {config.url}, after 14 s" in shown
     assert f"{config.url}/docs" in shown
     assert "→ Start it: ollama serve" in shown
-
-
-def test_the_banner_warns_where_others_may_call_and_nobody_is_asked_for_a_key(config: ServiceConfig) -> None:
-    reachable = dataclasses.replace(config, host="0.0.0.0")  # noqa: S104
-    guarded = health_answer().model_copy(update={"key_required": True})
-
-    assert "nobody is asked for a key" in banner(reachable, Mode({}), health_answer(), 14.2)
-    assert "nobody is asked for a key" not in banner(reachable, Mode({}), guarded, 14.2)
-    assert "nobody is asked for a key" not in banner(config, Mode({}), health_answer(), 14.2)
-
-
-def test_the_banner_tells_the_mode_and_why_it_is_the_plain_one(config: ServiceConfig) -> None:
-    fast = banner(config, Mode({}), health_answer(), 14.2)
+    assert "  Mode:     fast\n" in shown
     plain = banner(config, Mode({}, plain_because="there is no HAProxy"), health_answer(), 14.2)
-
-    assert "  Mode:     fast\n" in fast
     assert "  Mode:     plain: there is no HAProxy\n" in plain
 
 
-class TestNews:
-    def test_the_first_answer_and_the_same_again_are_no_news(self) -> None:
-        news = HealthNews()
+EVERYWHERE = "0.0.0.0"  # noqa: S104
 
-        assert list(news.lines(health_answer(), 0)) == []
-        assert list(news.lines(health_answer(), 5)) == []
 
-    def test_a_part_that_takes_over_is_told(self) -> None:
-        news = HealthNews()
-        list(news.lines(health_answer(DOWNLOADING), 0))
+@pytest.mark.parametrize(
+    ("host", "key_required", "warned"),
+    [(EVERYWHERE, False, True), (EVERYWHERE, True, False), ("127.0.0.1", False, False)],
+)
+def test_the_banner_warns_where_others_may_call_and_nobody_is_asked_for_a_key(
+    config: ServiceConfig, host: str, key_required: bool, warned: bool
+) -> None:
+    health = health_answer().model_copy(update={"key_required": key_required})
+    told = banner(dataclasses.replace(config, host=host), Mode({}), health, 14.2)
+    assert ("nobody is asked for a key" in told) is warned
 
-        assert list(news.lines(health_answer(READY_CLIP), 5)) == ["analyzer: pixels → clip"]
 
-    def test_a_part_that_falls_back_is_told_with_its_remedy(self) -> None:
-        news = HealthNews()
-        list(news.lines(health_answer(writer=ComponentHealth(status="ready", active="ollama")), 0))
+NO_WRITER = [
+    "writer: ollama → template",
+    "    Ollama does not answer.",
+    "    → Start it: ollama serve",
+]
 
-        assert list(news.lines(health_answer(writer=NO_OLLAMA), 5)) == [
-            "writer: ollama → template",
-            "    Ollama does not answer.",
-            "    → Start it: ollama serve",
-        ]
 
-    def test_a_download_is_told_now_and_then(self) -> None:
-        news = HealthNews(number_interval_s=15)
-        told: dict[int, list[str]] = {}
-        for now_s in range(0, 40, 5):
-            part = DOWNLOADING.model_copy(update={"reason": f"Downloading: {10 + now_s} % so far."})
-            told[now_s] = list(news.lines(health_answer(part), now_s))
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (health_answer(), health_answer(), []),
+        (health_answer(DOWNLOADING), health_answer(READY_CLIP), ["analyzer: pixels → clip"]),
+        (health_answer(writer=ComponentHealth(status="ready", active="ollama")), health_answer(), NO_WRITER),
+    ],
+)
+def test_a_part_that_takes_over_or_falls_back_is_news(before: HealthAnswer, now: HealthAnswer, told: list[str]) -> None:
+    news = HealthNews()
+    assert list(news.lines(before, 0)) == []
+    assert list(news.lines(now, 5)) == told
 
-        assert [now_s for now_s, lines in told.items() if lines] == [15, 30]
-        assert told[15] == ["analyzer: pixels", "    Downloading: 25 % so far.", "    → CLIP takes over by itself."]
 
-    def test_silence_and_return_are_told_once_each(self) -> None:
-        news = HealthNews()
-        list(news.lines(health_answer(), 0))
+def test_a_download_is_told_now_and_then() -> None:
+    news = HealthNews(number_interval_s=15)
+    told: dict[int, list[str]] = {}
+    for now_s in range(0, 40, 5):
+        part = DOWNLOADING.model_copy(update={"reason": f"Downloading: {10 + now_s} % so far."})
+        told[now_s] = list(news.lines(health_answer(part), now_s))
+    assert [now_s for now_s, lines in told.items() if lines] == [15, 30]
+    assert told[15] == ["analyzer: pixels", "    Downloading: 25 % so far.", "    → CLIP takes over by itself."]
 
-        told = [list(news.lines(answer, 1)) for answer in (None, None, health_answer(), health_answer())]
 
-        assert told == [["The service does not answer."], [], ["The service answers again."], []]
+def test_silence_and_return_are_told_once_each() -> None:
+    news = HealthNews()
+    told = [list(news.lines(now, 1)) for now in (health_answer(), None, None, health_answer(), health_answer())]
+    assert told == [[], ["The service does not answer."], [], ["The service answers again."], []]

@@ -41,40 +41,34 @@ def program(tmp_path: Path) -> str:
     return str(path)
 
 
-def reason(host: str, environment: dict[str, str], platform: str, bundled: str) -> str:
-    with pytest.raises(NotHere) as told:
-        find_haproxy(host, environment, platform=platform, bundled=bundled)
-    return str(told.value)
+@pytest.mark.parametrize(
+    ("environment", "bundled"),
+    [({}, "{program}"), ({BINARY: "{program}"}, "/other"), ({"PATH": "{folder}"}, "/none")],
+    ids=["came with Ray", "named by the user", "the system's"],
+)
+def test_haproxy_is_found(environment: dict[str, str], bundled: str, program: str) -> None:
+    def filled(text: str) -> str:
+        return text.format(program=program, folder=Path(program).parent)
+
+    given = {name: filled(value) for name, value in environment.items()}
+    assert find_haproxy(HOST, given, platform="linux", bundled=filled(bundled)) == program
 
 
-def test_what_came_with_ray_is_found(program: str) -> None:
-    assert find_haproxy(HOST, {}, platform="linux", bundled=program) == program
-
-
-def test_what_the_user_names_comes_first(program: str) -> None:
-    assert find_haproxy(HOST, {BINARY: program}, platform="linux", bundled="/other") == program
-
-
-def test_the_systems_is_taken_where_ray_brings_none(program: str) -> None:
-    environment = {"PATH": str(Path(program).parent)}
-
-    assert find_haproxy(HOST, environment, platform="linux", bundled="/none") == program
-
-
-@pytest.mark.parametrize("host", ["192.168.1.5", "127.0.0.2", "::1", "::"])
-def test_a_host_where_haproxy_would_look_in_vain_means_plain_mode(host: str, program: str) -> None:
-    assert host in reason(host, {}, "linux", program)
-
-
-def test_another_system_or_no_haproxy_means_plain_mode(program: str) -> None:
-    assert "Linux only" in reason(HOST, {}, "darwin", program)
-    assert "no program /none" in reason(HOST, {"PATH": ""}, "linux", "/none")
-    assert "no program /none" in reason(HOST, {BINARY: "/none"}, "linux", program)
-
-
-@pytest.mark.parametrize("value", ["0", "", "false"])
-def test_it_can_be_switched_off(value: str, program: str) -> None:
-    assert SWITCH in reason(HOST, {SWITCH: value}, "linux", program)
+@pytest.mark.parametrize(
+    ("host", "environment", "platform", "bundled", "told"),
+    [
+        *((host, {}, "linux", "", host) for host in ("192.168.1.5", "127.0.0.2", "::1", "::")),
+        *((HOST, {SWITCH: value}, "linux", "", SWITCH) for value in ("0", "", "false")),
+        (HOST, {}, "darwin", "", "Linux only"),
+        (HOST, {"PATH": ""}, "linux", "/none", "no program /none"),
+        (HOST, {BINARY: "/none"}, "linux", "", "no program /none"),
+    ],
+)
+def test_without_haproxy_where_it_would_look_in_vain_or_switched_off_the_mode_is_plain(
+    host: str, environment: dict[str, str], platform: str, bundled: str, told: str, program: str
+) -> None:
+    with pytest.raises(NotHere, match=told):
+        find_haproxy(host, environment, platform=platform, bundled=bundled or program)
 
 
 def test_plain_mode_leaves_the_environment_alone_but_for_the_switch() -> None:
@@ -94,20 +88,14 @@ def test_the_flags_give_way_to_the_users_environment(program: str) -> None:
 
 def test_the_docs_name_the_flags() -> None:
     docs = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-
     flags = {**FAST, **FLAGS, **ON_THIS_MACHINE}
     assert not [name for name, value in flags.items() if f"{name}={value}".rstrip("=") not in docs]
 
 
-def test_what_the_user_has_set_stays() -> None:
+def test_what_the_user_has_set_stays_and_the_machine_s_own_addresses_need_no_proxy() -> None:
     assert with_flags({})["OMP_WAIT_POLICY"] == "passive"
-    assert (
-        with_flags({"OMP_WAIT_POLICY": "active", "HOME": "/h"}).items()
-        >= {"OMP_WAIT_POLICY": "active", "HOME": "/h"}.items()
-    )
-
-
-def test_the_machines_own_addresses_need_no_proxy() -> None:
+    users = {"OMP_WAIT_POLICY": "active", "HOME": "/h"}
+    assert with_flags(users).items() >= users.items()
     proxied = with_flags({"http_proxy": "http://proxy:3128", "no_proxy": "intranet"})
     assert proxied["no_proxy"].split(",") == ["intranet", "localhost", "127.0.0.1", "::1"]
     assert "127.0.0.1" in proxied["NO_PROXY"]
@@ -142,7 +130,6 @@ def test_haproxys_files_are_this_users_alone_and_gone_afterwards(program: str) -
             assert Path(mode.environment[f"RAY_SERVE_HAPROXY_{name}"]).parent == folder
         with chosen_mode(HOST, 8000, {BINARY: program}) as second:
             assert Path(second.environment[BINARY]).parent != folder
-
     assert not folder.exists()
 
 

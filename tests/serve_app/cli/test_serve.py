@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,7 @@ from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, require_free_port
 from serve_app.cli.console import Console
 from serve_app.cli.serve import serve
-from tests.serve_app.cli.conftest import health_answer, write_config
+from tests.serve_app.cli.conftest import answering, health_answer, write_config
 from tests.support.ports import free_port
 
 
@@ -26,57 +22,35 @@ def refused(config_file: Path, log_file: Path | None = None) -> int:
 
 def test_a_wrong_setting_is_told_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(write_config(tmp_path, port=1, args="{clip: {device: gpu}}")) == 2
-
     told = capsys.readouterr()
     assert told.err.startswith("image-analyzer: Setting 'clip.device' is 'gpu'")
     assert told.out == ""
 
 
-def test_a_taken_port_is_told_with_the_way_to_change_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        assert refused(write_config(tmp_path, port=port)) == 2
-
-    told = capsys.readouterr().err
-    assert f"port {port}" in told
-    assert f"set http_options.port in {tmp_path}/serve_config.yaml to another" in told
-
-
-@contextmanager
-def healthy_service(config: ServiceConfig) -> Iterator[None]:
-    class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(health_answer().model_dump_json().encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer((config.host, config.port), Health) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,)).start()
-        yield
-        server.shutdown()
-
-
-def test_a_second_start_says_that_the_service_already_runs(
-    config: ServiceConfig, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (b"hello", "port {port}"),
+        (b"hello", "set http_options.port in {path} to another"),
+        (health_answer().model_dump_json().encode(), "The service already runs at {url}"),
+    ],
+)
+def test_a_taken_port_is_told_with_the_way_to_change_it(
+    body: bytes, sentence: str, config: ServiceConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with healthy_service(config):
+    with answering(config, body):
         assert refused(config.path) == 2
-    assert f"The service already runs at {config.url}" in capsys.readouterr().err
+    assert sentence.format(port=config.port, path=config.path, url=config.url) in capsys.readouterr().err
 
 
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(write_config(tmp_path, port=free_port()), log_file=tmp_path / "no" / "log") == 2
-
     assert "The log file cannot be written" in capsys.readouterr().err
 
 
 def test_a_port_is_free_again_after_the_check(config: ServiceConfig) -> None:
     require_free_port(config)
     require_free_port(config)
-
     with socket.create_server((config.host, config.port)), pytest.raises(SettingsError):
         require_free_port(config)
 
@@ -91,7 +65,6 @@ def test_the_services_lines_go_to_the_log_file_and_ours_to_the_terminal(
         console.say("Starting …")
         sys.stdout.write("(ServeReplica) a line\n")
         sys.stderr.write("(ServeReplica) a warning\n")
-
     assert log.read_text() == "of yesterday\n(ServeReplica) a line\n(ServeReplica) a warning\n"
     assert capsys.readouterr().out.startswith("Starting …\n")
     sys.stdout.write("as before\n")

@@ -7,11 +7,7 @@ import io
 import pytest
 
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.serve_app.cli.conftest import Terminal
 
 
 def test_control_characters_are_dropped() -> None:
@@ -35,19 +31,13 @@ def test_a_block_has_the_colour_asked_for() -> None:
     assert block("#0aff10") == "\x1b[48;2;10;255;16m  \x1b[0m"
 
 
-def test_progress_replaces_itself_and_vanishes() -> None:
-    terminal = Terminal()
-    progress = ProgressLine(terminal)
-    progress.show("one")
-    progress.show("two")
-    progress.clear()
-    progress.clear()
-
+def test_progress_replaces_itself_vanishes_and_is_not_written_to_a_file() -> None:
+    terminal, file = Terminal(), io.StringIO()
+    for stream in (terminal, file):
+        progress = ProgressLine(stream)
+        progress.show("one")
+        progress.show("two")
+        progress.clear()
+        progress.clear()
     assert terminal.getvalue() == "\r\x1b[Kone\r\x1b[Ktwo\r\x1b[K"
-
-
-def test_progress_is_not_written_to_a_file() -> None:
-    file = io.StringIO()
-    ProgressLine(file).show("one")
-
     assert file.getvalue() == ""

@@ -1,15 +1,34 @@
-"""Who may call, over HTTP: keys, foreign pages, callers that come too often; and what browsers are told."""
+"""Who may call: keys and their file, foreign pages, callers that come too often; and what browsers are told."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from deployments.errors import SettingsError
+from serve_app.middleware.auth import KEYS_VARIABLE, MAX_CALLERS, ApiKeys, RateLimit
 from tests.support.in_process import ANALYZE, HEALTH, PHOTOGRAPH, STREAM, Service
 
 KEY, OTHER_KEY = "0123456789abcdef", "fedcba9876543210"
+ALICES, BOBS, CAROLS = "a" * 16, "b" * 32, "c" * 64
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 async def post(service: Service, route: str = ANALYZE, **headers: str) -> httpx.Response:
@@ -36,13 +55,12 @@ async def test_without_a_key_that_opens_nothing_is_done(guarded: Service, route:
 
 
 async def test_refused_is_before_the_body_is_read(guarded: Service) -> None:
-    async def body() -> Any:
+    async def body() -> AsyncIterator[bytes]:
         raise AssertionError("the body was asked for")
         yield b""
 
     async with guarded.client() as client:
-        response = await client.post(ANALYZE, content=body())
-    assert response.status_code == 401
+        assert (await client.post(ANALYZE, content=body())).status_code == 401
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {OTHER_KEY} "])
@@ -60,46 +78,38 @@ async def test_health_page_and_description_stay_open_and_health_says_that_a_key_
         assert (await client.get(HEALTH)).json()["key_required"] is False
 
 
-async def test_the_description_names_the_key(guarded: Service) -> None:
-    document = guarded.api.openapi()
-    assert document["paths"][ANALYZE]["post"]["security"] == [{"HTTPBearer": []}]
-    assert "security" not in document["paths"][HEALTH]["get"]
-
-
 async def test_who_calls_too_often_is_told_when_to_come_back() -> None:
     service = Service(access={"requests_per_minute": 6, "burst": 2})
     answers = [await post(service) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert answers[-1].json()["code"] == "rate_limited"
-    assert answers[-1].headers["retry-after"] == "10"
+    assert (answers[-1].json()["code"], answers[-1].headers["retry-after"]) == ("rate_limited", "10")
 
 
 async def test_each_key_has_its_own_rate_wherever_it_calls_from() -> None:
     service = Service(api_keys=f"alice {KEY}, bob {OTHER_KEY}", access={"requests_per_minute": 1, "burst": 1})
-    assert (await post(service, authorization=f"Bearer {KEY}")).status_code == 200
-    assert (await post(service, authorization=f"Bearer {KEY}")).status_code == 429
-    assert (await post(service, authorization=f"Bearer {OTHER_KEY}")).status_code == 200
-    assert (await post(service)).status_code == 401
+    answers = [await post(service, authorization=f"Bearer {key}") for key in (KEY, KEY, OTHER_KEY, "wrong")]
+    assert [answer.status_code for answer in answers] == [200, 429, 200, 401]
+
+
+ELSEWHERE = "https://elsewhere.example"
 
 
 @pytest.mark.parametrize(
-    ("site", "status"), [("cross-site", 403), ("same-site", 200), ("same-origin", 200), ("none", 200)]
+    ("site", "origins", "status"),
+    [
+        ("cross-site", [], 403),
+        *((site, [], 200) for site in ("same-site", "same-origin", "none")),
+        *(("cross-site", [allowed], 200) for allowed in (ELSEWHERE, "*")),
+    ],
 )
-async def test_pages_of_other_sites_have_no_work_done(site: str, status: int) -> None:
-    service = Service()
-    headers = {"sec-fetch-site": site, "origin": "https://elsewhere.example"}
-    response = await post(service, **headers)
+async def test_pages_of_other_sites_have_no_work_done_unless_the_settings_name_them(
+    site: str, origins: list[str], status: int
+) -> None:
+    service = Service(cors_origins=origins)
+    response = await post(service, **{"sec-fetch-site": site, "origin": ELSEWHERE})
     assert response.status_code == status
-    if status != 200:
-        assert response.json()["code"] == "origin_not_allowed"
-        assert service.reader.pictures == []
-
-
-@pytest.mark.parametrize("allowed", ["https://elsewhere.example", "*"])
-async def test_unless_the_settings_name_them(allowed: str) -> None:
-    service = Service(cors_origins=[allowed])
-    headers = {"sec-fetch-site": "cross-site", "origin": "https://elsewhere.example"}
-    assert (await post(service, **headers)).status_code == 200
+    if status == 403:
+        assert (response.json()["code"], service.reader.pictures) == ("origin_not_allowed", [])
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", HEALTH, "/nothing", "/openapi.json"])
@@ -116,3 +126,102 @@ async def test_no_cache_keeps_what_a_picture_shows(image: bytes) -> None:
     response = await Service().post(image=image)
     assert response.headers["cache-control"] == "no-store"
     assert response.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    file = tmp_path / "keys.txt"
+    file.write_text(f"# who may call\n\nalice {ALICES}  # until spring\n{BOBS}\n")
+    return file
+
+
+@pytest.fixture
+def keys(file: Path, clock: Clock) -> ApiKeys:
+    return ApiKeys(file, {}, clock)
+
+
+def change(file: Path, text: str, clock: Clock) -> None:
+    """Write the file anew and let a second pass; its time is its own even where the system's clock is coarse."""
+    file.write_text(text)
+    os.utime(file, ns=(0, 1 + int(clock.now_s)))
+    clock.now_s += 1
+
+
+def test_each_key_opens_names_its_holder_and_is_not_kept_in_the_clear(keys: ApiKeys) -> None:
+    assert keys.required
+    assert [keys.holder(token) for token in (ALICES, BOBS)] == ["alice", "key 4"]
+    wrong = ["", "a", ALICES[:-1], ALICES + "a", "alice", "#", "clé"]
+    assert {keys.holder(token) for token in wrong} == {None}
+    assert ALICES not in repr(vars(keys))
+
+
+def test_keys_may_come_from_the_environment_too(file: Path) -> None:
+    keys = ApiKeys(file, {KEYS_VARIABLE: f"carol {CAROLS}, {'d' * 16}"})
+    assert [keys.holder(token) for token in (ALICES, CAROLS, "d" * 16)] == ["alice", "carol", "key 2"]
+    assert not ApiKeys(None, {}).required
+
+
+@pytest.mark.parametrize(("text", "carol"), [(f"carol {CAROLS}\n", "carol"), ("", None)])
+def test_within_a_second_a_changed_file_holds_and_an_empty_one_lets_nobody_in(
+    text: str, carol: str | None, keys: ApiKeys, file: Path, clock: Clock
+) -> None:
+    change(file, text, clock)
+    assert keys.required
+    assert [keys.holder(token) for token in (ALICES, CAROLS)] == [None, carol]
+
+
+@pytest.mark.parametrize(
+    "text", ["bob short\n", f"bob {'é' * 16}\n", f"two words {BOBS}\n", f"bob {BOBS}\nbob {CAROLS}\n"]
+)
+def test_a_file_that_becomes_wrong_leaves_the_keys_as_they_were_and_the_log_says_so_once(
+    text: str, file: Path, keys: ApiKeys, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    change(file, text, clock)
+    for _ in range(5):
+        assert keys.holder(ALICES) == "alice"
+        clock.now_s += 1
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert str(file) in record.getMessage()
+    assert not any(key in caplog.text for key in (ALICES, BOBS, CAROLS, "short"))
+
+
+def test_a_file_that_is_gone_for_a_moment_locks_nobody_out(file: Path, keys: ApiKeys, clock: Clock) -> None:
+    file.unlink()
+    clock.now_s += 1
+    assert keys.holder(ALICES) == "alice"
+    change(file, f"carol {CAROLS}\n", clock)
+    assert keys.holder(CAROLS) == "carol"
+
+
+def test_a_file_that_is_wrong_at_the_start_stops_it(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"keys\.txt cannot be read \(No such file"):
+        ApiKeys(tmp_path / "keys.txt", {})
+    with pytest.raises(SettingsError, match="at least 16 characters"):
+        ApiKeys(None, {KEYS_VARIABLE: "secret"})
+
+
+def test_a_burst_passes_and_then_one_for_each_interval(clock: Clock) -> None:
+    limit = RateLimit(per_minute=60, burst=3, clock=clock)
+    assert [limit.wait_s("a") for _ in range(4)] == [0, 0, 0, 1]
+    assert limit.wait_s("b") == 0, "callers do not wait for one another"
+    clock.now_s += 0.75
+    assert limit.wait_s("a") == 0.25
+    clock.now_s += 0.25
+    assert [limit.wait_s("a") for _ in range(2)] == [0, 1]
+
+
+def test_over_time_no_more_than_the_rate_comes_through_and_who_does_not_wait_is_not_punished(clock: Clock) -> None:
+    limit = RateLimit(per_minute=30, burst=5, clock=clock)
+    passed = 0
+    for _ in range(10 * 60 * 4):
+        passed += limit.wait_s("a") == 0
+        clock.now_s += 0.25
+    assert passed == 10 * 30 + 5 - 1
+
+
+def test_of_endlessly_many_invented_callers_the_first_are_forgotten(clock: Clock) -> None:
+    limit = RateLimit(per_minute=1, burst=1, clock=clock)
+    for number in range(2 * MAX_CALLERS):
+        limit.wait_s(str(number))
+    assert limit.wait_s(str(2 * MAX_CALLERS - 1)) > 0
+    assert limit.wait_s("0") == 0
