@@ -1,35 +1,41 @@
-"""Real signals, and what others leave behind."""
+"""Real signals to a process that waits as the command does, and what others leave behind."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 
 import pytest
 
+WAITS = """
+import time
 from serve_app.cli.stopping import EndAtOnce, StopAsked, StopSignals
+signals = StopSignals()
+signals.take()
+try:
+    while True:
+        print("waits", flush=True)
+        signals.wait(60)
+except StopAsked:
+    pass
+try:
+    print("asked to stop", flush=True)
+    time.sleep(60)
+except EndAtOnce:
+    print("ended", flush=True)
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_for_a_stop_and_the_second_ends_what_waits_for_it(number: signal.Signals) -> None:
-    before = {wanted: signal.getsignal(wanted) for wanted in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        signals = StopSignals()
-        signals.take()
-        signals.wait(0)
-        os.kill(os.getpid(), number)
-        with pytest.raises(StopAsked):
-            signals.wait(60)
-        threading.Timer(0.1, os.kill, (os.getpid(), number)).start()
-        with pytest.raises(EndAtOnce):
-            time.sleep(60)
-    finally:
-        for wanted, handler in before.items():
-            signal.signal(wanted, handler)
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout is not None
+        for told in ("waits", "asked to stop"):
+            assert waiting.stdout.readline() == f"{told}\n"
+            waiting.send_signal(number)
+        assert waiting.stdout.readline() == "ended\n"
+    assert waiting.returncode == 0
 
 
 LEAVES_A_CHILD = """
