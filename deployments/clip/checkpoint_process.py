@@ -59,7 +59,8 @@ class CheckpointProcess:
         if self._process is not None:
             with self._process as process:
                 self._process = None
-                cast(TextIO, process.stdin).close()
+                # It has nothing to lose, and its libraries' threads can keep it from ending in order.
+                process.kill()
 
     def __del__(self) -> None:
         self.close()
