@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from deployments.clip.settings import Precision, PrecisionName
 
 ROOT = Path(__file__).parents[2]
 """Where the packages are, for the process to find them."""
+
+ANSWER_LIMIT_S = 300
+"""From a slow disk reading takes a minute; what takes longer has hung."""
 
 
 class CheckpointProcess:
@@ -37,7 +41,8 @@ class CheckpointProcess:
             The model's input size in px, and the precision that the setting comes to on this processor.
 
         Raises:
-            OSError: a file of the checkpoint is missing or broken, or cannot be read as CLIP; or the disk is full.
+            OSError: a file of the checkpoint is missing or broken, or cannot be read as CLIP; the disk is full; or it
+                took longer than `ANSWER_LIMIT_S`.
         """
         told = self._ask({"convert": str(path), "precision": precision})
         return told["input_size_px"], told["precision"]
@@ -79,6 +84,9 @@ class CheckpointProcess:
         questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
         questions.write(f"{json.dumps(question)}\n")
         questions.flush()
+        if not select.select([answers], [], [], ANSWER_LIMIT_S)[0]:
+            self.close()
+            raise OSError(f"the process that reads the checkpoint gave no answer within {ANSWER_LIMIT_S} s")
         line = answers.readline()
         if not line:
             raise OSError(f"the process that reads the checkpoint ended (exit status {self._process.wait()})")

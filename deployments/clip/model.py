@@ -192,6 +192,9 @@ def warm_up(engine: Engine, input_size_px: int) -> None:
     Raises:
         OutOfMemory: the device has no room for a single picture; for larger batches there need be none.
     """
+    # By itself first: OpenVINO's binding sets things up in its first call, and two at once waited for each other for
+    # ever (seen in 2026.4: one held the interpreter, the other the lock of what is set up).
+    engine.encode(np.zeros((1, input_size_px, input_size_px, 3), np.uint8))
     size = 1
     with ThreadPoolExecutor(engine.batching.streams) as threads:
         while size <= engine.batching.batch_size:
