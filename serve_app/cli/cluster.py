@@ -147,6 +147,8 @@ class Instance:
             asked = [handle.broadcast("drain") for handle in handles]
             await asyncio.gather(*(replicas.results_async(timeout_s=limit_s) for replicas in asked))
 
+        # Of a handle whose loop has ended Serve complains, and nobody here calls it again.
+        logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
         asyncio.run(drained())
 
     def shut_down(self) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 
 SETTLED_S = 2.5
-"""How long all must be in place: the controller looks at orders once a second, and tells of the old one till then."""
+"""How long all must be in place: the controller looks at orders now and then, and tells of the old one till then."""
 
 
 def status(config_file: Path) -> int:

@@ -44,7 +44,7 @@ ON_THIS_MACHINE = {
     # Made for Windows and macOS, it has Ray listen on the loopback address alone: its metrics ask nobody who they are.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # At rest nothing is worth looking at ten times a second (`python -m benchmarks.footprint`).
-    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "1",
+    "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
     "RAY_raylet_report_resources_period_milliseconds": "1000",
     "RAY_kill_idle_workers_interval_ms": "5000",
