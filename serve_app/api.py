@@ -192,7 +192,7 @@ def create_api(
 
     pictures = APIRouter(route_class=PictureRoute)
 
-    # The gatekeeper asks for the key, before the body; this puts it into the API's description.
+    # AccessControl asks for the key, before the body; this puts it into the API's description.
     described = [Security(HTTPBearer(auto_error=False, description="Where the service asks for keys."))]
 
     @pictures.post(

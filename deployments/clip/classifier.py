@@ -127,7 +127,7 @@ class ImageClassifier:
         self._max_batch_size: int | None = None
         self._model_threads = ThreadPoolExecutor(thread_name_prefix="model")
         self._batcher = Batcher[Pixels, Classification](
-            self._read_in_thread,
+            self._classify_in_thread,
             stoppable=False,
             batching=Batching(streams=1, batch_size=1),
             max_waiting=settings.max_waiting,
@@ -280,10 +280,10 @@ class ImageClassifier:
         version = f"{model.analyzer} {self._settings.model} {labels.version}"
         return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px))
 
-    async def _read_in_thread(self, pictures: list[Pixels]) -> Sequence[Classification | Exception]:
+    async def _classify_in_thread(self, pictures: list[Pixels]) -> Sequence[Classification | Exception]:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        results = await loop.run_in_executor(self._model_threads, run_halving, self._read_batch, pictures)
+        results = await loop.run_in_executor(self._model_threads, run_halving, self._classify_batch, pictures)
         self._record(telemetry.BATCH_RUN_SECONDS, loop.time() - started_s)
         return results
 
@@ -292,7 +292,7 @@ class ImageClassifier:
         for seconds in waited_s:
             self._record(telemetry.BATCH_WAIT_SECONDS, seconds)
 
-    def _read_batch(self, pictures: list[Pixels]) -> list[Classification]:
+    def _classify_batch(self, pictures: list[Pixels]) -> list[Classification]:
         active = self._active
         if active is None:
             raise ClipUnavailable("No vision model is loaded.")

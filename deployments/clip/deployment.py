@@ -39,7 +39,7 @@ class ClipDeployment:
 
     async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
         join_serve_log()
-        self._reader = ImageClassifier(
+        self._classifier = ImageClassifier(
             settings,
             labels,
             clip=ModelLoader(
@@ -51,30 +51,30 @@ class ClipDeployment:
             fallback=None if required else PixelAnalyser(),
             record=Recorder(metrics),
         )
-        await self._reader.start()
+        await self._classifier.start()
 
     async def classify(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
         """Analyse pictures, batched with whatever others wait; an error belongs to its picture alone."""
-        return await self._reader.classify(pictures)
+        return await self._classifier.classify(pictures)
 
     async def model_version(self) -> ModelVersion:
         """Tell which vision model and label set answer now."""
-        return self._reader.model_version
+        return self._classifier.model_version
 
     async def status(self) -> ComponentStatus:
         """Tell which analyser answers now and, if it is not CLIP, why."""
-        return await self._reader.status()
+        return await self._classifier.status()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Take new labels and batch size; Serve calls this at the start and at every change of `user_config`."""
-        await self._reader.reconfigure(user_config)
+        await self._classifier.reconfigure(user_config)
 
     async def check_health(self) -> None:
         """Raise if the model no longer answers; Serve then replaces the replica."""
-        await self._reader.check()
+        await self._classifier.check()
 
     async def __del__(self) -> None:
-        await self._reader.close()
+        await self._classifier.close()
 
 
 def _assigned(resource: str) -> float:

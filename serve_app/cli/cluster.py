@@ -170,6 +170,11 @@ def schema_of(content: dict[str, Any]) -> ServeDeploySchema:
     return ServeDeploySchema.model_validate(content)
 
 
+def last_line(message: str) -> str:
+    """Give what a traceback, or whatever else Serve tells at length, ends with."""
+    return message.strip().splitlines()[-1].strip()
+
+
 def failures(status: ServeStatus, applications: Sequence[str]) -> Iterator[str]:
     """Say what keeps applications from being deployed: the last lines of what Serve knows of it."""
     for name in applications:
@@ -178,7 +183,7 @@ def failures(status: ServeStatus, applications: Sequence[str]) -> Iterator[str]:
             continue
         told = [found.message, *(part.message for part in found.deployments.values())]
         for message in filter(None, told):
-            yield message.strip().splitlines()[-1].strip()
+            yield last_line(message)
 
 
 def still_starting(status: ServeStatus, applications: Sequence[str]) -> list[str]:

@@ -97,15 +97,17 @@ def _deploy(instance: Instance, config: ServiceConfig, timeout_s: float) -> int:
 
 def told(found: ServeStatus) -> Iterator[str]:
     """Tell a person how applications and deployments stand, and what Serve says of those that are not well."""
+    from serve_app.cli.cluster import last_line
+
     for name, application in found.applications.items():
         yield f"{name}: {application.status.value}"
         if application.message:
-            yield f"    {application.message.strip().splitlines()[-1].strip()}"
+            yield f"    {last_line(application.message)}"
         for deployment, part in application.deployments.items():
             replicas = ", ".join(f"{count} {state}" for state, count in part.replica_states.items())
             yield f"  {deployment}: {part.status.value}{f' ({replicas})' if replicas else ''}"
             if part.message:
-                yield f"    {part.message.strip().splitlines()[-1].strip()}"
+                yield f"    {last_line(part.message)}"
 
 
 @contextmanager

@@ -18,7 +18,6 @@ class RunningService(BaseModel):
 
     process: int
     ray_address: str
-    log_folder: str
     environment: Mapping[str, str]
     """What Ray's processes were started with, its token too."""
 

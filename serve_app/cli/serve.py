@@ -171,18 +171,18 @@ class Run:
         from serve_app.cli.cluster import Head, Instance, schema_of
 
         self._signals.take()
-        cluster = joined_cluster(os.environ)
+        address = joined_cluster(os.environ)
         show = self._console.progress.show
-        if cluster:
+        if address:
             self._console.say(
-                f"Joining the Ray cluster at {cluster} (RAY_ADDRESS); the environment of this shell does not reach its "
+                f"Joining the Ray cluster at {address} (RAY_ADDRESS); the environment of this shell does not reach its "
                 "nodes."
             )
         else:
             show("starting Ray …")
             self._head = Head(dashboard=self._dashboard, follow_logs=self._console.follows_logs)
+            address = self._head.address
         self._signals.wait(0)
-        address = cluster or self._head.address if self._head else cluster
         try:
             self._instance = Instance(address, follow_logs=self._console.follows_logs)
         except ConnectionError as error:
@@ -194,18 +194,16 @@ class Run:
         self._signals.wait(0)
         self._instance.deploy(schema)
         health = self._until_answering(self._instance)
-        log_folder = str(self._head.log_folder) if self._head else ""
         running = RunningService(
             process=os.getpid(),
             ray_address=address,
-            log_folder=log_folder,
             environment=rays_own(self._mode.environment),
         )
         stack.enter_context(listed(self._config.port, running))
         places = {
             "Metrics": self._instance.metrics_url(),
             "Ray": self._head.dashboard_url if self._head else "",
-            "Log": log_folder,
+            "Log": str(self._head.log_folder) if self._head else "",
         }
         self._answers = True
         self._console.say(banner(self._config, self._mode, health, time.monotonic() - self._started_s, places))

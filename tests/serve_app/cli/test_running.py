@@ -20,9 +20,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def running(process: int, port: int) -> RunningService:
-    return RunningService(
-        process=process, ray_address=f"127.0.0.1:{port}", log_folder="/logs", environment={"RAY_A": "b"}
-    )
+    return RunningService(process=process, ray_address=f"127.0.0.1:{port}", environment={"RAY_A": "b"})
 
 
 def test_two_services_are_told_apart_and_gone_when_they_stop() -> None:
