@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -63,6 +64,19 @@ async def test_each_other_thing_that_answers_is_named(
     failure = await failure_of(ask, answer, host=host)
     assert told in str(failure)
     assert not isinstance(failure, ModelUnfit)
+
+
+TOLD = re.findall(r"^\| `([^`]+)` \|", (Path(__file__).parents[3] / "docs" / "troubleshooting.md").read_text(), re.M)
+"""What the table of docs/troubleshooting.md quotes."""
+
+
+async def test_troubleshooting_quotes_these_sentences() -> None:
+    told = [str(await failure_of(check, answer, host=host)) for host, answer, _ in OTHERS.values()]
+    with FakeOllama(embedders=["nomic-embed-text"]) as server:
+        told.append(str(await failure_of(check, server, model="nomic-embed-text")))
+    assert TOLD
+    for quoted in TOLD:
+        assert any(quoted in sentence for sentence in told), quoted
 
 
 WRAPPED = [
