@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Any
 
 import aiohttp
@@ -17,7 +17,7 @@ from deployments import telemetry
 from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure, ServerFailed
 from deployments.ollama.model_names import is_same
 from deployments.ollama.settings import OllamaSettings
-from deployments.ollama.wire import ChatLine, ListedModel, ModelList, PullLine, error_sentence
+from deployments.ollama.wire import ChatLine, ListedModel, ModelList, PullLine, ShownModel, error_sentence
 from deployments.telemetry import Record, unrecorded
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
@@ -29,7 +29,7 @@ SLOW_END = "did not finish within {:g} s"
 
 NS_PER_S = 1e9
 
-CHAT, PULL, MODELS = "/api/chat", "/api/pull", "/api/tags"
+CHAT, PULL, MODELS, SHOW = "/api/chat", "/api/pull", "/api/tags", "/api/show"
 
 
 class OllamaClient:
@@ -59,6 +59,7 @@ class OllamaClient:
         self._record = record
         self._settings = settings
         self._failures = FailureNames(settings, host)
+        self._shown: dict[ListedModel, ShownModel] = {}
         self._http = httpx.AsyncClient(
             base_url=host,
             headers=settings.headers_for(host),
@@ -136,7 +137,7 @@ class OllamaClient:
         found = next((model for model in models if is_same(model.model, self._settings.model)), None)
         if found is None:
             raise self._failures.missing(models)
-        if not found.writes:
+        if not await self._writes(found):
             raise self._failures.unfit(models)
 
     async def pull(self) -> AsyncGenerator[int, None]:
@@ -163,10 +164,23 @@ class OllamaClient:
         limit_s = self._settings.status_timeout_s
         with self._failures.named(f"did not list its models within {limit_s:g} s"):
             async with asyncio.timeout(limit_s):
-                response = await self._http.get(MODELS)
-                if not response.is_success:
-                    raise self._failures.of_answer(response)
-                return ModelList.model_validate(response.json()).models
+                return ModelList.model_validate(await self._answer(self._http.get(MODELS))).models
+
+    async def _writes(self, model: ListedModel) -> bool:
+        """Tell whether a model writes, as far as is known; older servers are asked once for each version of it."""
+        limit_s = self._settings.status_timeout_s
+        if model.capabilities is None and model not in self._shown:
+            with suppress(OllamaFailure), self._failures.named(f"did not show {model.model} within {limit_s:g} s"):
+                async with asyncio.timeout(limit_s):
+                    shown = await self._answer(self._http.post(SHOW, json={"model": model.model}))
+                    self._shown = {model: ShownModel.model_validate(shown)}
+        return self._shown.get(model, model).writes
+
+    async def _answer(self, asking: Awaitable[httpx.Response]) -> object:
+        response = await asking
+        if not response.is_success:
+            raise self._failures.of_answer(response)
+        return response.json()
 
     async def _next(
         self, lines: AsyncGenerator[dict[str, Any], None], deadline_s: float, patience_s: float, complaint: str
@@ -202,55 +216,3 @@ def _straight_to_the_server() -> AiohttpTransport:
         verify=tls,
         client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls)),
     )
-
-
-class ModelPull:
-    """Starts a pull when told that the model is missing, and can say how far it is.
-
-    A pull that failed is told with its reason and started again by the next `start`; Ollama resumes where it
-    stopped.
-    """
-
-    def __init__(self, client: OllamaClient, model: str) -> None:
-        self._client = client
-        self._model = model
-        self._task: asyncio.Task[None] | None = None
-        self._percent = 0
-        self._last_failure = ""
-
-    @property
-    def running(self) -> bool:
-        """Whether the server is fetching now."""
-        return self._task is not None and not self._task.done()
-
-    @property
-    def percent(self) -> int:
-        """How much of the layers known so far is there, 0 to 100."""
-        return self._percent
-
-    def start(self) -> None:
-        """Start fetching, unless that is under way."""
-        if not self.running:
-            self._percent = 0
-            self._task = asyncio.create_task(self._run())
-
-    def sentence(self) -> str:
-        """Say for a person how it stands."""
-        told = f"Ollama is pulling {self._model} ({self._percent} %)"
-        return f"{told} again, the last try failed: {self._last_failure}" if self._last_failure else f"{told}."
-
-    async def close(self) -> None:
-        """Stop fetching; what the server has so far it keeps."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        try:
-            async with aclosing(self._client.pull()) as progress:
-                async for percent in progress:
-                    self._percent = percent
-        except OllamaFailure as failure:
-            self._last_failure = failure.reason
-        else:
-            self._last_failure = ""

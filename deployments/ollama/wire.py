@@ -37,16 +37,22 @@ class PullLine(BaseModel):
     completed: int | None = None
 
 
-class ListedModel(BaseModel):
-    """A model in `/api/tags`. Ollama tells capabilities there since about 0.25."""
+class ShownModel(BaseModel, frozen=True):
+    """What `/api/show` says of a model."""
 
-    model: str
     capabilities: tuple[str, ...] | None = None
 
     @property
     def writes(self) -> bool:
         """Whether it can, as far as is told."""
         return not self.capabilities or WRITES in self.capabilities
+
+
+class ListedModel(ShownModel):
+    """A model in `/api/tags`. Ollama tells capabilities there since about 0.25, in `/api/show` long before."""
+
+    model: str
+    digest: str | None = None
 
 
 class ModelList(BaseModel):

@@ -14,10 +14,11 @@ import httpx
 
 from deployments import telemetry
 from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable, QueueFull
-from deployments.ollama.client import ModelPull, OllamaClient
+from deployments.ollama.client import OllamaClient
 from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.pool import Server, ServerPool
+from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose, shortcomings
 from deployments.telemetry import Record, record_state, unrecorded

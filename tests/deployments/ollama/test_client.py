@@ -69,17 +69,17 @@ async def test_a_server_gets_the_headers_that_are_meant_for_it_and_no_key_of_the
 ) -> None:
     monkeypatch.setenv("OLLAMA_API_KEY", "meant for somebody else")
     monkeypatch.setenv("BOX_KEY", f"{key}\n")
-    sent = []
+    sent = set()
 
     def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(request.headers.get("authorization"))
+        sent.add((request.url.host, request.headers.get("authorization")))
         return httpx.Response(200, json={"models": [{"model": "mistral:latest"}]})
 
     headers = {"box": {"Authorization": "Bearer ${BOX_KEY}"}, "other:80": {"Authorization": "Bearer else's"}}
     transport = httpx.MockTransport(answer)
     await check(transport, host="http://box:11434", headers=headers if key else {})
     await check(transport, host="http://third:11434", headers=headers)
-    assert sent == [f"Bearer {key}" if key else None, None]
+    assert sent == {("box", f"Bearer {key}" if key else None), ("third", None)}
 
 
 @pytest.mark.parametrize(

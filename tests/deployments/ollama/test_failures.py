@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from deployments.ollama.failures import ModelMissing, ModelUnfit, OllamaFailure, ServerDown
-from tests.deployments.ollama.samples import check, tokens_of
+from tests.deployments.ollama.samples import check, open_client, tokens_of
 from tests.support.fake_ollama import FakeOllama
 from tests.support.ports import free_port
 
@@ -179,11 +179,21 @@ async def test_a_model_for_embeddings_is_told_from_one_that_writes(ask: Callable
     assert "nomic-embed-text does not write" in failure.reason
 
 
-async def test_one_that_does_not_list_capabilities_tells_when_it_is_asked_to_write() -> None:
+@both
+async def test_an_older_server_which_lists_no_capabilities_is_asked_for_them_once(ask: Callable[..., Any]) -> None:
+    asked = []
+
     def older(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.path)
         if request.url.path == "/api/tags":
             return httpx.Response(200, json={"models": [{"model": "nomic-embed-text:latest"}, {"model": "phi:latest"}]})
+        if request.url.path == "/api/show":
+            return httpx.Response(200, json={"details": {}, "capabilities": ["embedding"]})
         return httpx.Response(400, json={"error": '"nomic-embed-text" does not support chat'})
 
-    failure = await failure_of(tokens_of, httpx.MockTransport(older), model="nomic-embed-text")
-    assert type(failure) is ModelUnfit
+    async with open_client(httpx.MockTransport(older), model="nomic-embed-text") as client:
+        for _ in range(2):
+            with pytest.raises(ModelUnfit, match="does not write"):
+                await client.check()
+    assert asked.count("/api/show") == 1
+    assert type(await failure_of(ask, httpx.MockTransport(older), model="nomic-embed-text")) is ModelUnfit
