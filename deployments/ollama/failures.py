@@ -100,7 +100,7 @@ class FailureNames:
         if status in KEY_WANTED:
             return ServerFailed(
                 f"What answers at {self._host} refuses the request ({status}).",
-                "If it asks for a key, put it into ollama.headers.",
+                "If it asks for a key, put it into ollama.headers; for a cloud model, run there: ollama signin",
             )
         if status in NO_SUCH_PLACE:
             return self.missing() if "model" in told and not told.startswith("<") else self._no_ollama()

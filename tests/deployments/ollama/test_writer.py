@@ -336,10 +336,10 @@ def test_a_server_that_hangs_passes_the_deadline_where_it_is_required_and_does_n
 
 async def test_a_pull_runs_once_shows_its_progress_and_then_ollama_writes() -> None:
     with FakeOllama(tokens=WORDS, models=[], pull=Pull(steps=4, hold_at=3)) as server:
-        async with open_writer(server, auto_pull=True) as writer:
+        async with open_writer(server, auto_pull=True, model="library/Mistral") as writer:
             first = await written(writer)
             assert first.source == "template"
-            assert "pulling mistral:latest" in first.warnings[0]
+            assert "pulling library/Mistral" in first.warnings[0]
             status = await told(writer, lambda status: status.facts["pull_percent"] == 75)
             assert status.state == "fallback"
             assert "75 %" in status.reason
