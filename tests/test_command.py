@@ -229,19 +229,23 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
     for folder in folders.values():
         folder.mkdir()
     parallel = f"      # as many at a time as there are callers\n        max_parallel: {CALLERS}\n"
-    with FakeOllama(parallel=CALLERS) as ollama:
-        ollama.answer = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
+    slowly = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
+    with FakeOllama(slowly, parallel=CALLERS) as one, FakeOllama(slowly, parallel=CALLERS) as two:
+        named = f"{one.url}, {two.url}"
         with (
-            serving(folders["fast"], {SWITCH: "1"}, ollama=ollama.url, more=parallel) as fast,
+            serving(folders["fast"], {SWITCH: "1"}, ollama=named, more=parallel) as fast,
             serving(
-                folders["plain"], {SWITCH: "0"}, under=IN_BACKGROUND, ollama=ollama.url, more=parallel + ONE_INGRESS
+                folders["plain"], {SWITCH: "0"}, under=IN_BACKGROUND, ollama=one.url, more=parallel + ONE_INGRESS
             ) as plain,
         ):
+            found = fast.run("doctor", fast.config).stdout
+            assert all(f"Ollama: answers at {server.url}" in found for server in (one, two)), found
             assert "Mode:     fast" in fast.told
             assert "Mode:     plain" in plain.told
             _assert_status_and_deploy_meet_the_right_one(fast, plain)
             for service, number in ((fast, signal.SIGTERM), (plain, signal.SIGINT)):
                 _assert_all_that_was_begun_is_finished(service, number)
+            assert two.chats, "both servers write"
 
 
 def _assert_status_and_deploy_meet_the_right_one(fast: Serving, plain: Serving) -> None:
@@ -328,8 +332,9 @@ def test_serve_run_goes_on_working(tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "serve_config.yaml"
     config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}"))
-    nobody = f"http://127.0.0.1:{free_port()}"
-    environment = {**os.environ, "HOME": str(tmp_path), "HF_ENDPOINT": nobody, "OLLAMA_HOST": nobody}
+    nobody = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "HOME": str(tmp_path), "HF_ENDPOINT": f"http://{nobody}"}
+    environment["OLLAMA_HOST"] = f"{nobody},{nobody.replace('127.0.0.1', 'localhost')}"
     process = subprocess.Popen(
         [SERVE, "run", config], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
         start_new_session=True,
