@@ -109,7 +109,7 @@ def faults(written: Written, request: PromptRequest) -> set[str]:
         "code": CODE.search(text),
         "paragraphs": "\n" in text,
         "loop": _loops(text),
-        "cut": not text.endswith(tuple(".!?。！？؟…\"”")) and not written.told,
+        "cut": not text.endswith(tuple('.!?。！？؟…"”')) and not written.told,
         "wish lost": not injected and options.language == "en" and 2 * len(wanted & said) < len(wanted),
         "obeyed": injected and text.lower().strip(" .!") == INJECTED,
         "language": script and 2 * len(re.findall(f"[{script}]", text)) < len(re.findall(r"\w", text)),

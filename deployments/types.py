@@ -109,11 +109,12 @@ class PromptRestart:
 
 @dataclass(frozen=True, slots=True)
 class PromptComplete:
-    """The whole prompt, who wrote it, and what would have made it better."""
+    """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end."""
 
     prompt: str
     source: PromptSource
     warnings: tuple[str, ...] = ()
+    truncated: bool = False
 
 
 PromptEvent = PromptDelta | PromptRestart | PromptComplete

@@ -1,23 +1,23 @@
-"""One Ollama server, asked over HTTP, with limits."""
+"""One Ollama server: the `ollama` client with limits, and every way it can fail turned into one small family."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from deployments import telemetry
-from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure, ServerFailed
+from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure
 from deployments.ollama.model_names import is_same
+from deployments.ollama.package import make_client, ollama
 from deployments.ollama.settings import OllamaSettings
-from deployments.ollama.wire import ChatLine, ListedModel, ModelList, PullLine, ShownModel, error_sentence
+from deployments.ollama.wire import THINKS, WRITES, ListedModel, ModelList, ShownModel
 from deployments.telemetry import Record, unrecorded
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
@@ -29,7 +29,17 @@ SLOW_END = "did not finish within {:g} s"
 
 NS_PER_S = 1e9
 
-CHAT, PULL, MODELS, SHOW = "/api/chat", "/api/pull", "/api/tags", "/api/show"
+Line = TypeVar("Line")
+
+Think = Literal[True, False, "low", "medium", "high"]
+
+
+class Said(NamedTuple):
+    """The next of an answer: a piece of text, or a sign that the model thinks; with the last one, why it ended."""
+
+    text: str = ""
+    thought: bool = False
+    done_reason: str = ""
 
 
 class OllamaClient:
@@ -39,7 +49,7 @@ class OllamaClient:
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
     connection for every call: beside an answer of seconds it costs nothing, and a server that was restarted can
     never be met through a connection that died with it. aiohttp reads the answers: its parser is in C, httpx's own
-    in Python. No redirect is followed: most make a GET of a POST, and the headers are meant for this server alone.
+    in Python.
 
     Args:
         settings: model and limits.
@@ -58,30 +68,40 @@ class OllamaClient:
         self.host = host
         self._record = record
         self._settings = settings
-        self._failures = FailureNames(settings, host)
+        self.failures = FailureNames(settings, host)
+        """Names what goes wrong here."""
+
         self._shown: dict[ListedModel, ShownModel] = {}
-        self._http = httpx.AsyncClient(
-            base_url=host,
-            headers=settings.headers_for(host),
+        self._can: Sequence[str] | None = None
+        self._ollama = make_client(
+            host,
+            settings.headers_for(host),
             timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
             transport=transport or _straight_to_the_server(),
+            event_hooks={"response": [self._refuse_failure]},
         )
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._http.aclose()
+        await self._ollama.close()  # type: ignore[no-untyped-call]
 
     async def chat(
-        self, messages: Sequence[Mapping[str, str]], options: Mapping[str, float | int], *, deadline_s: float
-    ) -> AsyncGenerator[str, None]:
-        """Stream the answer's text, without leading blanks, cut at `max_prompt_chars`.
+        self,
+        messages: Sequence[Mapping[str, str]],
+        options: Mapping[str, float | int],
+        *,
+        deadline_s: float,
+        think: Think | None = None,
+    ) -> AsyncGenerator[Said, None]:
+        """Stream the answer, its text without leading blanks and cut at `max_prompt_chars`.
 
         Closing or cancelling the stream closes the connection, and with it the generation.
 
         Args:
             messages: role and content of each.
-            options: temperature, num_predict, top_p.
+            options: temperature, num_predict and so on, by Ollama's names.
             deadline_s: event loop time by which the answer must be complete.
+            think: whether and how hard the model is to think; not sent when None.
 
         Raises:
             OllamaFailure: any of the family; an answer without a visible character is one too.
@@ -90,15 +110,11 @@ class OllamaClient:
         room_chars = limits.max_prompt_chars
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
         asked_s = asyncio.get_running_loop().time()
-        asked = {
-            "model": limits.model,
-            "messages": messages,
-            "stream": True,
-            "options": options,
-            "keep_alive": limits.keep_alive,
-        }
-        async with aclosing(self._lines(CHAT, asked)) as lines:
-            done = False
+        answer = await self._ollama.chat(
+            limits.model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
+        )
+        thought = done = False
+        async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", answer)) as lines:
             while room_chars and not done:
                 try:
                     line = await self._next(lines, deadline_s, patience_s, complaint)
@@ -106,22 +122,25 @@ class OllamaClient:
                     await self.check()  # which says the same, and what is there in its place
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
-                done = line.done
+                done = bool(line.done)
+                if line.message.thinking and not thought:
+                    thought = True
+                    yield Said(thought=True)
                 text = NO_CHARACTER.sub("", line.message.content or "")[:room_chars]
                 if room_chars == limits.max_prompt_chars:
                     text = text.lstrip()
-                if text:
-                    if room_chars == limits.max_prompt_chars:
-                        waited_s = asyncio.get_running_loop().time() - asked_s
-                        self._record(telemetry.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
-                    room_chars -= len(text)
-                    yield text
+                if text and room_chars == limits.max_prompt_chars:
+                    waited_s = asyncio.get_running_loop().time() - asked_s
+                    self._record(telemetry.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
+                room_chars -= len(text)
+                if text or done:
+                    yield Said(text, done_reason=line.done_reason or "stop" if done else "")
                 if done:
                     self._record_speed(line)
         if room_chars == limits.max_prompt_chars:
-            raise ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+            raise self.failures.thought_only() if thought else self.failures.empty()
 
-    def _record_speed(self, last: ChatLine) -> None:
+    def _record_speed(self, last: ollama.ChatResponse) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
         if tokens and took_ns:
             self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
@@ -136,9 +155,17 @@ class OllamaClient:
         models = await self._models()
         found = next((model for model in models if is_same(model.model, self._settings.model)), None)
         if found is None:
-            raise self._failures.missing(models)
-        if not await self._writes(found):
-            raise self._failures.unfit(models)
+            raise self.failures.missing(models)
+        self._can = await self._capabilities(found)
+        if self._can and WRITES not in self._can:
+            raise self.failures.unfit(models)
+
+    async def thinks(self) -> bool:
+        """Tell whether the model can think; not, where that cannot be found out."""
+        if self._can is None:
+            with suppress(OllamaFailure):
+                await self.check()
+        return self._can is not None and THINKS in self._can
 
     async def pull(self) -> AsyncGenerator[int, None]:
         """Have the server fetch the model; yields the percentage that is there, over all layers known so far.
@@ -148,11 +175,12 @@ class OllamaClient:
         """
         limit_s = self._settings.pull_stall_timeout_s
         layers: dict[str, tuple[int, int]] = {}
-        async with aclosing(self._lines(PULL, {"model": self._settings.model, "stream": True})) as lines:
+        progress = await self._ollama.pull(self._settings.model, stream=True)
+        async with aclosing(cast("AsyncGenerator[ollama.ProgressResponse, None]", progress)) as lines:
             while True:
-                with self._failures.named(f"showed no progress for {limit_s:g} s"):
+                with self.failures.named(f"showed no progress for {limit_s:g} s"):
                     async with asyncio.timeout(limit_s):
-                        line = PullLine.model_validate(await self._unended(lines))
+                        line = await self._unended(lines)
                 if line.status == "success":
                     return
                 if line.digest and line.total:
@@ -162,51 +190,44 @@ class OllamaClient:
 
     async def _models(self) -> Sequence[ListedModel]:
         limit_s = self._settings.status_timeout_s
-        with self._failures.named(f"did not list its models within {limit_s:g} s"):
+        with self.failures.named(f"did not list its models within {limit_s:g} s"):
             async with asyncio.timeout(limit_s):
-                return ModelList.model_validate(await self._answer(self._http.get(MODELS))).models
+                # As `list` does, whose own model of the answer leaves out what a model can (ollama 0.6.3).
+                return (await self._ollama._request(ModelList, "GET", "/api/tags")).models
 
-    async def _writes(self, model: ListedModel) -> bool:
-        """Tell whether a model writes, as far as is known; older servers are asked once for each version of it."""
+    async def _capabilities(self, model: ListedModel) -> Sequence[str] | None:
+        """Tell what a model can, None where it is not known; older servers are asked once for each version of it."""
         limit_s = self._settings.status_timeout_s
         if model.capabilities is None and model not in self._shown:
-            with suppress(OllamaFailure), self._failures.named(f"did not show {model.model} within {limit_s:g} s"):
+            with suppress(OllamaFailure), self.failures.named(f"did not show {model.model} within {limit_s:g} s"):
                 async with asyncio.timeout(limit_s):
-                    shown = await self._answer(self._http.post(SHOW, json={"model": model.model}))
-                    self._shown = {model: ShownModel.model_validate(shown)}
-        return self._shown.get(model, model).writes
+                    shown = await self._ollama.show(model.model)
+                    self._shown = {model: ShownModel.model_validate(shown.model_dump())}
+        return self._shown.get(model, model).capabilities
 
-    async def _answer(self, asking: Awaitable[httpx.Response]) -> object:
-        response = await asking
+    async def _refuse_failure(self, response: httpx.Response) -> None:
         if not response.is_success:
-            raise self._failures.of_answer(response)
-        return response.json()
+            await response.aread()
+            raise self.failures.of_answer(response)
 
     async def _next(
-        self, lines: AsyncGenerator[dict[str, Any], None], deadline_s: float, patience_s: float, complaint: str
-    ) -> ChatLine:
+        self,
+        lines: AsyncGenerator[ollama.ChatResponse, None],
+        deadline_s: float,
+        patience_s: float,
+        complaint: str,
+    ) -> ollama.ChatResponse:
         until_s = asyncio.get_running_loop().time() + patience_s
         if deadline_s < until_s:
             until_s, patience_s, complaint = deadline_s, self._settings.total_timeout_s, SLOW_END
-        with self._failures.named(complaint.format(patience_s)):
+        with self.failures.named(complaint.format(patience_s)):
             async with asyncio.timeout_at(until_s):
-                return ChatLine.model_validate(await self._unended(lines))
+                return await self._unended(lines)
 
-    async def _lines(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[dict[str, Any], None]:
-        async with self._http.stream("POST", path, json=body) as response:
-            if not response.is_success:
-                await response.aread()
-                raise self._failures.of_answer(response)
-            async for text in response.aiter_lines():
-                line = json.loads(text)
-                if line.get("error"):
-                    raise self._failures.of_error(error_sentence(line))
-                yield line
-
-    async def _unended(self, lines: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
+    async def _unended(self, lines: AsyncGenerator[Line, None]) -> Line:
         line = await anext(lines, None)
         if line is None:
-            raise self._failures.broken_off()
+            raise self.failures.broken_off()
         return line
 
 

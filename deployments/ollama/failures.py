@@ -13,6 +13,7 @@ import aiohttp
 import httpx
 
 from deployments.ollama.addresses import DEFAULT_PORT, at_own_port, without_path
+from deployments.ollama.package import ResponseError
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.wire import ListedModel, error_sentence
 
@@ -58,6 +59,10 @@ class ServerFailed(OllamaFailure):
     """The server answered with an error, broke off, or sent what is not its protocol."""
 
 
+class ThoughtOnly(ServerFailed):
+    """The model thought, and wrote nothing."""
+
+
 class TookTooLong(OllamaFailure):
     """The first token, the next token or the whole prompt passed its limit."""
 
@@ -83,6 +88,8 @@ class FailureNames:
         """
         try:
             yield
+        except ResponseError as error:
+            raise self.of_error(error_sentence(error.error)) from error
         except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise self._unreached(error) from error
         except TimeoutError as error:
@@ -95,8 +102,8 @@ class FailureNames:
     def of_answer(self, response: httpx.Response) -> OllamaFailure:
         """Name what an answer is, read whole, whose status is none of success."""
         status, told = response.status_code, error_sentence(response.text)
-        if response.next_request is not None:
-            return self._redirected(response.next_request.url)
+        if response.has_redirect_location:
+            return self._redirected(response.url.join(response.headers["location"]))
         if status in KEY_WANTED:
             return ServerFailed(
                 f"What answers at {self._host} refuses the request ({status}).",
@@ -122,6 +129,17 @@ class FailureNames:
         """Say that an answer has no end."""
         return ServerFailed(
             f"Ollama at {self._host} broke off in the middle of its answer.", "Try again; its own log says why."
+        )
+
+    def empty(self) -> ServerFailed:
+        """Say that an answer has no visible character."""
+        return ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+
+    def thought_only(self) -> ThoughtOnly:
+        """Say that an answer was all thought."""
+        return ThoughtOnly(
+            f"{self._settings.model} thought, and came to no answer.",
+            "Raise ollama.think_tokens, or set ollama.think to off or OLLAMA_MODEL to a model that does not think.",
         )
 
     def missing(self, there: Sequence[ListedModel] = ()) -> ModelMissing:

@@ -6,11 +6,15 @@ import os
 import shlex
 from collections.abc import Mapping
 from string import Template
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from deployments.ollama.addresses import DEFAULT_PORT, is_default, normalized, split_list
 from deployments.ollama.model_names import tagged
+
+ALWAYS_THINKS = "gpt-oss"
+"""Models whose thought has levels, and no end."""
 
 DEFAULT_HOST = f"http://localhost:{DEFAULT_PORT}"
 
@@ -48,6 +52,23 @@ class OllamaSettings(BaseModel):
     num_predict_standard: int = Field(150, ge=1, description="Longest answer in tokens, standard mode.")
     num_predict_deep: int = Field(300, ge=1, description="Longest answer in tokens, deep mode.")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling: share of probability kept.")
+    repeat_penalty: float = Field(
+        1.1, ge=1, le=2, description="How much less likely a token is that came lately: without it small models loop."
+    )
+    num_ctx: int = Field(
+        4096,
+        ge=1024,
+        description="Tokens of context: room for instructions, notes, a page of wish, a thought and the answer. Ollama "
+        "loads the model anew where another request asks for another number.",
+    )
+    think: Literal["off", "low", "medium", "high", "on"] = Field(
+        "off",
+        description="Whether a model that can think does so before it writes: it takes longer and gains little. "
+        "One that cannot be kept from it (gpt-oss) gets `low`.",
+    )
+    think_tokens: int = Field(
+        2048, ge=0, description="Longest thought in tokens; Ollama takes it out of the longest answer, so it is added."
+    )
 
     connect_timeout_s: float = Field(
         2.0, gt=0, description="Seconds to open a connection: a server that is up accepts within milliseconds."
@@ -135,10 +156,19 @@ class OllamaSettings(BaseModel):
         server = "" if is_default(normalized(host)) else f"OLLAMA_HOST={shlex.quote(host)} "
         return f"{server}ollama pull {shlex.quote(self.model)}"
 
-    def sampling(self, *, deep: bool) -> dict[str, float | int]:
-        """Give Ollama's `options` for one mode."""
+    def thinking(self) -> bool | Literal["low", "medium", "high"]:
+        """Give Ollama's `think` for a model that can."""
+        if self.think == "off":
+            return "low" if ALWAYS_THINKS in self.model else False
+        return True if self.think == "on" else self.think
+
+    def sampling(self, *, deep: bool, thinks: bool = False) -> dict[str, float | int]:
+        """Give Ollama's `options` for one mode, with room for a thought if there is to be one."""
         return {
             "temperature": self.temperature_deep if deep else self.temperature_standard,
-            "num_predict": self.num_predict_deep if deep else self.num_predict_standard,
+            "num_predict": (self.num_predict_deep if deep else self.num_predict_standard)
+            + (self.think_tokens if thinks else 0),
             "top_p": self.top_p,
+            "repeat_penalty": self.repeat_penalty,
+            "num_ctx": self.num_ctx,
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, Self
@@ -14,8 +13,9 @@ import httpx
 
 from deployments import telemetry
 from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable, QueueFull
-from deployments.ollama.client import OllamaClient
-from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
+from deployments.ollama.answer import Answer, Prompt
+from deployments.ollama.client import OllamaClient, Said
+from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, ThoughtOnly, TookTooLong
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.pull import ModelPull
@@ -31,8 +31,13 @@ from deployments.types import (
     PromptRestart,
 )
 
-HEADING = re.compile(r"\A(?:image[ -])?prompt\s*:\s*", re.IGNORECASE)
-QUOTES = ('""', "''", "“”", "„“", "«»", "「」")
+STOPPED = "stop"
+"""Why an answer ended that is whole."""
+
+VOIDED = "What was written was the model's thought, and the prompt begins anew."
+CUT = "The prompt was cut where the model broke off or repeated itself: what is there ends with a whole sentence."
+
+Take = Callable[[PromptDelta | PromptRestart], None]
 
 logger = logging.getLogger("image_analyzer.ollama")
 
@@ -70,24 +75,22 @@ class PromptWriter:
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Stream the prompt: pieces, perhaps a restart and other pieces, then the whole.
 
-        The whole text is the pieces after the last restart joined, less the heading, quotation marks and blanks
-        that a model may put around its answer. Close the generator (`contextlib.aclosing`) or cancel its reader,
-        and Ollama stops.
+        The whole is the pieces after the last restart joined, less a broken end or a loop. Close the generator
+        (`contextlib.aclosing`) or cancel its reader, and Ollama stops.
 
         Raises:
             QueueFull: Ollama is required, and as many requests wait as may wait.
             OllamaUnavailable: Ollama is required and cannot write.
             DeadlinePassed: Ollama is required and took too long.
         """
-        text = ""
+        shown = False
         try:
             async with Coalescer(functools.partial(self._read, request), self._flush_interval_s) as coalescer:
-                while piece := await coalescer.piece():
-                    text += piece
-                    yield PromptDelta(piece)
-            prompt = _unwrapped(text)
-            if not prompt:
-                raise ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+                while events := await coalescer.events():
+                    for event in events:
+                        yield event
+                        shown = isinstance(event, PromptDelta)
+                prompt = coalescer.result
         except OllamaFailure as failure:
             if self._required:
                 raise self._public(failure) from failure
@@ -97,9 +100,9 @@ class PromptWriter:
                 raise
             shortcoming = str(full)
         else:
-            yield PromptComplete(prompt, "ollama", self._cut(text))
+            yield PromptComplete(prompt.text, "ollama", (CUT,) if prompt.truncated else (), prompt.truncated)
             return
-        if text:
+        if shown:
             yield PromptRestart(shortcoming)
         composed = compose(request)
         yield PromptDelta(composed)
@@ -145,37 +148,63 @@ class PromptWriter:
             await server.pull.close()
             await server.client.close()
 
-    async def _read(self, request: PromptRequest, take: Callable[[str], None]) -> None:
-        """Read one server's answer; until its first token, where that server fails, another's."""
+    async def _read(self, request: PromptRequest, take: Take) -> Prompt:
+        """Read one server's answer; where that fails, another's, and once more where one had begun or none is left."""
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
-        messages, options = build_messages(request), self._settings.sampling(deep=request.options.deep_thinking)
-        begun = again = False
+        messages = build_messages(request)
+        repeated = again = roomy = False
         while True:
             came_s = loop.time()
             # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
             async with self._pool.turn(again=again) as server:
                 started_s = loop.time()
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
-                outcome = "left"
+                outcome, answer = "left", Answer()
                 try:
-                    async with aclosing(server.client.chat(messages, options, deadline_s=deadline_s)) as tokens:
-                        async for token in tokens:
-                            begun = True
-                            take(token)
+                    think = self._settings.thinking() if await server.client.thinks() else None
+                    options = self._settings.sampling(deep=request.options.deep_thinking, thinks=roomy or bool(think))
+                    said = server.client.chat(messages, options, deadline_s=deadline_s, think=think)
+                    prompt = await self._answered(said, answer, take)
+                    if not prompt.text:
+                        raise server.client.failures.thought_only()
                 except OllamaFailure as failure:
                     outcome = "failed"
-                    again = self._pool.rest(server, failure.reason)
+                    roomy = isinstance(failure, ThoughtOnly)
+                    another = not roomy and self._pool.rest(server, failure.reason)
                     told = self._answered_by_pull(server, failure)
-                    if begun or not again or isinstance(failure, TookTooLong):
-                        raise told from None
+                    if not (another and not answer.shown) or isinstance(failure, TookTooLong):
+                        if repeated or not isinstance(failure, ServerFailed):
+                            raise told from None
+                        repeated = True
+                    again = True
+                    if answer.shown:
+                        take(PromptRestart(failure.reason))
                 else:
                     outcome = "written"
                     self._pool.works(server)
                     logger.info("%s wrote a prompt in %.1f s.", server.client.host, loop.time() - started_s)
-                    return
+                    return prompt
                 finally:
                     self._record(telemetry.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
+
+    async def _answered(self, said: AsyncGenerator[Said, None], answer: Answer, take: Take) -> Prompt:
+        ended = ""
+        async with aclosing(said):
+            async for piece in said:
+                ended = piece.done_reason
+                text, voided = answer.take(piece.text)
+                if voided:
+                    take(PromptRestart(VOIDED))
+                if text:
+                    take(PromptDelta(text))
+                if answer.finished:
+                    break
+        shown = answer.shown
+        prompt = answer.end(cut=ended != STOPPED)
+        if prompt.text.startswith(shown) and len(prompt.text) > len(shown):
+            take(PromptDelta(prompt.text[len(shown) :]))
+        return prompt
 
     def _flush_interval_s(self) -> float:
         return max(self._settings.flush_interval_s, self._pool.writing / self._settings.max_pieces_per_s)
@@ -190,10 +219,6 @@ class PromptWriter:
         kind = DeadlinePassed if isinstance(failure, TookTooLong) else OllamaUnavailable
         return kind(str(failure), retry_after_s=self._settings.retry_after_s)
 
-    def _cut(self, text: str) -> tuple[str, ...]:
-        limit_chars = self._settings.max_prompt_chars
-        return (f"The prompt was cut at {limit_chars} characters.",) if len(text) == limit_chars else ()
-
 
 async def _failure_of(client: OllamaClient) -> OllamaFailure | None:
     try:
@@ -203,34 +228,26 @@ async def _failure_of(client: OllamaClient) -> OllamaFailure | None:
     return None
 
 
-def _unwrapped(text: str) -> str:
-    text = HEADING.sub("", text.strip())
-    for pair in QUOTES:
-        opening, closing = pair[0], pair[1]
-        inner = text[1:-1]
-        if text.startswith(opening) and text.endswith(closing) and closing not in inner:
-            return inner.strip()
-    return text
-
-
 class Coalescer:
-    """Passes the first token on at once, later ones joined; enter it to begin, leave it to stop the source.
+    """Passes the first piece on at once, later ones joined; enter it to begin, leave it to stop the source.
 
     The source is read ahead in a task of its own, so a slow consumer gets longer pieces and not a longer delay,
     and the source ends when it has no more and not when the consumer has taken all. How far ahead is the
     source's to bound.
 
     Args:
-        read: runs the source, giving each token to the function that it is called with.
+        read: runs the source, giving each event to the function that it is called with; what it returns is the result.
         flush_interval_s: says how long after each piece the next may come.
     """
 
+    result: Prompt
+
     def __init__(
-        self, read: Callable[[Callable[[str], None]], Coroutine[Any, Any, None]], flush_interval_s: Callable[[], float]
+        self, read: Callable[[Take], Coroutine[Any, Any, Prompt]], flush_interval_s: Callable[[], float]
     ) -> None:
         self._read = read
         self._flush_interval_s = flush_interval_s
-        self._held: list[str] = []
+        self._held: list[PromptDelta | PromptRestart] = []
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -244,8 +261,8 @@ class Coalescer:
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def piece(self) -> str:
-        """Give what has come since the last piece; empty where the source has ended.
+    async def events(self) -> list[PromptDelta | PromptRestart]:
+        """Give what has come since last time; nothing where the source has ended, and `result` is there.
 
         Raises:
             Exception: whatever the source raised, after everything that it gave before.
@@ -257,13 +274,16 @@ class Coalescer:
                 await asyncio.wait({self._reader}, timeout=wait_s)
             self._news.clear()
             if self._held:
-                joined = "".join(self._held)
-                self._held.clear()
+                events, self._held = self._held, []
                 self._flush_at_s = self._loop.time() + self._flush_interval_s()
-                return joined
-        await self._reader
-        return ""
+                return events
+        self.result = await self._reader
+        return []
 
-    def _take(self, token: str) -> None:
-        self._held.append(token)
+    def _take(self, event: PromptDelta | PromptRestart) -> None:
+        last = self._held[-1] if self._held else None
+        if isinstance(last, PromptDelta) and isinstance(event, PromptDelta):
+            self._held[-1] = PromptDelta(last.text + event.text)
+        else:
+            self._held.append(event)
         self._news.set()

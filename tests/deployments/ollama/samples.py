@@ -112,7 +112,7 @@ async def tokens_of(server: Server = None, **settings: Any) -> list[str]:
         open_client(server, **settings) as client,
         aclosing(client.chat([{"role": "user", "content": "a fox"}], {}, deadline_s=deadline_s)) as tokens,
     ):
-        return [token async for token in tokens]
+        return [token.text async for token in tokens if token.text]
 
 
 async def check(server: Server = None, **settings: Any) -> None:

@@ -69,7 +69,10 @@ def test_the_prompt_alone_is_kept(said: str) -> None:
         ("A red fox that stands before a dark for", "A red fox that stands before a dark"),
         (LOOP * 2 + FOX + " " + LOOP + "And", LOOP + FOX),
         ("A fox runs in winter light, and runs and runs and" + " runs and" * 9, "A fox runs in winter light"),
-        ("夕暮れの海岸に立つ灯台。静かな雰囲気で、青と橙の色合い。光が差し", "夕暮れの海岸に立つ灯台。静かな雰囲気で、青と橙の色合い。"),
+        (
+            "夕暮れの海岸に立つ灯台。静かな雰囲気で、青と橙の色合い。光が差し",
+            "夕暮れの海岸に立つ灯台。静かな雰囲気で、青と橙の色合い。",
+        ),
         ("<think>It wants a fox and", ""),
     ],
 )
