@@ -67,6 +67,9 @@ HAPROXY_AT = "127.0.0.1"
 FAST = {
     SWITCH: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # With the line above, Serve keeps a thousand lines in memory, which die with the replica; and saves nothing by it,
+    # since each is written and flushed by itself then too (`python -m timeit` of both: docs/operations.md).
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     # Serve waits 30 s at every stop otherwise, for load balancers to notice.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # A client that is silent for longer than an upload and an answer may take has left; Ray would wait for an hour.
