@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, read_config
 from serve_app.cli.health import ask_health, describe
+from serve_app.cli.places import check_cluster
 from serve_app.cli.ray_env import CLUSTER, joined_cluster, with_flags
 from serve_app.cli.running import service_at
 from serve_app.cli.terminal import ProgressLine
@@ -118,6 +119,8 @@ def _connected(config: ServiceConfig) -> Iterator[Instance]:
         SettingsError: there is none.
     """
     address = joined_cluster(os.environ)
+    if address and not (found := check_cluster(address, os.environ)).ok:
+        raise SettingsError(f"{found.name}: {found.detail}; {found.remedy}.")
     if not address:
         service = service_at(config.port)
         if service is None:

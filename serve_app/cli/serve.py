@@ -15,7 +15,8 @@ from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, read_config, require_free_port
 from serve_app.cli.console import Console
 from serve_app.cli.health import HealthNews, ask_health, describe, has_started, shortfall
-from serve_app.cli.ray_env import Mode, chosen_mode, joined_cluster, rays_own, with_flags
+from serve_app.cli.places import check_places, check_weights_cache
+from serve_app.cli.ray_env import CLUSTER, Mode, chosen_mode, joined_cluster, rays_own, with_flags
 from serve_app.cli.running import RunningService, listed
 from serve_app.cli.stopping import EndAtOnce, StopAsked, StopSignals, adopt_orphans, end_children
 from serve_app.schemas import HealthAnswer
@@ -61,20 +62,22 @@ def serve(
         dashboard: start Ray's dashboard.
 
     Returns:
-        0 after a stop that was asked for, 1 when the service failed, 2 when config, port or log file forbid a start.
+        0 after a stop that was asked for, 1 when the service failed, 2 when config, port or machine forbid a start.
     """
+    environment = with_flags(os.environ)
     try:
         config = read_config(config_file, os.environ)
         _require_free_port(config)
+        _require_places(environment, log_file)
         console = Console(log_file, verbose=verbose)
-    except SettingsError as error:
+    except (SettingsError, OSError) as error:
         print(f"image-analyzer: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"image-analyzer: The log file cannot be written ({error}): name another.", file=sys.stderr)
-        return 2
+    cache = check_weights_cache(config.settings.clip.model)
+    if not cache.ok:
+        console.say(str(cache))
     longest_s = config.settings.limits.upload_timeout_s + config.settings.limits.total_timeout_s
-    with console, chosen_mode(config.host, config.port, with_flags(os.environ)) as mode:
+    with console, chosen_mode(config.host, config.port, environment) as mode:
         run = Run(
             config,
             mode,
@@ -96,6 +99,12 @@ def _require_free_port(config: ServiceConfig) -> None:
                 f"{config.path} to another."
             ) from None
         raise
+
+
+def _require_places(environment: Mapping[str, str], log_file: Path | None) -> None:
+    for finding in check_places(environment, log_file):
+        if not finding.ok:
+            raise SettingsError(f"{finding.name}: {finding.detail}; {finding.remedy}.")
 
 
 class Run:
@@ -186,7 +195,7 @@ class Run:
         try:
             self._instance = Instance(address, follow_logs=self._console.follows_logs)
         except ConnectionError as error:
-            raise Failed(f"✗ No Ray cluster answers at {address}: {error}.") from error
+            raise Failed(f"✗ No Ray cluster answers at {address}, which {CLUSTER} names: {error}.") from error
         self._signals.take()
         show("starting Serve …")
         schema = schema_of(dict(self._config.content))
