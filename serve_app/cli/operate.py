@@ -120,7 +120,7 @@ def _connected(config: ServiceConfig) -> Iterator[Instance]:
     """
     address = joined_cluster(os.environ)
     if address and not (found := check_cluster(address, os.environ)).ok:
-        raise SettingsError(f"{found.name}: {found.detail}; {found.remedy}.")
+        raise SettingsError(found.sentence)
     if not address:
         service = service_at(config.port)
         if service is None:

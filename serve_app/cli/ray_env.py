@@ -37,6 +37,8 @@ FLAGS = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware.serve_proxy:middlewares",
     # Nobody's X-Forwarded-For is believed: the limit per address would be one per invented address.
     "FORWARDED_ALLOW_IPS": "",
+    # Two replicas' lines that differ in numbers alone are two lines: in a log file they would be one.
+    "RAY_DEDUP_LOGS": "0",
     # Nothing phones home.
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -104,7 +104,7 @@ def _require_free_port(config: ServiceConfig) -> None:
 def _require_places(environment: Mapping[str, str], log_file: Path | None) -> None:
     for finding in check_places(environment, log_file):
         if not finding.ok:
-            raise SettingsError(f"{finding.name}: {finding.detail}; {finding.remedy}.")
+            raise SettingsError(finding.sentence)
 
 
 class Run:

@@ -152,7 +152,7 @@ def test_serve_refuses_in_the_words_of_the_doctor(
     for finding in examine(config):
         assert finding.name != "Config", "the doctor looks at the config first"
         if not finding.ok:
-            assert told == f"image-analyzer: {finding.name}: {finding.detail}; {finding.remedy}.\n"
+            assert told == f"image-analyzer: {finding.sentence}\n"
             break
 
 
