@@ -48,6 +48,8 @@ FLAGS = {
 ON_THIS_MACHINE = {
     # Made for Windows and macOS, it has Ray listen on the loopback address alone: its metrics ask nobody who they are.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # A busy machine takes longer over a proxy than Ray's 5 s, after which it is killed and with it the start.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # At rest nothing is worth looking at ten times a second (`python -m benchmarks.footprint`).
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
