@@ -130,6 +130,7 @@ def serving(
                     break
             told = "\n".join(banner)
             assert "Stop it:" in told, told
+            watchdog.cancel()
             service = Serving(process, config, environment, told)
             sessions = service.sessions
             yield service

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,6 +58,12 @@ def openvino_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
 
 
 ENGINES_OF_A_GPU: tuple[EngineName, EngineName] = ("auto", "torch")
+
+
+def test_openvino_reports_to_nobody() -> None:
+    assert sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
 ENGINES = pytest.mark.parametrize("engine", [torch_engine, openvino_engine], ids=["torch", "openvino"])
 
 
