@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +49,8 @@ class Console:
         self.progress.clear()
         self._redirected.close()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # The disk is full.
+                self._file.close()
 
     def say(self, line: str) -> None:
         """Print a line, or several."""
