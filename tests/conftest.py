@@ -1,3 +1,5 @@
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from tests.support.service import GUARDED, HUB, RATED, STRICT, Service, applicat
 # How long an example takes says nothing on a machine with two busy cores.
 settings.register_profile("any-speed", deadline=None)
 settings.load_profile("any-speed")
+
+
+if not os.access(os.path.expanduser("~"), os.W_OK):
+    # A user of a container may have no home, which npm and others of the tools do not bear.
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="home-")
 
 
 @pytest.fixture(scope="session")
