@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if argv is None and codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
         _begin_again_in_utf_8()
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by who started us
+    sys.stderr = sys.stderr or sys.stdout
     for stream in (sys.stdout, sys.stderr):
         _replace_unprintable(stream)
     arguments = build_parser().parse_args(argv)

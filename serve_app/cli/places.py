@@ -13,10 +13,10 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 from huggingface_hub import constants
 
 from deployments.clip.weights import WeightsUnavailable, find_weights
@@ -140,15 +140,17 @@ def _address_on_record(environment: Mapping[str, str]) -> str:
 
 
 def check_proxies(environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check that the proxies of the environment are of a kind that the packages here can speak to."""
-    socks = [name for name in PROXIES if environment.get(name, "").startswith("socks")]
-    if socks and find_spec("socksio") is None:
-        yield Finding(
-            "Proxy",
-            False,
-            f"{socks[0]} names a SOCKS proxy, for which a package is missing",
-            f"pip install socksio, or unset {socks[0]}",
-        )
+    """Check that the proxies of the environment are such that the packages here can speak to them."""
+    for name in PROXIES:
+        address = environment.get(name, "")
+        try:
+            if address:
+                httpx.HTTPTransport(proxy=address if "://" in address else f"http://{address}").close()
+        except ImportError:
+            fault = f"{name} names a SOCKS proxy, for which a package is missing"
+            yield Finding("Proxy", False, fault, f"pip install socksio, or unset {name}")
+        except (ValueError, httpx.InvalidURL):
+            yield Finding("Proxy", False, f"{name} is {address!r}, which is no proxy's address", f"unset {name}")
 
 
 def check_log_file(file: Path) -> Finding:
@@ -188,7 +190,10 @@ def unwritable(place: Path, *, folder: bool = True) -> str:
 def free_bytes(place: Path) -> int:
     """Tell how much this user may still write where a place is, or will be; 0 where that cannot be told."""
     try:
-        return shutil.disk_usage(_nearest(place)).free
+        there = _nearest(place)
+        if sys.platform != "win32" and (state := os.statvfs(there)).f_files and not state.f_favail:
+            return 0  # There is room, and no more files can be made.
+        return shutil.disk_usage(there).free
     except OSError:
         return 0
 

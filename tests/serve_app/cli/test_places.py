@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.cli import places, running
+from serve_app.cli import running
 from serve_app.cli.doctor import examine
 from serve_app.cli.places import (
     check_cluster,
@@ -117,11 +117,18 @@ def test_so_is_the_one_that_has_left_its_address_on_this_machine(record: str, tm
     assert not check_cluster("auto", {"RAY_TMPDIR": str(tmp_path)}).ok
 
 
-def test_a_proxy_that_no_package_can_speak_to_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "find_spec", lambda _: None)
-    assert [*check_proxies({"http_proxy": "http://proxy:3128"})] == []
-    (finding,) = check_proxies({"ALL_PROXY": "socks5://proxy:1080"})
-    assert "unset ALL_PROXY" in finding.remedy
+@pytest.mark.parametrize("address", ["http://proxy:3128", "proxy:3128", ""])
+def test_a_proxy_is_none_of_ours_to_judge(address: str) -> None:
+    assert [*check_proxies({"http_proxy": address})] == []
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"), [("socks5://proxy:1080", "SOCKS"), ("ftp://proxy", "no proxy's address")]
+)
+def test_one_that_no_package_can_speak_to_is_told(address: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    (finding,) = check_proxies({"ALL_PROXY": address})
+    assert (fault in finding.detail, "unset ALL_PROXY" in finding.remedy) == (True, True)
 
 
 def test_a_log_file_needs_a_folder_and_is_none(tmp_path: Path) -> None:
