@@ -245,6 +245,7 @@ def find_haproxy(
     for candidate in candidates:
         found = shutil.which(candidate, path=environment.get("PATH"))
         if found is not None:
+            _place_for_programs()
             return found
     raise NotHere(f"there is no program {candidates[0]}")
 
