@@ -21,7 +21,7 @@ from serve_app.cli.config import ServiceConfig, read_config, require_free_port
 from serve_app.cli.doctor import Finding
 from serve_app.cli.health import ask_health
 from serve_app.cli.places import check_places, check_weights_cache
-from serve_app.cli.ray_env import NotHere, find_haproxy, with_flags
+from serve_app.cli.ray_env import NotHere, find_haproxy
 
 MB = 1_000_000
 NEEDED_GPU_MB = 1400
@@ -30,7 +30,6 @@ NEEDED_GPU_MB = 1400
 
 def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
     """Check the machine, the config, then everything that it names."""
-    environment = with_flags(environment)
     yield from check_places(environment)
     try:
         config = read_config(config_file, environment)

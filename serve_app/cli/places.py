@@ -52,7 +52,7 @@ def check_places(environment: Mapping[str, str], log_file: Path | None = None) -
     """Check everything without which the service cannot start.
 
     Args:
-        environment: as the service gets it.
+        environment: the user's.
         log_file: what `--log-file` names.
     """
     if address := joined_cluster(environment):

@@ -68,7 +68,7 @@ def serve(
     try:
         config = read_config(config_file, os.environ)
         _require_free_port(config)
-        _require_places(environment, log_file)
+        _require_places(os.environ, log_file)
         console = Console(log_file, verbose=verbose)
     except (SettingsError, OSError) as error:
         print(f"image-analyzer: {error}", file=sys.stderr)

@@ -79,7 +79,7 @@ def test_a_folder_that_is_full_or_read_only_is_told_with_what_moves_it(short_fol
 def test_a_ray_whose_sockets_would_not_fit_is_given_a_short_folder(named: str) -> None:
     chosen = rays_folder({"TMPDIR": f"/{named}", "RAY_TMPDIR": ""})
     assert chosen in SHORT_PLACES
-    assert chosen in check_rays_folder({"RAY_TMPDIR": f"/{named}"}).detail
+    assert f"{chosen}, since the path /" in check_rays_folder({"RAY_TMPDIR": f"/{named}"}).detail
 
 
 def test_any_other_stays_where_the_user_has_it(tmp_path: Path) -> None:
