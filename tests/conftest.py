@@ -60,7 +60,7 @@ def service(
     applications = [
         application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer}),
         application("hub", HUB, {"clip": {"model": "openai/tiny", **eager}, "ollama": writer}),
-        application("strict", STRICT, {"clip": missing, **required}),
+        application("strict", STRICT, {"clip": {"model": str(tiny_clip)}, **required}),
         application("guarded", GUARDED, {"clip": missing, "ollama": writer, **guarded}),
         _rated(writer),
     ]

@@ -34,8 +34,8 @@ START_LIMIT_S = 240
 POLL_S = 0.1
 
 MAIN, HUB, STRICT, GUARDED, RATED = "", "/hub", "/strict", "/guarded", "/rated"
-"""Route prefixes of the applications that tests share: everything there; weights still on the hub; parts required and
-missing; keys asked for; a rate per address."""
+"""Route prefixes of the applications that tests share: everything there; weights still on the hub; both parts required
+and Ollama missing; keys asked for; a rate per address."""
 
 
 def application(
