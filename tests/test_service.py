@@ -6,25 +6,30 @@ import asyncio
 import json
 import re
 import secrets
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
+from safetensors.torch import load_file, save_file
 
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.ollama.settings import OllamaSettings
 from serve_app.analysis_cache import VERSION_HOLDS_S
+from tests.support.crowd import Crowd
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.in_process import ANALYZE, HEALTH, STREAM
 from tests.support.local_hub import LocalHub
 from tests.support.pictures import photograph_path
 from tests.support.service import HOST, HUB, MAIN, RATED, STRICT, Service
+from tests.support.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.serve
 
@@ -261,9 +266,37 @@ def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembere
     service.deploy({"labels": {"style": {"labels": ["x"]}}}, checked=False)
     assert eventually(lambda: "labels.mood" in analyzer_facts(service).get("refused_change", ""))
     assert labelled(service).new, "nonsense is refused, and the labels stay"
+    report = health(service).json()
+    assert (report["status"], report["components"]["analyzer"]["active"]) == ("degraded", "clip")
     service.deploy({})
     assert eventually(lambda: "refused_change" not in analyzer_facts(service))
     assert eventually(lambda: not labelled(service).new)
+
+
+def test_models_are_rolled_under_load_and_of_a_bad_one_nobody_notices(
+    service: Service, tiny_clip: Path, tmp_path: Path
+) -> None:
+    def model() -> str:
+        report = health(service).json()
+        assert report["status"] == "ok"
+        return str(report["components"]["analyzer"]["facts"]["model"])
+
+    bad = shutil.copytree(tiny_clip, tmp_path / "bad")
+    weights = load_file(bad / "model.safetensors")
+    del weights["visual_projection.weight"]
+    save_file(weights, bad / "model.safetensors", {"format": "pt"})
+    good = make_tiny_clip(tmp_path / "good", seed=1)
+    form = {"analysis_only": "true"}
+    with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=4, pause_s=0.2, form=form) as crowd:
+        assert crowd.wait_until(lambda outcomes: len(outcomes) > 4)
+        assert service.roll(bad) == 1
+        assert "visual_projection.weight missing" in service.log()
+        assert model() == str(tiny_clip)
+        for other in (good, tiny_clip):
+            assert service.roll(other) == 0, service.log()
+            assert model() == str(other)
+    assert crowd.told().keys() == {(200, "")}
+    assert {outcome.body["analyzer"] for outcome in crowd.outcomes} == {"clip"}
 
 
 def test_a_writer_that_is_required_and_missing_is_503_with_the_reason(service: Service) -> None:

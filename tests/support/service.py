@@ -125,6 +125,12 @@ class Service:
             deploying = self._start([SERVE, "run", "--non-blocking", "--address", running.ray_address, self._config()])
         assert deploying.wait(START_LIMIT_S) == 0, self.log()
 
+    def roll(self, model: Path) -> int:
+        """Give the first application another CLIP model while it serves; the exit status of `image-analyzer deploy`."""
+        self._applications = copy.deepcopy(self._applications)
+        self._applications[0]["args"]["clip"]["model"] = str(model)
+        return self._start([COMMAND, "deploy", self._config()]).wait(START_LIMIT_S)
+
     def _wait_until_answering(self, route_prefix: str) -> None:
         health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"
         deadline_s = time.monotonic() + START_LIMIT_S
