@@ -53,6 +53,7 @@ VIEWS = _listed("counter", "views", "Analyses, by origin: model, or cache.", "or
 ANSWERS = _listed("counter", "answers", "Answers by who read the picture (clip, pixels) and who wrote the prompt "
     "(ollama, template, none).", "analyzer source")
 PART_STATE = _listed("gauge", "part_state", "1 for the state that a part (analyzer, writer) is in.", "part state")
+CHANGE_REFUSED = _listed("gauge", "change_refused", "1 while a replica refuses the user_config that came last.")
 BATCH_PICTURES = _listed("histogram", "batch_pictures", "Pictures that the model read at once.", "", BATCH_SIZES)
 BATCH_WAIT_SECONDS = _listed("histogram", "batch_wait_seconds", "How long a picture waited at the model for its batch.",
     "", SHORT_S)

@@ -165,7 +165,11 @@ class Settings(BaseModel):
     cache: CacheSettings = CacheSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
-    require_clip: bool = Field(False, description="Answer 503 rather than let the pixel analyser stand in for CLIP.")
+    require_clip: bool = Field(
+        False,
+        description="A replica starts with CLIP or not at all, rather than let the pixel analyser stand in; what it "
+        "was to replace goes on.",
+    )
     require_ollama: bool = Field(False, description="Answer 503 rather than let the composer stand in for Ollama.")
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may call the API, such as http://localhost:5173; `*` for any."

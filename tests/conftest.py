@@ -65,9 +65,9 @@ def service(
     required = {"ollama": {"hosts": [f"http://127.0.0.1:{free_port()}"]}, "require_clip": True, "require_ollama": True}
     guarded = {"access": {"keys_file": str(keys_file)}}
     applications = [
-        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer}),
+        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer, "require_clip": True}),
         application("hub", HUB, {"clip": {"model": "openai/tiny", **eager}, "ollama": writer}),
-        application("strict", STRICT, {"clip": missing, **required}),
+        application("strict", STRICT, {"clip": {"model": str(tiny_clip)}, **required}),
         application("guarded", GUARDED, {"clip": missing, "ollama": writer, **guarded}),
         _rated(writer),
     ]

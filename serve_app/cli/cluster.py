@@ -19,7 +19,7 @@ from ray import serve
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray.serve._private import api
-from ray.serve.schema import ServeDeploySchema, ServeStatus
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema, ServeStatus
 
 from serve_app.cli.ray_env import OBJECT_STORE_BYTES
 
@@ -123,6 +123,12 @@ class Instance:
             Exception: the controller refuses the config.
         """
         self._client.deploy_apps(schema)
+
+    def deployed(self) -> list[ServeApplicationSchema]:
+        """Give the applications as they were ordered last."""
+        details = self._client.get_serve_details()["applications"].values()
+        orders = (application["deployed_app_config"] for application in details)
+        return [ServeApplicationSchema.model_validate(order) for order in orders if order]
 
     def status(self) -> ServeStatus:
         """Tell how applications and deployments stand."""

@@ -74,6 +74,7 @@ def _deploy(instance: Instance, config: ServiceConfig, timeout_s: float) -> int:
     schema = schema_of(dict(config.content))
     progress = ProgressLine(sys.stdout)
     instance.start(schema)
+    before = instance.deployed()
     instance.deploy(schema)
     busy_s = time.monotonic()
     deadline_s = busy_s + timeout_s
@@ -87,6 +88,9 @@ def _deploy(instance: Instance, config: ServiceConfig, timeout_s: float) -> int:
             progress.clear()
             for problem in problems:
                 print(f"✗ {problem}")
+            if problems and before:
+                # What Serve left half done it would neither finish nor mend: not even a lost replica would be replaced.
+                instance.deploy(schema.model_copy(update={"applications": before}))
             print("The service did not take it; what answered before goes on." if problems else f"{config.path} holds.")
             return 1 if problems else 0
         progress.show(f"waiting for {', '.join(waiting) or config.path.name} …")

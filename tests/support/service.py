@@ -34,8 +34,8 @@ START_LIMIT_S = 240
 POLL_S = 0.1
 
 MAIN, HUB, STRICT, GUARDED, RATED = "", "/hub", "/strict", "/guarded", "/rated"
-"""Route prefixes of the applications that tests share: everything there; weights still on the hub; parts required and
-missing; keys asked for; a rate per address."""
+"""Route prefixes of the applications that tests share: everything there; weights still on the hub; both parts required
+and Ollama missing; keys asked for; a rate per address."""
 
 
 def application(
@@ -124,6 +124,12 @@ class Service:
             self._environment |= with_flags(running.environment)
             deploying = self._start([SERVE, "run", "--non-blocking", "--address", running.ray_address, self._config()])
         assert deploying.wait(START_LIMIT_S) == 0, self.log()
+
+    def roll(self, model: Path) -> int:
+        """Give the first application another CLIP model while it serves; the exit status of `image-analyzer deploy`."""
+        self._applications = copy.deepcopy(self._applications)
+        self._applications[0]["args"]["clip"]["model"] = str(model)
+        return self._start([COMMAND, "deploy", self._config()]).wait(START_LIMIT_S)
 
     def _wait_until_answering(self, route_prefix: str) -> None:
         health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"

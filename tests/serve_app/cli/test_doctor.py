@@ -99,6 +99,8 @@ def test_weights(tmp_path: Path) -> None:
         (folder / name).touch()
     (folder / "config.json").write_text('{"model_type": "clip"}')
     assert checks.check_weights(ClipSettings(model=str(folder))).ok
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    assert "lfs pull" in checks.check_weights(ClipSettings(model=str(folder))).remedy
 
 
 def no_such_model(model: str, hub: str) -> dict[str, int]:
