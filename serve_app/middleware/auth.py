@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import logging
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -27,7 +30,8 @@ from serve_app.settings import AccessSettings
 class AccessControl:
     """ASGI middleware: what is not allowed is refused before its body is read.
 
-    Only POST does any work here; the page, the API's description and the health route are open to everyone.
+    Only POST does any work here; the page, the API's description and what tells of the service's state are open to
+    everyone. Whose key it was is left in `scope["state"]["caller"]`, empty where none is asked for.
 
     Args:
         app: what the requests are for.
@@ -40,6 +44,7 @@ class AccessControl:
         self._app = app
         self._keys = keys
         self._origins = frozenset(cors_origins)
+        self._hosts = frozenset(map(str.lower, settings.allowed_hosts))
         per_minute = settings.requests_per_minute
         self._rate = RateLimit(per_minute, settings.burst) if per_minute else None
 
@@ -47,28 +52,73 @@ class AccessControl:
         """Let the request in, or refuse it."""
         if scope["type"] == "http" and scope["method"] == "POST":
             try:
-                self._check(Headers(scope=scope), (scope.get("client") or ("unknown",))[0])
+                caller = self._checked(Headers(scope=scope), (scope.get("client") or ("unknown",))[0])
+                scope.setdefault("state", {})["caller"] = caller
             except AnalyzerError as refusal:
                 await error_response(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, headers: Headers, address: str) -> None:
+    def _checked(self, headers: Headers, address: str) -> str:
         # CORS keeps a foreign page from reading the answer, but not from having the work done. Browsers name such
         # pages themselves where the service is on this machine or behind TLS.
         foreign = headers.get("sec-fetch-site") == "cross-site"
         if foreign and not self._origins & {"*", headers.get("origin", "")}:
             raise OriginNotAllowed("Pages of other sites may not call: name the page's origin in cors_origins.")
-        caller = f"address {address}"
+        self._check_host(headers, address)
+        caller = ""
         if self._keys.required:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             holder = self._keys.holder(token.strip()) if scheme.lower() == "bearer" else None
             if holder is None:
                 raise KeyRequired("This needs an API key: send it as the header 'Authorization: Bearer KEY'.")
             caller = f"key {holder}"
-        if self._rate is not None and (wait_s := self._rate.wait_s(caller)):
+        if self._rate is not None and (wait_s := self._rate.wait_s(caller or f"address {address}")):
             after_s = math.ceil(wait_s)
             raise RateLimited(f"You call more often than you may; try again in {after_s} s.", retry_after_s=after_s)
+        return caller
+
+    def _check_host(self, headers: Headers, address: str) -> None:
+        """Refuse the page of a stranger who has pointed a name of their own at this machine: DNS rebinding.
+
+        Such a page's requests come from this machine, over http (there is no certificate for that name and this
+        server), and name the stranger's name and our port.
+        """
+        if "*" in self._hosts:
+            return
+        origin = headers.get("origin", "")
+        if not self._hosts and not (origin.startswith("http://") and origin not in self._origins):
+            return
+        host = headers.get("host", "").lower()
+        name, _, port = host.rpartition(":") if host[-1:].isdigit() and ":" in host else (host, "", "")
+        if name in self._hosts or _is_nobodys(name):
+            return
+        if self._hosts or (port and origin.lower() == f"http://{host}" and _is_loopback(address)):
+            raise OriginNotAllowed(f"This service is not called {name[:MAX_NAME_CHARS]!r}: see access.allowed_hosts.")
+
+
+MAX_NAME_CHARS = 253
+"""Of a host: DNS has none longer."""
+
+NOBODYS_DOMAINS = ("localhost", "local", "internal", "test", "lan", "home.arpa")
+"""In these no stranger can register a name."""
+
+
+def _is_nobodys(name: str) -> bool:
+    """Tell whether no stranger can own the name: an address, or a name of this machine or its network alone."""
+    name = name.rstrip(".")
+    if "." not in name or name.endswith(tuple(f".{domain}" for domain in NOBODYS_DOMAINS)):
+        return True
+    with suppress(ValueError):
+        ipaddress.ip_address(name)
+        return True
+    return name == socket.gethostname().lower()
+
+
+def _is_loopback(address: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(address).is_loopback
+    return False
 
 
 logger = logging.getLogger("image_analyzer.access")

@@ -245,10 +245,10 @@ async def test_the_cap_holds_while_an_undeclared_body_arrives() -> None:
             sent += 65536
             yield b"x" * 65536
 
-    async with Service(image={"max_upload_mib": 0.25}).client() as client:
+    async with Service(image={"max_upload_mib": 0.25}, limits={"drain_mib": 0.5}).client() as client:
         response = await client.post(ANALYZE, content=body(), headers=FORM)
     assert_error(response, 413, "upload_too_large", "larger than 0.25 MB")
-    assert sent <= 6 * 65536
+    assert sent <= 14 * 65536
 
 
 @pytest.mark.parametrize("route", [ANALYZE, STREAM])

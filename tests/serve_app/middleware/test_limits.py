@@ -7,6 +7,7 @@ import asyncio
 from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.middleware.limits import STOPPING_RETRY_AFTER_S, BodyLimit
+from serve_app.settings import LimitSettings
 from tests.support.in_process import HEALTH, Service
 
 TIMEOUT_S = 0.05
@@ -28,8 +29,8 @@ async def test_the_time_for_the_upload_is_not_the_time_for_the_answer() -> None:
     async def send(message: Message) -> None:
         raise AssertionError("nothing was to be sent")
 
-    limit = BodyLimit(answers_slowly, max_bytes=100, timeout_s=TIMEOUT_S)
-    await limit({"type": "http", "headers": []}, receive, send)
+    limit = BodyLimit(answers_slowly, 100, LimitSettings(upload_timeout_s=TIMEOUT_S))
+    await limit({"type": "http", "method": "POST", "headers": []}, receive, send)
     assert [message["type"] for message in received] == ["http.request", "http.disconnect"]
 
 
