@@ -46,6 +46,8 @@ _BASE64 = re.compile(r"\s*(?:data:[^,]{0,200},|(?:[A-Za-z0-9+/_-]{4}\s*){10})")
 
 _HOW = "send the picture's bytes as a file of a multipart/form-data form, with curl as -F image=@FILE"
 
+_TEXT = f"Form field 'image' is {{}}: {_HOW}."
+
 
 class InMemoryParser(MultiPartParser):
     """Keeps the file of a form: Starlette would write what is over 1 MB to the disk, to be read again at once."""
@@ -85,7 +87,7 @@ class InMemoryParser(MultiPartParser):
             )
         if reason.startswith("Part exceeded"):
             if part.field_name == IMAGE:
-                _refuse_text(part.data.decode("latin-1"))
+                raise InvalidForm(_TEXT.format("base64 text, which is not read"))
             raise InvalidForm(
                 f"Form field '{part.field_name[:MAX_NAME_CHARS]}' has more than {self.max_part_size / KIB:g} KiB: "
                 "send less, or raise limits.max_form_field_kib."
@@ -138,8 +140,7 @@ async def read_form(request: Request, limits: LimitSettings) -> tuple[bytes, Pro
 
 
 def _refuse_text(text: str) -> NoReturn:
-    what = "base64 text, which is not read" if _BASE64.match(text) else "not a file"
-    raise InvalidForm(f"Form field 'image' is {what}: {_HOW}.")
+    raise InvalidForm(_TEXT.format("base64 text, which is not read" if _BASE64.match(text) else "not a file"))
 
 
 def _sent_in_vain(in_form: list[str], in_query: list[str]) -> list[str]:
