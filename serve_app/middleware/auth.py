@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import logging
 import math
-import socket
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from cachetools import TTLCache
@@ -24,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import AnalyzerError, KeyRequired, OriginNotAllowed, RateLimited, SettingsError
 from serve_app.middleware.errors import error_response
+from serve_app.middleware.hosts import check_host
 from serve_app.settings import AccessSettings
 
 
@@ -65,7 +63,7 @@ class AccessControl:
         foreign = headers.get("sec-fetch-site") == "cross-site"
         if foreign and not self._origins & {"*", headers.get("origin", "")}:
             raise OriginNotAllowed("Pages of other sites may not call: name the page's origin in cors_origins.")
-        self._check_host(headers, address)
+        check_host(headers, address, self._hosts, self._origins)
         caller = ""
         if self._keys.required:
             scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -77,48 +75,6 @@ class AccessControl:
             after_s = math.ceil(wait_s)
             raise RateLimited(f"You call more often than you may; try again in {after_s} s.", retry_after_s=after_s)
         return caller
-
-    def _check_host(self, headers: Headers, address: str) -> None:
-        """Refuse the page of a stranger who has pointed a name of their own at this machine: DNS rebinding.
-
-        Such a page's requests come from this machine, over http (there is no certificate for that name and this
-        server), and name the stranger's name and our port.
-        """
-        if "*" in self._hosts:
-            return
-        origin = headers.get("origin", "")
-        if not self._hosts and not (origin.startswith("http://") and origin not in self._origins):
-            return
-        host = headers.get("host", "").lower()
-        name, _, port = host.rpartition(":") if host[-1:].isdigit() and ":" in host else (host, "", "")
-        if name in self._hosts or _is_nobodys(name):
-            return
-        if self._hosts or (port and origin.lower() == f"http://{host}" and _is_loopback(address)):
-            raise OriginNotAllowed(f"This service is not called {name[:MAX_NAME_CHARS]!r}: see access.allowed_hosts.")
-
-
-MAX_NAME_CHARS = 253
-"""Of a host: DNS has none longer."""
-
-NOBODYS_DOMAINS = ("localhost", "local", "internal", "test", "lan", "home.arpa")
-"""In these no stranger can register a name."""
-
-
-def _is_nobodys(name: str) -> bool:
-    """Tell whether no stranger can own the name: an address, or a name of this machine or its network alone."""
-    name = name.rstrip(".")
-    if "." not in name or name.endswith(tuple(f".{domain}" for domain in NOBODYS_DOMAINS)):
-        return True
-    with suppress(ValueError):
-        ipaddress.ip_address(name)
-        return True
-    return name == socket.gethostname().lower()
-
-
-def _is_loopback(address: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(address).is_loopback
-    return False
 
 
 logger = logging.getLogger("image_analyzer.access")

@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import FAULT, AnalyzerError, KeyRequired, UploadTooSlow, is_fault
+from serve_app.middleware.headers import ON_DATA
 from serve_app.schemas import ErrorAnswer
 
 logger = logging.getLogger("image_analyzer.requests")
@@ -25,7 +26,9 @@ def error_response(error: AnalyzerError) -> JSONResponse:
     if isinstance(error, KeyRequired):
         headers["WWW-Authenticate"] = "Bearer"
     body = ErrorAnswer(error=str(error), code=error.code)
-    return JSONResponse(body.model_dump(), error.http_status, headers)
+    response = JSONResponse(body.model_dump(), error.http_status, headers)
+    response.raw_headers += ON_DATA.items()  # What answers for Serve is outside of the application, which adds them.
+    return response
 
 
 def add_error_handlers(app: FastAPI) -> None:

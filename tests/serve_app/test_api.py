@@ -10,6 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
+from starlette.types import Message
 
 from deployments.errors import ClipUnavailable, DeadlinePassed, OllamaUnavailable, QueueFull
 from deployments.telemetry import REQUESTS, Metric
@@ -189,6 +191,29 @@ async def test_a_fault_is_a_500_that_is_logged_once_counted_as_failed_and_has_th
     assert [event["status"] for event in events] == ["analyzing", "analyzed", "generating", "delta", "error"]
     assert events[-1]["code"] == "internal_error"
     assert counted == [("failed", "500")] * 2
+
+
+async def test_who_leaves_while_sending_has_left_and_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    outcomes: list[str] = []
+
+    def record(metric: Metric, value: float = 1, **tags: str) -> None:
+        outcomes.extend([tags["outcome"]] if metric is REQUESTS else [])
+
+    messages: list[Message] = [
+        {"type": "http.request", "body": FORM_S_BEGINNING, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is there to be answered")
+
+    scope = {"type": "http", "method": "POST", "path": ANALYZE, "query_string": b"", "headers": Headers(FORM).raw}
+    await Service(record=record).api(scope, receive, send)
+    assert outcomes == ["left"]
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
 
 
 async def test_a_stream_of_what_no_json_can_hold_ends_in_an_error(service: Service) -> None:
