@@ -140,11 +140,25 @@ class BoundedLines(logging.Filter):
         return True
 
 
+def leave_out_access_lines() -> None:
+    """Keep Serve's own line of each call and each poll, in every process that one passes, out of this process's log.
+
+    A picture has its line, from the ingress, and left five more (findings/service.md, 32). Serve's `enable_access_log`
+    would do, but it comes with a whole `logging_config`, which would stand before that of the user's config.
+    """
+    logging.getLogger(SERVES).addFilter(_is_no_access_line)
+
+
+def _is_no_access_line(record: logging.LogRecord) -> bool:
+    return not getattr(record, "serve_access_log", False)
+
+
 def join_serve_log() -> None:
     """Send what `image_analyzer.*` loggers say where Serve's own logger does; without it only warnings are seen.
 
-    No line of either is longer than `MAX_LINE_CHARS`.
+    No line of either is longer than `MAX_LINE_CHARS`, and Serve's lines of single calls are left out.
     """
+    leave_out_access_lines()
     ours, serves = logging.getLogger(OURS), logging.getLogger(SERVES)
     ours.setLevel(serves.getEffectiveLevel())
     ours.handlers = list(serves.handlers)

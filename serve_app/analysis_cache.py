@@ -106,13 +106,14 @@ class AnalysisCache:
         self._version: ModelVersion | None = None
         self._version_asked_s = 0.0
         self._question: asyncio.Task[None] | None = None
+        self.stuck_because = ""
 
-    async def find(self, upload: bytes, came_s: float) -> Analysis | _Flight:
-        """Give the analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
+    async def find(self, upload: bytes, came_s: float, caller: str) -> Analysis | _Flight:
+        """Give the caller's analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
         key: Hashable = object()
         if self._settings.cache.max_entries:
             hashing = functools.partial(_sha256, upload)
-            key = hashing() if len(upload) <= HASHED_AT_ONCE_BYTES else await self._in_thread(hashing)
+            key = caller, hashing() if len(upload) <= HASHED_AT_ONCE_BYTES else await self._in_thread(hashing)
         analysis = self._remembered.get(key)
         if analysis is not None and await self.holds(analysis, came_s):
             return analysis
@@ -213,8 +214,9 @@ class Lookup:
 
     _found: Analysis | _Flight
 
-    def __init__(self, cache: AnalysisCache, upload: bytes) -> None:
+    def __init__(self, cache: AnalysisCache, upload: bytes, caller: str = "") -> None:
         self._cache = cache
+        self._caller = caller
         self._upload = upload
         self._came_s = cache.clock()
         self._place = ExitStack()
@@ -259,7 +261,7 @@ class Lookup:
         self._place.close()
 
     async def _find(self) -> None:
-        self._found = await self._cache.find(self._upload, self._came_s)
+        self._found = await self._cache.find(self._upload, self._came_s, self._caller)
         self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
         if isinstance(self._found, _Flight):
             self._found.waiting += 1

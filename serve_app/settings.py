@@ -97,6 +97,13 @@ class AccessSettings(BaseModel):
         "where none are asked for, an address. One more is refused with 429.",
     )
     burst: int = Field(10, ge=1, description="Of these, how many may come at once after a pause.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names, without a port, under which the service is called: a picture sent under another is refused "
+        "with 403, but for those that no stranger can own: addresses, names without a dot, and those below local, "
+        "internal, lan and the like. Where none are given, only what looks like DNS rebinding is: see SECURITY.md. "
+        "`*` for any.",
+    )
 
     @field_validator("keys_file")
     @classmethod
@@ -121,6 +128,15 @@ class LimitSettings(BaseModel):
         description="How long a request's body may take to arrive, in s, so that slow senders do not keep the places "
         "of others: 20 MB in a minute is 2.7 Mbit/s.",
     )
+    drain_mib: float = Field(
+        64,
+        ge=0,
+        description="How much of a body is read and thrown away once it is refused, in MiB, so that a client which "
+        "sends all before it reads gets the answer and no reset connection: three times max_upload_mib.",
+    )
+    drain_timeout_s: float = Field(
+        10, gt=0, description="For how long, in s; the refused request holds no place meanwhile."
+    )
     total_timeout_s: float = Field(
         180,
         gt=0,
@@ -128,7 +144,12 @@ class LimitSettings(BaseModel):
         "longest. Serve's request_timeout_s must be above it and upload_timeout_s together.",
     )
     retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
-    max_form_fields: int = Field(8, ge=4, description="Text fields of a form: the contract's four, and room for more.")
+    max_form_fields: int = Field(
+        64,
+        ge=4,
+        description="Text fields of a form: the contract's four, and room for those of other services, which the "
+        "answer warns of. With max_form_field_kib, 4 MiB.",
+    )
     max_form_field_kib: float = Field(
         64, gt=0, description="Longest text field of a form in KiB, counted while it arrives."
     )

@@ -16,7 +16,7 @@ import yaml
 
 from deployments.telemetry import CATALOGUE, Metric, Recorder
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE, HEALTH, STREAM
+from tests.support.in_process import ANALYZE, STREAM
 from tests.support.pictures import photograph_path
 from tests.support.service import Service
 
@@ -162,12 +162,12 @@ def test_the_log_names_the_ollama_server_of_a_prompt(watched: Service) -> None:
 
 
 @pytest.mark.serve
-def test_tracing_follows_a_request_through_all_three_deployments(watched: Service) -> None:
-    assert httpx.get(watched.url + HEALTH, timeout=10).status_code == 200
+def test_tracing_follows_a_request_to_each_of_the_other_deployments(watched: Service) -> None:
     traces: dict[str, set[str]] = {}
     for path in watched.log_files():
         if path.parent.name == "spans":
             deployment = path.name.split("_")[2]
             for trace in re.findall(r'"trace_id": "(\w+)"', path.read_text()):
                 traces.setdefault(trace, set()).add(deployment)
-    assert {"Ingress", "ClipDeployment", "OllamaDeployment"} in traces.values()
+    for other in ("ClipDeployment", "OllamaDeployment"):
+        assert {"Ingress", other} in traces.values()

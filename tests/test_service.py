@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import secrets
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from deployments.ollama.settings import OllamaSettings
 from serve_app.analysis_cache import VERSION_HOLDS_S
 from tests.support.crowd import Crowd
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE, HEALTH, STREAM
+from tests.support.in_process import ANALYZE, HEALTH, LIVE, READY, STREAM
 from tests.support.local_hub import LocalHub
 from tests.support.pictures import photograph_path
 from tests.support.service import HOST, HUB, MAIN, RATED, STRICT, Service
@@ -132,6 +134,36 @@ def test_errors_keep_the_contract_s_shape_through_the_proxy(
     response = analyze(either_service, image=image)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.json().keys() == {"success", "error", "code"}
+
+
+@pytest.mark.parametrize(
+    ("prefix", "size_bytes", "status"), [(MAIN, 30_000_000, 413), (RATED, 8_000_000, 429)], ids=["413", "429"]
+)
+def test_a_refusal_reaches_who_sends_all_before_reading(
+    either_service: Service, prefix: str, size_bytes: int, status: int
+) -> None:
+    # As urllib does, which has it closed: a connection is reset where more comes.
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Connection": "close"}
+    for _ in range(3):  # Two calls a minute may come in below RATED, and are refused for what they are.
+        connection = http.client.HTTPConnection(HOST, either_service.port, timeout=PATIENCE_S)
+        with closing(connection):
+            connection.request("POST", prefix + ANALYZE, bytes(size_bytes), headers)
+            answer = connection.getresponse()
+            assert json.load(answer)["success"] is False
+    assert answer.status == status
+
+
+@pytest.mark.parametrize("prefix", [MAIN, RATED], ids=["", "below a prefix"])
+def test_slashes_and_head_pass_the_proxies(either_service: Service, prefix: str) -> None:
+    base = either_service.url + prefix
+    for path in (LIVE, READY, f"{READY}/", HEALTH, "/", "/docs", "/openapi.json"):
+        got, headed = httpx.get(base + path, timeout=PATIENCE_S), httpx.head(base + path, timeout=PATIENCE_S)
+        assert (got.status_code, headed.status_code, headed.content) == (200, 200, b""), path
+    answer = httpx.post(f"{base}{ANALYZE}/", files={"image": b"no picture"}, headers={"x-forwarded-proto": "https"})
+    assert answer.json()["code"] in {"unreadable_image", "rate_limited"}
+    if prefix:
+        location = httpx.get(base).headers["location"]
+        assert location == f"{prefix[1:]}/", "wherever a proxy in front has the service"
 
 
 def test_a_sender_that_stops_midway_is_told_so(either_service: Service) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Literal
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments import telemetry
+from deployments.errors import is_fault
 from deployments.telemetry import Record
 from serve_app.pipeline import Job
 
@@ -72,8 +72,8 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, send_and_note)
-        except asyncio.CancelledError:
-            account.status = None
+        except BaseException as error:
+            account.status = HTTPStatus.INTERNAL_SERVER_ERROR if is_fault(error) else None
             raise
         finally:
             last_part = scope["path"].rpartition("/")[2]
