@@ -128,17 +128,20 @@ class OllamaClient:
             self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
     async def check(self) -> None:
-        """Ask whether the server is up and holds the model.
+        """Ask whether the server is up and holds the model, and whether that writes.
 
         Raises:
             OllamaFailure: it is not, does not, failed, or took longer than `status_timeout_s`.
         """
-        models = await self._models()
-        found = next((model for model in models if is_same(model.model, self._settings.model)), None)
-        if found is None:
-            raise self._failures.missing(models)
-        if not await self._writes(found):
-            raise self._failures.unfit(models)
+        limit_s = self._settings.status_timeout_s
+        with self._failures.named(f"did not list its models within {limit_s:g} s"):
+            async with asyncio.timeout(limit_s):
+                models = ModelList.model_validate(await self._answer(self._http.get(MODELS))).models
+                found = next((model for model in models if is_same(model.model, self._settings.model)), None)
+                if found is None:
+                    raise self._failures.missing(models)
+                if not await self._writes(found):
+                    raise self._failures.unfit(models)
 
     async def pull(self) -> AsyncGenerator[int, None]:
         """Have the server fetch the model; yields the percentage that is there, over all layers known so far.
@@ -160,20 +163,12 @@ class OllamaClient:
                     completed, total = map(sum, zip(*layers.values(), strict=True))
                     yield 100 * completed // total
 
-    async def _models(self) -> Sequence[ListedModel]:
-        limit_s = self._settings.status_timeout_s
-        with self._failures.named(f"did not list its models within {limit_s:g} s"):
-            async with asyncio.timeout(limit_s):
-                return ModelList.model_validate(await self._answer(self._http.get(MODELS))).models
-
     async def _writes(self, model: ListedModel) -> bool:
         """Tell whether a model writes, as far as is known; older servers are asked once for each version of it."""
-        limit_s = self._settings.status_timeout_s
         if model.capabilities is None and model not in self._shown:
-            with suppress(OllamaFailure), self._failures.named(f"did not show {model.model} within {limit_s:g} s"):
-                async with asyncio.timeout(limit_s):
-                    shown = await self._answer(self._http.post(SHOW, json={"model": model.model}))
-                    self._shown = {model: ShownModel.model_validate(shown)}
+            with suppress(OllamaFailure):
+                shown = await self._answer(self._http.post(SHOW, json={"model": model.model}))
+                self._shown = {model: ShownModel.model_validate(shown)}
         return self._shown.get(model, model).writes
 
     async def _answer(self, asking: Awaitable[httpx.Response]) -> object:
