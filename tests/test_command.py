@@ -120,6 +120,7 @@ def serving(
                 banner.append(line.rstrip())
                 if "Stop it:" in line:
                     break
+            watchdog.cancel()
             told = "\n".join(banner)
             assert "Stop it:" in told, told
             service = Serving(process, config, environment, told)
