@@ -17,6 +17,8 @@ Pixels = NDArray[np.uint8]
 """One picture: uint8, (height, width, 3), RGB."""
 
 CATEGORIES = ("style", "mood", "composition", "color_palette", "subjects")
+GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
+"""Colours, light and layout can be measured without a model; these cannot."""
 
 AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
@@ -94,6 +96,14 @@ class PromptRequest:
     scores: Scores
     palette: tuple[Swatch, ...] = ()
     options: PromptOptions = PromptOptions()
+    analyzer: AnalyzerName = "clip"
+
+    @property
+    def seen(self) -> Scores:
+        """The scores of what was seen or measured: of the stand-in's, not those that it can only guess."""
+        if self.analyzer == "clip":
+            return self.scores
+        return {category: scores for category, scores in self.scores.items() if category not in GUESSED_FROM_PIXELS}
 
 
 @dataclass(frozen=True, slots=True)

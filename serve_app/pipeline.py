@@ -225,7 +225,8 @@ class Pipeline:
 
     def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()
-        return self._writer.write(PromptRequest(analysis.classification.scores, analysis.palette, job.options))
+        seen = analysis.classification
+        return self._writer.write(PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer))
 
     async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
         """Give the writer's next event and note the last; None once it has come and there are no more."""

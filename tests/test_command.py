@@ -128,9 +128,9 @@ def serving(
                 banner.append(line.rstrip())
                 if "Stop it:" in line:
                     break
+            watchdog.cancel()
             told = "\n".join(banner)
             assert "Stop it:" in told, told
-            watchdog.cancel()
             service = Serving(process, config, environment, told)
             sessions = service.sessions
             yield service
@@ -246,13 +246,14 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
     log_file = tmp_path / "log"
     log_file.write_text("of yesterday\n")
     parallel = f"      # as many at a time as there are callers\n        max_parallel: {CALLERS}\n"
-    with FakeOllama(parallel=CALLERS) as ollama:
-        ollama.answer = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
+    slowly = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
+    with FakeOllama(slowly, parallel=CALLERS) as one, FakeOllama(slowly, parallel=CALLERS) as two:
+        named = f"{one.url}, {two.url}"
         with (
             serving(
                 folders["fast"],
                 {SWITCH: "1"},
-                ollama=ollama.url,
+                ollama=named,
                 more=parallel,
                 options=("--log-file", log_file),
             ) as fast,
@@ -260,11 +261,13 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
                 folders["plain"],
                 {SWITCH: "0"},
                 under=IN_BACKGROUND,
-                ollama=ollama.url,
+                ollama=one.url,
                 more=parallel + ONE_INGRESS,
                 logging="  encoding: JSON\n",
             ) as plain,
         ):
+            found = fast.run("doctor", fast.config).stdout
+            assert all(f"Ollama: answers at {server.url}" in found for server in (one, two)), found
             assert "Mode:     fast" in fast.told
             assert "Mode:     plain" in plain.told
             _assert_status_and_deploy_meet_the_right_one(fast, plain)
@@ -277,6 +280,7 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
                     # Ray brings these lines, and those of the very end perhaps not.
                     told = sum(" answered 200: " in line for line in others)
                     assert answered - CALLERS <= told <= answered
+            assert two.chats, "both servers write"
 
 
 def _assert_status_and_deploy_meet_the_right_one(fast: Serving, plain: Serving) -> None:
@@ -381,8 +385,9 @@ def test_serve_run_goes_on_working(tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "serve_config.yaml"
     config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}"))
-    nobody = f"http://127.0.0.1:{free_port()}"
-    environment = {**os.environ, "HOME": str(tmp_path), "HF_ENDPOINT": nobody, "OLLAMA_HOST": nobody}
+    nobody = f"127.0.0.1:{free_port()}"
+    environment = {**os.environ, "HOME": str(tmp_path), "HF_ENDPOINT": f"http://{nobody}"}
+    environment["OLLAMA_HOST"] = f"{nobody},{nobody.replace('127.0.0.1', 'localhost')}"
     process = subprocess.Popen(
         [SERVE, "run", config], env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT,
         start_new_session=True,

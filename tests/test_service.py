@@ -214,7 +214,9 @@ def test_a_caller_cannot_set_the_service_s_timeout(either_service: Service, olla
     assert (response.status_code, response.json()["promptSource"]) == (200, "ollama"), "Serve's limit, of 240 s, holds"
 
 
-def test_of_a_crowd_those_refused_are_told_by_us_when_to_come_back(either_service: Service, ollama: FakeOllama) -> None:
+def test_of_a_crowd_those_who_find_the_line_full_get_a_composed_prompt(
+    either_service: Service, ollama: FakeOllama
+) -> None:
     callers, writing_or_in_line = 128, OllamaSettings().max_parallel + OllamaSettings().max_waiting
     ollama.answer = Answer(tokens=TOKENS, hold_at=0)
     ollama.hold()
@@ -226,17 +228,21 @@ def test_of_a_crowd_those_refused_are_told_by_us_when_to_come_back(either_servic
                 asyncio.create_task(client.post(f"{either_service.url}{ANALYZE}", files={"image": PHOTOGRAPH}))
                 for _ in range(callers)
             }
-            refused: list[httpx.Response] = []
-            while len(refused) < callers - writing_or_in_line:
+            early: list[httpx.Response] = []
+            while len(early) < callers - writing_or_in_line:
                 done, posting = await asyncio.wait(posting, return_when=asyncio.FIRST_COMPLETED)
-                refused += [task.result() for task in done]
+                early += [task.result() for task in done]
             ollama.release()
-            return refused, await asyncio.gather(*posting)
+            return early, await asyncio.gather(*posting)
 
-    refused, answered = asyncio.run(crowd())
-    assert {(response.status_code, response.json()["code"]) for response in refused} == {(429, "queue_full")}
+    early, waited = asyncio.run(crowd())
+    assert {response.json()["promptSource"] for response in waited} == {"ollama"}
+    composed = [response.json() for response in early if response.status_code == httpx.codes.OK]
+    assert {body["promptSource"] for body in composed} == {"template"}
+    assert all("already wait for a prompt" in body["warnings"][0] for body in composed)
+    refused = [response for response in early if response.status_code != httpx.codes.OK]
+    assert {(response.status_code, response.json()["code"]) for response in refused} <= {(429, "queue_full")}
     assert all(int(response.headers["retry-after"]) > 0 for response in refused)
-    assert [response.status_code for response in answered] == [200] * writing_or_in_line
 
 
 def test_pictures_arriving_together_are_all_answered_as_if_alone(service: Service) -> None:

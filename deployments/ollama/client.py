@@ -1,56 +1,27 @@
-"""One Ollama server: the `ollama` client with limits, and every way it can fail turned into one small family.
-
-None of the family leaves this room under its own name.
-"""
+"""One Ollama server, asked over HTTP, with limits."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import re
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
-from typing import cast
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any
 
 import aiohttp
 import httpx
-import ollama
 from httpx_aiohttp import AiohttpTransport
 
 from deployments import telemetry
+from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure, ServerFailed
+from deployments.ollama.model_names import is_same
 from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.wire import ChatLine, ListedModel, ModelList, PullLine, ShownModel, error_sentence
 from deployments.telemetry import Record, unrecorded
-
-
-class OllamaFailure(Exception):
-    """Ollama did not write the prompt. `reason` says what happened, `remedy` what to do: one sentence each."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason} {remedy}")
-        self.reason = reason
-        self.remedy = remedy
-
-
-class ServerDown(OllamaFailure):
-    """Nothing accepts a connection at the address."""
-
-
-class ModelMissing(OllamaFailure):
-    """The server is there, the model is not."""
-
-
-class ServerFailed(OllamaFailure):
-    """The server answered with an error, broke off, or sent what is not its protocol."""
-
-
-class TookTooLong(OllamaFailure):
-    """The first token, the next token or the whole prompt passed its limit."""
-
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
 """What decoders leave where a token ends inside a character: the mark for bytes that are no UTF-8, half a pair."""
-
-SHOWN_ERROR_CHARS = 200
-"""How much of the server's own error text is passed on: enough for its sentence, not for a page of HTML."""
 
 SLOW_START = "sent no first token within {:g} s"
 SLOW_STEP = "sent no further token for {:g} s"
@@ -58,8 +29,7 @@ SLOW_END = "did not finish within {:g} s"
 
 NS_PER_S = 1e9
 
-NOT_FOUND = 404
-BUSY = 503
+CHAT, PULL, MODELS, SHOW = "/api/chat", "/api/pull", "/api/tags", "/api/show"
 
 
 class OllamaClient:
@@ -69,7 +39,7 @@ class OllamaClient:
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
     connection for every call: beside an answer of seconds it costs nothing, and a server that was restarted can
     never be met through a connection that died with it. aiohttp reads the answers: its parser is in C, httpx's own
-    in Python.
+    in Python. No redirect is followed: most make a GET of a POST, and the headers are meant for this server alone.
 
     Args:
         settings: model and limits.
@@ -88,15 +58,18 @@ class OllamaClient:
         self.host = host
         self._record = record
         self._settings = settings
-        self._ollama = ollama.AsyncClient(
-            host=host,
+        self._failures = FailureNames(settings, host)
+        self._shown: dict[ListedModel, ShownModel] = {}
+        self._http = httpx.AsyncClient(
+            base_url=host,
+            headers=settings.headers_for(host),
             timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
             transport=transport or _straight_to_the_server(),
         )
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._ollama.close()  # type: ignore[no-untyped-call]
+        await self._http.aclose()
 
     async def chat(
         self, messages: Sequence[Mapping[str, str]], options: Mapping[str, float | int], *, deadline_s: float
@@ -117,15 +90,23 @@ class OllamaClient:
         room_chars = limits.max_prompt_chars
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
         asked_s = asyncio.get_running_loop().time()
-        answer = await self._ollama.chat(
-            limits.model, messages, stream=True, options=options, keep_alive=limits.keep_alive
-        )
-        async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", answer)) as lines:
+        asked = {
+            "model": limits.model,
+            "messages": messages,
+            "stream": True,
+            "options": options,
+            "keep_alive": limits.keep_alive,
+        }
+        async with aclosing(self._lines(CHAT, asked)) as lines:
             done = False
             while room_chars and not done:
-                line = await self._next(lines, deadline_s, patience_s, complaint)
+                try:
+                    line = await self._next(lines, deadline_s, patience_s, complaint)
+                except ModelUnfit:
+                    await self.check()  # which says the same, and what is there in its place
+                    raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
-                done = bool(line.done)
+                done = line.done
                 text = NO_CHARACTER.sub("", line.message.content or "")[:room_chars]
                 if room_chars == limits.max_prompt_chars:
                     text = text.lstrip()
@@ -140,24 +121,27 @@ class OllamaClient:
         if room_chars == limits.max_prompt_chars:
             raise ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
 
-    def _record_speed(self, last: ollama.ChatResponse) -> None:
+    def _record_speed(self, last: ChatLine) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
         if tokens and took_ns:
             self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
             self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
     async def check(self) -> None:
-        """Ask whether the server is up and holds the model.
+        """Ask whether the server is up and holds the model, and whether that writes.
 
         Raises:
             OllamaFailure: it is not, does not, failed, or took longer than `status_timeout_s`.
         """
         limit_s = self._settings.status_timeout_s
-        with self._failures_named(f"did not list its models within {limit_s:g} s"):
+        with self._failures.named(f"did not list its models within {limit_s:g} s"):
             async with asyncio.timeout(limit_s):
-                listed = await self._ollama.list()
-        if all(entry.model != self._settings.tagged_model for entry in listed.models):
-            raise self._missing()
+                models = ModelList.model_validate(await self._answer(self._http.get(MODELS))).models
+                found = next((model for model in models if is_same(model.model, self._settings.model)), None)
+                if found is None:
+                    raise self._failures.missing(models)
+                if not await self._writes(found):
+                    raise self._failures.unfit(models)
 
     async def pull(self) -> AsyncGenerator[int, None]:
         """Have the server fetch the model; yields the percentage that is there, over all layers known so far.
@@ -167,14 +151,11 @@ class OllamaClient:
         """
         limit_s = self._settings.pull_stall_timeout_s
         layers: dict[str, tuple[int, int]] = {}
-        progress = await self._ollama.pull(self._settings.model, stream=True)
-        async with aclosing(cast("AsyncGenerator[ollama.ProgressResponse, None]", progress)) as lines:
+        async with aclosing(self._lines(PULL, {"model": self._settings.model, "stream": True})) as lines:
             while True:
-                with self._failures_named(f"showed no progress for {limit_s:g} s"):
+                with self._failures.named(f"showed no progress for {limit_s:g} s"):
                     async with asyncio.timeout(limit_s):
-                        line = await anext(lines, None)
-                if line is None:
-                    raise self._broken_off()
+                        line = PullLine.model_validate(await self._unended(lines))
                 if line.status == "success":
                     return
                 if line.digest and line.total:
@@ -182,61 +163,46 @@ class OllamaClient:
                     completed, total = map(sum, zip(*layers.values(), strict=True))
                     yield 100 * completed // total
 
+    async def _writes(self, model: ListedModel) -> bool:
+        """Tell whether a model writes, as far as is known; older servers are asked once for each version of it."""
+        if model.capabilities is None and model not in self._shown:
+            with suppress(OllamaFailure):
+                shown = await self._answer(self._http.post(SHOW, json={"model": model.model}))
+                self._shown = {model: ShownModel.model_validate(shown)}
+        return self._shown.get(model, model).writes
+
+    async def _answer(self, asking: Awaitable[httpx.Response]) -> object:
+        response = await asking
+        if not response.is_success:
+            raise self._failures.of_answer(response)
+        return response.json()
+
     async def _next(
-        self,
-        lines: AsyncGenerator[ollama.ChatResponse, None],
-        deadline_s: float,
-        patience_s: float,
-        complaint: str,
-    ) -> ollama.ChatResponse:
+        self, lines: AsyncGenerator[dict[str, Any], None], deadline_s: float, patience_s: float, complaint: str
+    ) -> ChatLine:
         until_s = asyncio.get_running_loop().time() + patience_s
         if deadline_s < until_s:
             until_s, patience_s, complaint = deadline_s, self._settings.total_timeout_s, SLOW_END
-        with self._failures_named(complaint.format(patience_s)):
+        with self._failures.named(complaint.format(patience_s)):
             async with asyncio.timeout_at(until_s):
-                line = await anext(lines, None)
+                return ChatLine.model_validate(await self._unended(lines))
+
+    async def _lines(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[dict[str, Any], None]:
+        async with self._http.stream("POST", path, json=body) as response:
+            if not response.is_success:
+                await response.aread()
+                raise self._failures.of_answer(response)
+            async for text in response.aiter_lines():
+                line = json.loads(text)
+                if line.get("error"):
+                    raise self._failures.of_error(error_sentence(line))
+                yield line
+
+    async def _unended(self, lines: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
+        line = await anext(lines, None)
         if line is None:
-            raise self._broken_off()
+            raise self._failures.broken_off()
         return line
-
-    @contextmanager
-    def _failures_named(self, too_slow: str) -> Iterator[None]:
-        host = self.host
-        try:
-            yield
-        except ollama.ResponseError as error:
-            raise self._named(error) from error
-        except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ServerDown(f"Ollama does not answer at {host}.", "Start it there with: ollama serve") from error
-        except TimeoutError as error:
-            raise TookTooLong(f"Ollama at {host} {too_slow}.", "Try again, or choose a smaller model.") from error
-        except httpx.HTTPError as error:
-            raise self._broken_off() from error
-        except (ValueError, TypeError, AttributeError, aiohttp.ClientResponseError) as error:
-            # The ollama package takes each line's shape for granted, and fails in these ways when it is another. What
-            # is no HTTP is an aiohttp.ClientResponseError, which the transport does not translate.
-            raise ServerFailed(
-                f"What answers at {host} does not speak Ollama's protocol.", "Check the address (OLLAMA_HOST)."
-            ) from error
-
-    def _named(self, error: ollama.ResponseError) -> ModelMissing | ServerFailed:
-        told = " ".join(str(error.error).split())[:SHOWN_ERROR_CHARS]
-        if error.status_code == NOT_FOUND and "model" in told:
-            return self._missing()
-        if error.status_code == BUSY:
-            return ServerFailed(f"Ollama is busy: {told}.", "Try again in a few seconds.")
-        return ServerFailed(f"Ollama failed: {told or error.status_code}.", "Its own log says more.")
-
-    def _missing(self) -> ModelMissing:
-        return ModelMissing(
-            f"Ollama has no model {self._settings.model}.", f"Run: {self._settings.pull_command(self.host)}"
-        )
-
-    def _broken_off(self) -> ServerFailed:
-        return ServerFailed(
-            f"Ollama at {self.host} broke off in the middle of its answer.",
-            "Try again; its own log says why.",
-        )
 
 
 def _straight_to_the_server() -> AiohttpTransport:
@@ -245,55 +211,3 @@ def _straight_to_the_server() -> AiohttpTransport:
         verify=tls,
         client=lambda: aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True, ssl=tls)),
     )
-
-
-class ModelPull:
-    """Starts a pull when told that the model is missing, and can say how far it is.
-
-    A pull that failed is told with its reason and started again by the next `start`; Ollama resumes where it
-    stopped.
-    """
-
-    def __init__(self, client: OllamaClient, model: str) -> None:
-        self._client = client
-        self._model = model
-        self._task: asyncio.Task[None] | None = None
-        self._percent = 0
-        self._last_failure = ""
-
-    @property
-    def running(self) -> bool:
-        """Whether the server is fetching now."""
-        return self._task is not None and not self._task.done()
-
-    @property
-    def percent(self) -> int:
-        """How much of the layers known so far is there, 0 to 100."""
-        return self._percent
-
-    def start(self) -> None:
-        """Start fetching, unless that is under way."""
-        if not self.running:
-            self._percent = 0
-            self._task = asyncio.create_task(self._run())
-
-    def sentence(self) -> str:
-        """Say for a person how it stands."""
-        told = f"Ollama is pulling {self._model} ({self._percent} %)"
-        return f"{told} again, the last try failed: {self._last_failure}" if self._last_failure else f"{told}."
-
-    async def close(self) -> None:
-        """Stop fetching; what the server has so far it keeps."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        try:
-            async with aclosing(self._client.pull()) as progress:
-                async for percent in progress:
-                    self._percent = percent
-        except OllamaFailure as failure:
-            self._last_failure = failure.reason
-        else:
-            self._last_failure = ""

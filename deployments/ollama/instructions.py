@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Mapping
 
 from deployments.ollama.colours import colour_name
-from deployments.types import CATEGORIES, Language, PromptRequest
+from deployments.types import CATEGORIES, AnalyzerName, Language, PromptRequest
 
 FENCE_OPEN = "<wish>"
 FENCE_CLOSE = "</wish>"
@@ -31,13 +31,21 @@ LANGUAGE_NAMES: Mapping[Language, str] = {
 }
 
 TASK = (
-    "You write prompts for text-to-image models. You are told what a vision model saw in a picture. "
+    "You write prompts for text-to-image models. You are told what {source}. "
     "Answer with one prompt that would make a picture like it, and with nothing else: no introduction, no title, "
     "no quotation marks, no list, no explanation, no alternatives. One paragraph of plain text, wholly in "
     "{language}; translate the labels.\n"
-    "The percentages say how sure the vision model is: build on the high ones, leave out what contradicts them. "
+    "The percentages say how sure that is: build on the high ones, leave out what contradicts them. "
     "Name colours in words, never as codes. Mention no percentages."
 )
+
+SOURCES: Mapping[AnalyzerName, str] = {
+    "clip": "a vision model saw in a picture",
+    "pixels": (
+        "was measured in a picture: its light, colours and layout. Nobody has seen what it shows or its style: take "
+        "both from the wish, if there is one, and claim nothing of them otherwise"
+    ),
+}
 
 # Sentences, not words: Japanese and Chinese have no spaces to count by. Both lengths fit their token limit
 # (150 and 300) in every offered language, so that an answer ends where it should.
@@ -57,14 +65,14 @@ WISH_RULE = (
 def build_messages(request: PromptRequest) -> list[dict[str, str]]:
     """Give the system and the user message for one picture."""
     rules = [
-        TASK.format(language=LANGUAGE_NAMES[request.options.language]),
+        TASK.format(source=SOURCES[request.analyzer], language=LANGUAGE_NAMES[request.options.language]),
         DEEP_LENGTH if request.options.deep_thinking else STANDARD_LENGTH,
     ]
     seen = [
         f"{category.replace('_', ' ')}: "
-        + ", ".join(f"{label.value} {label.score:.0%}" for label in request.scores[category])
+        + ", ".join(f"{label.value} {label.score:.0%}" for label in request.seen[category])
         for category in CATEGORIES
-        if request.scores.get(category)
+        if request.seen.get(category)
     ]
     if request.palette:
         seen.append(

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from deployments.errors import QueueFull
-from deployments.ollama.client import ModelPull, OllamaClient
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.pull import ModelPull
 
 logger = logging.getLogger("image_analyzer.ollama")
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Mapping
+from string import Template
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})  # noqa: S104
-DEFAULT_PORT = 11434
+from deployments.ollama.addresses import DEFAULT_PORT, is_default, normalized, split_list
+from deployments.ollama.model_names import tagged
+
+DEFAULT_HOST = f"http://localhost:{DEFAULT_PORT}"
 
 
 class OllamaSettings(BaseModel):
@@ -17,10 +21,15 @@ class OllamaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     hosts: tuple[str, ...] = Field(
-        ("http://localhost:11434",),
+        (DEFAULT_HOST,),
         min_length=1,
         description="Addresses of the Ollama servers, each with the model; a prompt goes to the least busy. "
         "Environment: OLLAMA_HOST, separated by commas.",
+    )
+    headers: Mapping[str, Mapping[str, str]] = Field(
+        {},
+        description="Headers that the server at an address gets and no other: `{https://gpu.example: {Authorization: "
+        '"Bearer ${GPU_KEY}"}}`. `${NAME}` is that variable of the environment where OllamaDeployment runs.',
     )
     model: str = Field(
         "mistral:latest", pattern=r"^\S+$", description="Name in `ollama list`; without a tag, `:latest`."
@@ -91,14 +100,20 @@ class OllamaSettings(BaseModel):
     @field_validator("hosts", mode="before")
     @classmethod
     def _listed(cls, hosts: object) -> object:
-        return [host.strip() for host in hosts.split(",")] if isinstance(hosts, str) else hosts
+        return (split_list(hosts) or (DEFAULT_HOST,)) if isinstance(hosts, str) else hosts
 
     @field_validator("hosts")
     @classmethod
     def _are_addresses(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        hosts = tuple(map(normalized, hosts))
         if len({*hosts}) < len(hosts):
             raise ValueError("an address is named twice")
-        return tuple(map(_checked, hosts))
+        return hosts
+
+    @field_validator("headers")
+    @classmethod
+    def _are_of_addresses(cls, headers: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
+        return {normalized(host): of_host for host, of_host in headers.items()}
 
     @property
     def max_writing(self) -> int:
@@ -108,14 +123,16 @@ class OllamaSettings(BaseModel):
     @property
     def tagged_model(self) -> str:
         """The model's name as `/api/tags` lists it: always with a tag."""
-        last_part = self.model.rpartition("/")[2]
-        return self.model if ":" in last_part else f"{self.model}:latest"
+        return tagged(self.model)
+
+    def headers_for(self, host: str) -> dict[str, str]:
+        """Give one server's headers, with the environment's variables put in; an unknown one stays as it is written."""
+        headers = self.headers.get(host, {})
+        return {name: Template(text).safe_substitute(os.environ).strip() for name, text in headers.items()}
 
     def pull_command(self, host: str) -> str:
         """Give the shell command that fetches the model onto a server."""
-        parts = _split(host)
-        local = parts.hostname in LOCAL_NAMES and (parts.port or DEFAULT_PORT) == DEFAULT_PORT
-        server = "" if local else f"OLLAMA_HOST={shlex.quote(host)} "
+        server = "" if is_default(normalized(host)) else f"OLLAMA_HOST={shlex.quote(host)} "
         return f"{server}ollama pull {shlex.quote(self.model)}"
 
     def sampling(self, *, deep: bool) -> dict[str, float | int]:
@@ -125,17 +142,3 @@ class OllamaSettings(BaseModel):
             "num_predict": self.num_predict_deep if deep else self.num_predict_standard,
             "top_p": self.top_p,
         }
-
-
-def _split(host: str) -> SplitResult:
-    return urlsplit(host if "://" in host else f"http://{host}")
-
-
-def _checked(host: str) -> str:
-    parts = _split(host)
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, host)):
-        raise ValueError(f'"{host}" is not an address such as http://localhost:{DEFAULT_PORT}')
-    if parts.username is not None:
-        raise ValueError("name and password in the address are not used by the ollama client: remove them")
-    _ = parts.port  # raises ValueError when it is no port number
-    return host

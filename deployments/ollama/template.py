@@ -65,7 +65,7 @@ def _scene(request: PromptRequest) -> str:
 
 
 def _subjects_are_sure(request: PromptRequest) -> bool:
-    subjects = request.scores.get("subjects", ())
+    subjects = request.seen.get("subjects", ())
     return bool(subjects) and subjects[0].score >= SURE_SUBJECT_SHARE
 
 
@@ -81,7 +81,7 @@ def _colours(request: PromptRequest) -> list[str]:
 
 
 def _labels(request: PromptRequest, category: str) -> list[str]:
-    scores = request.scores.get(category, ())
+    scores = request.seen.get(category, ())
     least = 0.0 if request.options.deep_thinking or not scores else RUNNER_UP_SHARE * scores[0].score
     return [label.value for label in scores if label.score >= least]
 

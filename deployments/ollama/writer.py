@@ -13,10 +13,12 @@ from typing import Any, Self
 import httpx
 
 from deployments import telemetry
-from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable
-from deployments.ollama.client import ModelMissing, ModelPull, OllamaClient, OllamaFailure, ServerFailed, TookTooLong
+from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable, QueueFull
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, TookTooLong
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.pool import Server, ServerPool
+from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose, shortcomings
 from deployments.telemetry import Record, record_state, unrecorded
@@ -73,7 +75,7 @@ class PromptWriter:
         and Ollama stops.
 
         Raises:
-            QueueFull: as many requests wait as may wait.
+            QueueFull: Ollama is required, and as many requests wait as may wait.
             OllamaUnavailable: Ollama is required and cannot write.
             DeadlinePassed: Ollama is required and took too long.
         """
@@ -90,6 +92,10 @@ class PromptWriter:
             if self._required:
                 raise self._public(failure) from failure
             shortcoming = str(failure)
+        except QueueFull as full:
+            if self._required:
+                raise
+            shortcoming = str(full)
         else:
             yield PromptComplete(prompt, "ollama", self._cut(text))
             return

@@ -15,7 +15,8 @@ from deployments.clip.model import choose_device
 from deployments.clip.settings import ClipSettings
 from deployments.clip.weights import WeightsUnavailable, announced_files, find_weights
 from deployments.errors import SettingsError
-from deployments.ollama.client import ModelMissing, OllamaClient, OllamaFailure
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.failures import ModelUnfit, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
 from serve_app.cli.config import ServiceConfig, read_config, require_free_port
 from serve_app.cli.doctor import Finding
@@ -133,7 +134,7 @@ def check_ollama(settings: OllamaSettings, transport: httpx.AsyncBaseTransport |
 
 def _check_server(settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None) -> Iterator[Finding]:
     failure = asyncio.run(_ollama_failure(settings, host, transport))
-    if failure is not None and not isinstance(failure, ModelMissing):
+    if failure is not None and not isinstance(failure, ModelUnfit):
         yield Finding("Ollama", False, failure.reason, failure.remedy)
         return
     yield Finding("Ollama", True, f"answers at {host}")

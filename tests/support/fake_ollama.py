@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-from tests.support.ollama_wire import MODEL_BYTES, Json, Reply, described, escaped, line, tagged
+from tests.support.ollama_wire import MODEL_BYTES, Json, Reply, described, escaped, line, listed_name
 
 START_LIMIT_S = 10.0
 PATIENCE_S = 30.0
@@ -111,7 +111,8 @@ class FakeOllama:
     Args:
         answer: what chats get.
         tokens: in place of `answer`, short for `Answer(tokens=tokens)`.
-        models: what is there; a name without a tag is `:latest`.
+        models: what is there and writes; a name without a tag is `:latest`.
+        embedders: what is there and does not write.
         port: 0 takes a free one.
         parallel: OLLAMA_NUM_PARALLEL; further requests wait in silence.
     """
@@ -122,6 +123,7 @@ class FakeOllama:
         *,
         tokens: Sequence[str | bytes] = ("A", " fox"),
         models: Sequence[str] = ("mistral:latest",),
+        embedders: Sequence[str] = (),
         pull: Pull | None = None,
         port: int = 0,
         parallel: int = 1,
@@ -129,7 +131,8 @@ class FakeOllama:
     ) -> None:
         self.answer = answer or Answer(tokens)
         self.pull = pull or Pull()
-        self.models = [tagged(name) for name in models]
+        self.models = [listed_name(name) for name in models]
+        self.embedders = [listed_name(name) for name in embedders]
         self.port = port
         self.exchanges: list[Exchange] = []
         self._parallel = parallel
@@ -261,10 +264,13 @@ class FakeOllama:
         body = exchange.body
         match exchange.path:
             case "/api/tags":
-                await reply.json(200, {"models": [described(name) for name in self.models]})
+                writers = [described(name, "completion") for name in self.models]
+                await reply.json(200, {"models": writers + [described(name, "embedding") for name in self.embedders]})
             case "/api/pull":
-                await self._fetch(tagged(body["model"]), reply)
-            case "/api/chat" if tagged(body["model"]) not in self.models:
+                await self._fetch(listed_name(body["model"]), reply)
+            case "/api/chat" if listed_name(body["model"]) in self.embedders:
+                await reply.json(400, {"error": f'"{body["model"]}" does not support chat'})
+            case "/api/chat" if listed_name(body["model"]) not in self.models:
                 await reply.json(404, {"error": f"model '{body['model']}' not found"})
             case "/api/chat" if self.answer.status != 200:
                 await reply.json(self.answer.status, {"error": self.answer.error})

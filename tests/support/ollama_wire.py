@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 MODEL_BYTES = 4_113_301_824
@@ -53,16 +54,17 @@ def _head(status: int, kind: str, length: str) -> bytes:
     return f"HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\n{length}\r\nConnection: close\r\n\r\n".encode()
 
 
-def tagged(name: str) -> str:
-    """Add `:latest` to a name without a tag."""
-    return name if ":" in name else f"{name}:latest"
+def listed_name(name: str) -> str:
+    """Give a name as Ollama lists it: without its own registry and library, with a tag, and compared in lower case."""
+    name = re.sub(r"^(registry\.\w+\.ai/)?library/", "", name.lower())
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-def described(name: str) -> Json:
+def described(name: str, capability: str) -> Json:
     """Give a model's entry in `/api/tags`."""
     details = {"format": "gguf", "family": "llama", "parameter_size": "7.2B", "quantization_level": "Q4_0"}
     entry = {"name": name, "model": name, "modified_at": LONG_AGO, "size": MODEL_BYTES, "digest": "f5" * 32}
-    return entry | {"details": details}
+    return entry | {"details": details, "capabilities": [capability]}
 
 
 def escaped(text: str) -> bytes:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
 import httpx
 
+from deployments.ollama.client import OllamaClient
+from deployments.ollama.settings import OllamaSettings
 from deployments.types import (
+    AnalyzerName,
     LabelScore,
     PromptComplete,
     PromptDelta,
@@ -22,6 +25,10 @@ from deployments.types import (
     Scores,
     Swatch,
 )
+from tests.support.fake_ollama import FakeOllama
+
+LOCAL = "http://localhost:11434"
+Server = FakeOllama | httpx.AsyncBaseTransport | None
 
 
 def _ranked(**shares: float) -> tuple[LabelScore, ...]:
@@ -40,9 +47,9 @@ MOUNTAINS = PromptRequest(
 )
 
 
-def mountains(scores: Scores = MOUNTAINS.scores, **options: Any) -> PromptRequest:
-    """The same picture, or one with other scores, asked for differently."""
-    return replace(MOUNTAINS, scores=scores, options=PromptOptions(**options))
+def mountains(scores: Scores = MOUNTAINS.scores, analyzer: AnalyzerName = "clip", **options: Any) -> PromptRequest:
+    """The same picture, or one with other scores or of the stand-in, asked for differently."""
+    return replace(MOUNTAINS, scores=scores, analyzer=analyzer, options=PromptOptions(**options))
 
 
 class TimedOllama(httpx.AsyncBaseTransport):
@@ -84,3 +91,31 @@ def outcome(events: list[PromptEvent]) -> PromptComplete:
     (complete,) = [event for event in events if isinstance(event, PromptComplete)]
     assert complete == events[-1]
     return complete
+
+
+@asynccontextmanager
+async def open_client(server: Server = None, *, host: str = LOCAL, **settings: Any) -> AsyncIterator[OllamaClient]:
+    """Make a client of a server, or of what stands for the network between it and a host."""
+    at, transport = (server.url, None) if isinstance(server, FakeOllama) else (host, server)
+    limits = OllamaSettings(hosts=(at,), **settings)
+    client = OllamaClient(limits, limits.hosts[0], transport)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def tokens_of(server: Server = None, **settings: Any) -> list[str]:
+    """Have a prompt written, and give its tokens."""
+    deadline_s = asyncio.get_running_loop().time() + OllamaSettings().total_timeout_s
+    async with (
+        open_client(server, **settings) as client,
+        aclosing(client.chat([{"role": "user", "content": "a fox"}], {}, deadline_s=deadline_s)) as tokens,
+    ):
+        return [token async for token in tokens]
+
+
+async def check(server: Server = None, **settings: Any) -> None:
+    """Ask what health asks."""
+    async with open_client(server, **settings) as client:
+        await client.check()

@@ -2,43 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from deployments.ollama.client import ModelMissing, OllamaClient, ServerDown, ServerFailed, TookTooLong
-from deployments.ollama.settings import OllamaSettings
-from tests.deployments.ollama.samples import TimedOllama
+from deployments.ollama.failures import ModelMissing, ServerDown, ServerFailed, TookTooLong
+from tests.deployments.ollama.samples import TimedOllama, check, open_client, tokens_of
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama
-
-
-@asynccontextmanager
-async def open_client(server: FakeOllama | httpx.AsyncBaseTransport, **settings: Any) -> AsyncIterator[OllamaClient]:
-    """Make a client of a server, or of what stands for the network."""
-    host, transport = (server.url, None) if isinstance(server, FakeOllama) else ("http://localhost:11434", server)
-    client = OllamaClient(OllamaSettings(hosts=(host,), **settings), host, transport)
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def tokens_of(server: FakeOllama | httpx.AsyncBaseTransport) -> list[str]:
-    deadline_s = asyncio.get_running_loop().time() + OllamaSettings().total_timeout_s
-    async with (
-        open_client(server) as client,
-        aclosing(client.chat([{"role": "user", "content": "a fox"}], {}, deadline_s=deadline_s)) as tokens,
-    ):
-        return [token async for token in tokens]
-
-
-async def check(server: FakeOllama | httpx.AsyncBaseTransport, **settings: Any) -> None:
-    async with open_client(server, **settings) as client:
-        await client.check()
 
 
 @pytest.mark.parametrize(
@@ -88,6 +61,25 @@ async def test_nobody_listening_is_a_server_that_is_down(ask: Callable[[Any], An
     for down in (server, httpx.MockTransport(swallow)):
         with pytest.raises(ServerDown, match="ollama serve"):
             await ask(down)
+
+
+@pytest.mark.parametrize("key", ["", "secret"])
+async def test_a_server_gets_the_headers_that_are_meant_for_it_and_no_key_of_the_environment(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "meant for somebody else")
+    monkeypatch.setenv("BOX_KEY", f"{key}\n")
+    sent = set()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.add((request.url.host, request.headers.get("authorization")))
+        return httpx.Response(200, json={"models": [{"model": "mistral:latest"}]})
+
+    headers = {"box": {"Authorization": "Bearer ${BOX_KEY}"}, "other:80": {"Authorization": "Bearer else's"}}
+    transport = httpx.MockTransport(answer)
+    await check(transport, host="http://box:11434", headers=headers if key else {})
+    await check(transport, host="http://third:11434", headers=headers)
+    assert sent == {("box", f"Bearer {key}" if key else None), ("third", None)}
 
 
 @pytest.mark.parametrize(

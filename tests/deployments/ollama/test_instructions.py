@@ -39,6 +39,18 @@ def test_the_model_is_asked_for_the_prompt_and_told_every_label_and_colour_with_
     ]
 
 
+def test_what_the_stand_in_can_only_guess_is_not_told_as_seen() -> None:
+    seen, measured = system_and_user(), system_and_user(analyzer="pixels")
+    assert [line.partition(":")[0] for line in measured[1].splitlines()] == [
+        "mood",
+        "composition",
+        "color palette",
+        "measured colours",
+    ]
+    assert ("vision model" in seen[0], "vision model" in measured[0]) == (True, False)
+    assert "Nobody has seen what it shows" in measured[0]
+
+
 @pytest.mark.parametrize(
     ("wish", "sent"),
     [("a beautiful landscape\nat dusk", "a beautiful landscape at dusk"), ("a fox \ud83d", "a fox")],

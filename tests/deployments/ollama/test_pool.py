@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from deployments.errors import QueueFull
-from deployments.ollama.client import ModelPull, OllamaClient
+from deployments.ollama.client import OllamaClient
 from deployments.ollama.pool import Server, ServerPool
+from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
 from tests.deployments.ollama.virtual_time import run_virtually
 

@@ -15,9 +15,40 @@ def test_defaults_are_the_guides_and_every_field_tells_what_it_is(monkeypatch: p
     assert all(field.description for field in OllamaSettings.model_fields.values())
 
 
-@pytest.mark.parametrize("host", ["http://ollama:11434", "https://gpu.example", "10.0.0.7:11434", "[::1]:11434"])
-def test_addresses_that_ollama_host_may_hold_are_taken(host: str) -> None:
-    assert OllamaSettings(hosts=(host,)).hosts == (host,)
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("http://ollama:11434", ["http://ollama:11434"]),
+        ("10.0.0.7:1234", ["http://10.0.0.7:1234"]),
+        ("10.0.0.7", ["http://10.0.0.7:11434"]),
+        ("gpu-box", ["http://gpu-box:11434"]),
+        ("http://gpu-box", ["http://gpu-box:80"]),
+        ("https://gpu.example", ["https://gpu.example:443"]),
+        ("https://gpu.example:8443/ollama/", ["https://gpu.example:8443/ollama"]),
+        ("HTTP://Gpu.Example:1234//", ["http://gpu.example:1234"]),
+        (":1234", ["http://127.0.0.1:1234"]),
+        ("0.0.0.0", ["http://127.0.0.1:11434"]),  # noqa: S104
+        ("http://0.0.0.0:1234", ["http://127.0.0.1:1234"]),
+        ("::", ["http://[::1]:11434"]),
+        ("[::]:1234", ["http://[::1]:1234"]),
+        ("::1", ["http://[::1]:11434"]),
+        ("[::1]", ["http://[::1]:11434"]),
+        ("[::1]:1234", ["http://[::1]:1234"]),
+        ("http://[fd00::7]:1234/", ["http://[fd00::7]:1234"]),
+        ('"http://a:1"', ["http://a:1"]),
+        (" ' a:1 ' ", ["http://a:1"]),
+        ("a:1,", ["http://a:1"]),
+        ("http://a:1/, b , ,[::1]:2", ["http://a:1", "http://b:11434", "http://[::1]:2"]),
+        ('"a:1","b:2"', ["http://a:1", "http://b:2"]),
+        ('""', ["http://localhost:11434"]),
+        (" , ", ["http://localhost:11434"]),
+    ],
+)
+def test_addresses_are_taken_in_every_form_that_ollama_takes_and_several_between_commas(
+    written: str, meant: list[str]
+) -> None:
+    assert list(load_settings({}, {"OLLAMA_HOST": written}).ollama.hosts) == meant
+    assert list(OllamaSettings.model_validate({"hosts": written}).hosts) == meant
 
 
 @pytest.mark.parametrize(
@@ -25,7 +56,10 @@ def test_addresses_that_ollama_host_may_hold_are_taken(host: str) -> None:
     [
         *(({"hosts": (host,)}, "host") for host in ("", "http://", "ftp://ollama", "http://ollama:port", "a b")),
         *(({"hosts": (host,)}, "host") for host in ("http://ollama:99999", "http://me:pw@ollama")),
-        ({"hosts": ("http://a", "http://a")}, "named twice"),
+        *(({"hosts": (host,)}, "is not an address") for host in ("::1:11434", "http://[::1", "http://a/?b", "/v1")),
+        ({"hosts": ("http://me:pw@ollama",)}, "ollama.headers"),
+        ({"hosts": ("http://a", "a:80")}, "named twice"),
+        ({"headers": {"a b": {}}}, "is not an address"),
         ({"modell": "mistral"}, "modell"),
     ],
 )

@@ -46,6 +46,15 @@ def test_a_subject_that_is_a_guess_is_not_named_and_the_caller_is_asked() -> Non
     assert shortcomings(mountains(guess, user_prompt="a lone wolf")) == ()
 
 
+def test_what_the_stand_in_can_only_guess_is_not_claimed() -> None:
+    request = mountains(analyzer="pixels")
+    assert compose(request) == (
+        "A scene, calm and peaceful in mood. "
+        "Composition: wide angle, depth. Color palette: earth tones; mainly dark brown and blue."
+    )
+    assert "user_prompt" in shortcomings(request)[0]
+
+
 def test_other_languages_are_owned_up_to() -> None:
     assert shortcomings(mountains()) == ()
     assert "Spanish" in shortcomings(mountains(language="es"))[0]

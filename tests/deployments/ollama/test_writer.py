@@ -214,8 +214,9 @@ async def test_no_more_than_max_parallel_are_sent_to_ollama_and_the_rest_wait_or
             await server.wait_for_chats(2)
             status = await writer.status()
             assert (status.facts["writing"], status.facts["waiting"]) == (2, 4)
-            with pytest.raises(QueueFull, match="try again in 5 s"):
-                await anext(writer.write(MOUNTAINS))
+            turned_away = await written(writer)
+            assert (turned_away.prompt, turned_away.source) == (COMPOSED, "template")
+            assert "4 requests already wait for a prompt" in turned_away.warnings[0]
             leaver = writing.pop()
             leaver.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -296,6 +297,17 @@ async def test_where_ollama_is_required_nothing_stands_in(
     assert caught.value.retry_after_s == 5
 
 
+async def test_where_ollama_is_required_a_full_line_turns_away() -> None:
+    with FakeOllama(Answer(WORDS, hold_at=0)) as server:
+        async with open_writer(server, required=True, max_waiting=0) as writer:
+            writing = asyncio.create_task(written(writer))
+            await server.wait_for_chats(1)
+            with pytest.raises(QueueFull, match="try again in 5 s"):
+                await written(writer)
+            server.release()
+            assert (await writing).source == "ollama"
+
+
 def test_time_in_line_counts_towards_the_deadline() -> None:
     async def scenario() -> None:
         writer = PromptWriter(OllamaSettings(), required=False, transport=TimedOllama((100, "A fox")))
@@ -324,10 +336,10 @@ def test_a_server_that_hangs_passes_the_deadline_where_it_is_required_and_does_n
 
 async def test_a_pull_runs_once_shows_its_progress_and_then_ollama_writes() -> None:
     with FakeOllama(tokens=WORDS, models=[], pull=Pull(steps=4, hold_at=3)) as server:
-        async with open_writer(server, auto_pull=True) as writer:
+        async with open_writer(server, auto_pull=True, model="library/Mistral") as writer:
             first = await written(writer)
             assert first.source == "template"
-            assert "pulling mistral:latest" in first.warnings[0]
+            assert "pulling library/Mistral" in first.warnings[0]
             status = await told(writer, lambda status: status.facts["pull_percent"] == 75)
             assert status.state == "fallback"
             assert "75 %" in status.reason

@@ -51,7 +51,7 @@ def test_packages() -> None:
 
 def test_the_requirements_are_the_services_own() -> None:
     names = runtime_requirements()
-    assert {"ray", "torch", "ollama"} <= set(names)
+    assert {"ray", "torch"} <= set(names)
     assert "pytest" not in names
 
 
@@ -118,6 +118,9 @@ def test_the_hub() -> None:
     assert checks.check_hub(settings, needed=False, announced=no_such_model).ok
 
 
+EMBEDDER = {"model": "nomic-embed-text:latest", "capabilities": ["embedding"]}
+
+
 def ollama(answer: httpx.Response | Exception) -> list[Finding]:
     def handler(_: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
@@ -139,6 +142,11 @@ def test_ollama_with_the_model_without_it_and_none() -> None:
     server, model = ollama(listing("llava:7b"))
     assert (server.ok, model.ok) == (True, False)
     assert "ollama pull mistral" in model.remedy
+    server, model = ollama(httpx.Response(200, json={"models": [EMBEDDER, {"model": "gemma3:4b"}]}))
+    assert (server.ok, model.ok, model.detail) == (True, False, "Ollama has no model mistral.")
+    assert model.remedy.endswith("one that is there: gemma3:4b")
+    (server,) = ollama(httpx.Response(404, text="404 page not found"))
+    assert (server.ok, "OLLAMA_HOST" in server.remedy) == (False, True)
     (server,) = ollama(httpx.ConnectError("refused"))
     assert not server.ok
     assert "http://localhost:11434" in server.detail
