@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TypeVar
@@ -112,11 +112,7 @@ class Decoder:
 
     async def _ask_child(self, question: Question) -> Picture | AnalyzerError:
         loop = asyncio.get_running_loop()
-        if self._idle:
-            child, ending = self._idle.popitem()
-            ending.cancel()
-        else:
-            child = _Child(self._command, self._deadline_s)
+        child = self._idle_child() or _Child(self._command, self._deadline_s)
         kept = False
         try:
             answer = await self._processes.run(lambda: child.ask(question))
@@ -127,18 +123,31 @@ class Decoder:
             raise
         finally:
             if kept:
-                self._idle[child] = loop.call_later(self._image.decode_process_idle_s, self._end_idle, child)
+                idle_s = self._image.decode_process_idle_s
+                self._idle[child] = loop.call_later(idle_s, _end_idle, self._idle, self._processes, child)
             else:
                 child.kill()
                 self._processes.begin(child.end)
 
-    def _end_idle(self, child: _Child) -> None:
-        del self._idle[child]
-        self._processes.begin(child.end)
+    def _idle_child(self) -> _Child | None:
+        while self._idle:
+            child, ending = self._idle.popitem()
+            ending.cancel()
+            if child.is_alive:
+                return child
+            self._processes.begin(child.end)
+        return None
 
 
-def _end_all(children: Iterable[_Child]) -> None:
-    for child in children:
+def _end_idle(idle: dict[_Child, asyncio.TimerHandle], processes: _Places, child: _Child) -> None:
+    """In no method, so that a timer does not keep a decoder that nobody has any more."""
+    del idle[child]
+    processes.begin(child.end)
+
+
+def _end_all(idle: dict[_Child, asyncio.TimerHandle]) -> None:
+    for child, ending in idle.items():
+        ending.cancel()
         child.end()
 
 
@@ -228,7 +237,7 @@ class _Child:
                         pipe.close()  # type: ignore[union-attr]
 
     def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self.is_alive:
+        if self._process is not None:
             return self._process
         path = os.pathsep.join(filter(None, sys.path))
         try:

@@ -72,9 +72,9 @@ def decoding_cost_s(data: bytes, settings: ImageSettings) -> float:
 def _jpeg(data: bytes, settings: ImageSettings) -> float:
     at, pixels, frame, profile_bytes, pieces = 2, 0, -1, 0, 0
     while True:
-        found = _MARKER.search(data, at)
         # Pillow goes through what is between segments byte by byte.
-        pieces += 1 + (found.start() - at if found else MOST_PIECES)
+        found = _MARKER.search(data, at, at + MOST_PIECES)
+        pieces += 1 + (found.start() - at if found else 0)
         if found is None or pieces > MOST_PIECES:
             return math.inf
         marker, at = data[found.end() - 1], found.end()
