@@ -6,7 +6,6 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from PIL import Image
 
 from deployments.errors import UnreadablePicture
 from serve_app.decoding_cost import decoding_cost_s
