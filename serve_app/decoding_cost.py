@@ -70,7 +70,7 @@ def decoding_cost_s(data: bytes, settings: ImageSettings) -> float:
 
 
 def _jpeg(data: bytes, settings: ImageSettings) -> float:
-    at, pixels, frame, profile_bytes, pieces = 2, 0, -1, 0, 0
+    at, pixels, frame, colours, profile_bytes, pieces = 2, 0, -1, 0, 0, 0
     while True:
         # Pillow goes through what is between segments byte by byte.
         found = _MARKER.search(data, at, at + MOST_PIECES)
@@ -82,15 +82,18 @@ def _jpeg(data: bytes, settings: ImageSettings) -> float:
             break
         if marker in _FRAMES and marker not in _NO_FRAMES:
             height, width = _numbers(">HH", data, at + 3)
-            frame, pixels = marker, max(pixels, width * height)
+            frame, pixels, colours = marker, max(pixels, width * height), data[at + 7]
         length = _length(data, at) if marker >= _FIRST_WITH_LENGTH and marker not in (_SOI, _END_OF_IMAGE) else 0
         if marker == _PROFILE_SEGMENT and data.startswith(_PROFILE_MARK, at + 2):
             profile_bytes += length
         at += length
     if frame not in (_BASELINE, _EXTENDED, _PROGRESSIVE):
         return math.inf
-    # Counting these bytes takes a millisecond, telling which of them begin a scan longer; by chance 20 MB hold 300.
-    scans: float = data.count(_SCAN, at - 2)
+    scans: float = 1
+    # libjpeg reads no further than the first scan, where that is all of the picture.
+    if frame == _PROGRESSIVE or data[at + 2] != colours:
+        # Counting these bytes is quick, telling which of them begin a scan is not; by chance 20 MB hold 300.
+        scans = data.count(_SCAN, at - 2)
     if scans > settings.max_scans:
         scans = _scans(data, at, settings.max_scans)
     cost = at * JPEG_HEADER_BYTE + profile_bytes * PROFILE_BYTE + (pixels * JPEG_WHOLE_PIXEL if settings.exact else 0)
