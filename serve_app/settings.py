@@ -54,6 +54,37 @@ class ImageSettings(BaseModel):
     decode_threads: int = Field(
         4, ge=1, description="Pictures decoded at once per ingress replica; Pillow frees the interpreter meanwhile."
     )
+    max_scans: int = Field(
+        100,
+        ge=1,
+        description="Most scans of a JPEG, counted before decoding: real ones have about 10, libjpeg's own fuzzers "
+        "stop at 100 to 500. Each goes over the whole picture, however few bytes it has.",
+    )
+    quick_decode_s: float = Field(
+        0.5,
+        ge=0,
+        description="A picture whose headers promise to be decoded in this many seconds of CPU is decoded in a thread: "
+        "JPEG to about 100 megapixels, PNG to 25, WebP to 16. All others, and TIFF and AVIF, whose headers promise "
+        "nothing, go to processes that yield the processor to all others and end at limits.analysis_timeout_s.",
+    )
+    decode_processes: int = Field(
+        2, ge=1, description="Such processes per ingress replica, started when they are needed: 60 MB each at rest."
+    )
+    decode_process_mib: int = Field(
+        3072,
+        ge=512,
+        description="Most address space of one of them, in MiB; a picture that needs more is refused with 413. 100 "
+        "megapixels take up to 2 GiB, and the interpreter half of one.",
+    )
+    decode_process_idle_s: float = Field(
+        60, gt=0, description="How long one of them is kept without work, in s: starting one takes 0.2 s of CPU."
+    )
+    max_costly: int = Field(
+        32,
+        ge=1,
+        description="Pictures that are decoded in processes or wait for one, per ingress replica; one more is refused "
+        "with 429, so that they take no more than a third of limits.max_requests.",
+    )
 
 
 class CacheSettings(BaseModel):
