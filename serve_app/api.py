@@ -20,13 +20,13 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from deployments.errors import AnalyzerError, InvalidForm
 from deployments.telemetry import Record, unrecorded
 from deployments.types import Language, PromptOptions
-from serve_app.images import ACCEPTED_FORMATS
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
 from serve_app.middleware.errors import add_error_handlers
 from serve_app.middleware.headers import ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
 from serve_app.pipeline import Job, Pipeline
+from serve_app.refusals import ACCEPTED_FORMATS
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
 from serve_app.settings import KIB, MIB, LimitSettings, Settings
 from serve_app.sse import EventStream

@@ -206,8 +206,8 @@ NASTY: dict[str, tuple[str, Callable[[], bytes]]] = {
         lambda: resized_in_header(saved(SMALL, "BMP"), 18, "<ii", (-5, -(2**31))),
     ),
     "webp_bomb": ("too_many_pixels", lambda: resized_in_header(saved(SMALL, "WEBP"), 26, "<HH")),
-    "text_inflates": ("unreadable_image", lambda: inflating(b"zTXt", b"Comment")),
-    "profile_inflates": ("unreadable_image", lambda: inflating(b"iCCP", b"icc")),
+    "text_inflates": ("picture", lambda: inflating(b"zTXt", b"Comment")),
+    "profile_inflates": ("picture", lambda: inflating(b"iCCP", b"icc")),
     "html_before": ("unreadable_image", lambda: HTML + JPEG),
     "pdf_before": ("unreadable_image", lambda: b"%PDF-1.7\n" + JPEG),
     "svg": (

@@ -147,7 +147,7 @@ def test_tiny_and_thin_pictures_are_read(size: tuple[int, int]) -> None:
     assert_corners(saved(plain(BLUE, size), "PNG"), [BLUE] * 4)
 
 
-NOT_A_PICTURE = "send a JPEG, PNG, WEBP, GIF, BMP or TIFF file"
+NOT_A_PICTURE = "send a JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF file"
 CHINA = photograph_path("china").read_bytes()
 
 
