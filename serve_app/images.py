@@ -13,10 +13,10 @@ from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from deployments.types import Swatch
-from serve_app import png_chunks
+from serve_app import png_chunks, tiff_directory
 from serve_app.colour_profiles import profile_in_bmp, to_srgb
 from serve_app.cut_jpeg import read_cut_jpeg
-from serve_app.levels import averageable, in_eight_bits, on_white
+from serve_app.levels import averageable, in_eight_bits, on_white, take_levels_as_they_come
 from serve_app.orientation import upright
 from serve_app.palette import measure_palette
 from serve_app.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
@@ -75,6 +75,8 @@ def _view_mended(data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.I
     """Decode what a browser would show too, though it is not quite as its format has it."""
     if data.startswith(png_chunks.MAGIC):
         return decode(png_chunks.without_burden(data))
+    if data.startswith(tiff_directory.MAGICS):
+        return upright(decode(tiff_directory.without_burden(data)), data)
     try:
         return decode(data)
     except OSError:
@@ -88,7 +90,7 @@ def _view(data: bytes, settings: ImageSettings, input_size_px: int) -> Image.Ima
         _check(image, settings)
         if image.format == "BMP":
             image.info["icc_profile"] = profile_in_bmp(data)
-        image.info.pop("xmp", None)  # Pillow would turn a TIFF by it, which browsers do with no picture.
+        take_levels_as_they_come(image)
         drawn = (image.tile[0].extents if image.format == "GIF" else None) or (0, 0, *image.size)
         if not settings.exact:
             image.draft(None, 2 * (math.ceil(_DRAFT_GAP * input_size_px),))
@@ -127,4 +129,4 @@ def _square(
     if alpha is not None:
         square = square.convert(square.mode[:-1])
     rgb = to_srgb(square, image.info)
-    return upright(rgb if alpha is None else on_white(rgb, alpha), image)
+    return upright(rgb if alpha is None else on_white(rgb, alpha), image.info.get("exif", b""))

@@ -6,17 +6,17 @@ import base64
 import io
 import re
 
-from PIL import JpegImagePlugin, TiffImagePlugin
+from PIL import JpegImagePlugin
 
 from deployments.errors import FormatNotAccepted, UnreadablePicture
+from serve_app import tiff_directory
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 _ACCEPTED_SPOKEN = ", ".join(ACCEPTED_FORMATS[:-1]) + " or " + ACCEPTED_FORMATS[-1]
 
 _JPEG = b"\xff\xd8\xff"
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PICTURES = (_JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", *_TIFF)
+_PICTURES = (_JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", *tiff_directory.MAGICS)
 
 _OTHERS = {
     b"%PDF": "a PDF document",
@@ -42,6 +42,7 @@ _AVIF_BRANDS = re.compile(rb"avi[fs]")
 
 _SAMPLE_FORMATS = {2: "signed ", 3: "floating-point "}
 _PHOTOMETRICS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
+_UNKNOWN_TO_PILLOW = b"MM\0+"
 _PHOTOMETRIC, _BITS, _CHANNELS, _SAMPLE_FORMAT = 262, 258, 277, 339
 """TIFF's tags, and names of their values."""
 
@@ -56,7 +57,7 @@ def refusal(data: bytes) -> FormatNotAccepted | UnreadablePicture:
         return _of_iso_media(data[8:_ISO_BRANDS_END])
     if data.startswith(_JPEG) and (kind := _kind_of_jpeg(data)):
         return FormatNotAccepted(f"A JPEG of {kind} is not accepted: save it with 8 bits a channel and send it again.")
-    if data.startswith(_TIFF) and (kind := _kind_of_tiff(data)):
+    if data.startswith(tiff_directory.MAGICS) and (kind := _kind_of_tiff(data)):
         return FormatNotAccepted(
             f"This kind of TIFF ({kind}) is not accepted: save it as RGB with 8 bits a channel and send it again."
         )
@@ -88,7 +89,7 @@ def _of_iso_media(brands: bytes) -> FormatNotAccepted | UnreadablePicture:
             "HEIC pictures are not accepted: export it as JPEG, or choose “Most Compatible” as the "
             "camera's format, and send that."
         )
-    return not_accepted("MP4, QuickTime and like films")
+    return not_accepted("MP4, QuickTime and like files")
 
 
 def _kind_of_jpeg(data: bytes) -> str:
@@ -102,19 +103,14 @@ def _kind_of_jpeg(data: bytes) -> str:
 
 
 def _kind_of_tiff(data: bytes) -> str:
-    try:
-        file = io.BytesIO(data)
-        header = file.read(16 if data[2:4].strip(b"\0") == b"+" else 8)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-        file.seek(tags.next)
-        tags.load(file)
-        bits = tags.get(_BITS, (1,))
-        channels = tags.get(_CHANNELS, len(bits))
-        sample_format = _SAMPLE_FORMATS.get(tags.get(_SAMPLE_FORMAT, (1,))[0], "")
-        photometric = _PHOTOMETRICS.get(tags.get(_PHOTOMETRIC, 1), "unknown colours")
-        return f"{photometric}, {channels} × {bits[0]} {sample_format}bits"
-    except Exception:  # Pillow raises nearly anything on a broken file.
+    if data.startswith(_UNKNOWN_TO_PILLOW):
+        return "BigTIFF, big-endian"
+    tags = tiff_directory.whole_numbers(data)
+    if _CHANNELS not in tags and _BITS not in tags:
         return ""
+    photometric = _PHOTOMETRICS.get(tags.get(_PHOTOMETRIC, 1), "unknown colours")
+    sample_format = _SAMPLE_FORMATS.get(tags.get(_SAMPLE_FORMAT, 1), "")
+    return f"{photometric}, {tags.get(_CHANNELS, 1)} × {tags.get(_BITS, 1)} {sample_format}bits"
 
 
 def _is_base64(data: bytes) -> bool:

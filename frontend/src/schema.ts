@@ -173,7 +173,7 @@ export interface components {
         Body_analyze_api_images_analyze_post: {
             /**
              * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF.
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
              */
             image: string;
             /**
@@ -206,7 +206,7 @@ export interface components {
         Body_analyze_stream_api_images_analyze_stream_post: {
             /**
              * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF.
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
              */
             image: string;
             /**

@@ -7,7 +7,6 @@ and blue below; a status; or a word of the sentence that refuses it.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support.in_process import Service
+from tests.support.pictures import CASES
 
-CASES = Path(__file__).parents[1] / "cases" / "pictures"
 EXPECTED: dict[str, dict[str, Any]] = json.loads((CASES / "expected.json").read_text())
 
 LEAST_SHARE = 0.2
