@@ -91,7 +91,7 @@ def _view(data: bytes, settings: ImageSettings, input_size_px: int) -> Image.Ima
         if image.format == "BMP":
             image.info["icc_profile"] = profile_in_bmp(data)
         take_levels_as_they_come(image)
-        drawn = (image.tile[0].extents if image.format == "GIF" else None) or (0, 0, *image.size)
+        drawn = image.tile[0].extents if image.format == "GIF" else None
         if not settings.exact:
             image.draft(None, 2 * (math.ceil(_DRAFT_GAP * input_size_px),))
         image.load()
@@ -115,7 +115,7 @@ def _too_many_pixels(settings: ImageSettings) -> TooManyPixels:
 
 
 def _square(
-    image: Image.Image, drawn: tuple[int, int, int, int], edge_px: int, reducing_gap: float | None = None
+    image: Image.Image, drawn: tuple[int, int, int, int] | None, edge_px: int, reducing_gap: float | None = None
 ) -> Image.Image:
     """Shrink to a square, then bring it to 8 bits, sRGB, onto white, and upright.
 

@@ -48,17 +48,17 @@ def take_levels_as_they_come(image: Image.Image) -> None:
         image.tile = [tile._replace(args=(_SWAPPED.get(rawmode, rawmode), *rest))]  # type: ignore[attr-defined]
 
 
-def averageable(image: Image.Image, drawn: tuple[int, int, int, int]) -> tuple[Image.Image, Range | None]:
+def averageable(image: Image.Image, drawn: tuple[int, int, int, int] | None) -> tuple[Image.Image, Range | None]:
     """Convert what has no values in between: palettes, single bits, and a colour that stands for transparency.
 
     Args:
         image: loaded.
-        drawn: left, top, right and bottom of what the file draws, in pixels; the rest of a GIF's canvas is transparent.
+        drawn: left, top, right and bottom of what a GIF draws, in pixels; the rest of its canvas is transparent.
 
     Returns:
         The picture, and which of its values are black and white where it is not of 8 bits.
     """
-    if drawn != (0, 0, *image.size):
+    if drawn and drawn != (0, 0, *image.size):
         return _without_canvas(image, drawn), None
     if image.mode in ("P", "PA"):
         return _without_palette(image), None
