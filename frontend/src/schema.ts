@@ -207,7 +207,7 @@ export interface components {
         Body_analyze_api_images_analyze_post: {
             /**
              * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF.
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
              */
             image: string;
             /**
@@ -240,7 +240,7 @@ export interface components {
         Body_analyze_stream_api_images_analyze_stream_post: {
             /**
              * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF.
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
              */
             image: string;
             /**
