@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +26,9 @@ START_LIMIT_S = 60
 POLL_S = 0.25
 
 Labels = Mapping[str, str]
+
+_DURATION = re.compile(r"(?<=[\[:])(\d+)([smhd])|(?<=offset )(\d+)([smhd])|^(\d+)([smhd])$")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def program(name: str) -> str:
@@ -45,6 +49,20 @@ def promtool(*arguments: str | Path) -> str:
     )
     assert done.returncode == 0, done.stdout
     return done.stdout
+
+
+def faster(rules: Sequence[Mapping[str, Any]], factor: int) -> dict[str, Any]:
+    """Give a rule file with all windows, offsets and `for` of these rules shorter by a factor."""
+
+    def shorter(found: re.Match[str]) -> str:
+        number, unit = filter(None, found.groups())
+        return f"{int(number) * _SECONDS[unit] * 1000 // factor}ms"
+
+    changed = [
+        {**rule, **{name: _DURATION.sub(shorter, rule[name]) for name in ("expr", "for") if name in rule}}
+        for rule in rules
+    ]
+    return {"groups": [{"name": "faster", "rules": changed}]}
 
 
 class Prometheus:
