@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any, Literal, NamedTuple, Protocol
 
 from deployments.types import ComponentStatus
@@ -22,7 +23,9 @@ SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180)
 """From a remembered analysis to `limits.total_timeout_s`."""
 
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+BATCH_SIZES = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5)
+"""Between the sizes: Ray 2.60 makes a histogram's sum of the middles of its buckets, and that of one picture is 1."""
+
 TOKENS_PER_S = (1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -82,6 +85,18 @@ def unrecorded(metric: Metric, value: float = 1, **tags: str) -> None:
     """Record nothing."""
 
 
+def start_at_zero(record: Record, metric: Metric, *values: Iterable[str]) -> None:
+    """Export a counter before there is anything to count: PromQL's `rate` does not see a series' first value.
+
+    Args:
+        record: takes the metric.
+        metric: a counter.
+        values: for each of its tags, those to start with; of all together, every combination.
+    """
+    for combination in product(*values):
+        record(metric, 0, **dict(zip(metric.tags, combination, strict=True)))
+
+
 def record_state(record: Record, part: Literal["analyzer", "writer"], status: ComponentStatus) -> None:
     """Record which of its states a part is in."""
     for state in STATES:
@@ -110,13 +125,21 @@ class Recorder:
         made: Any = self._instruments
         named: dict[str, Any] = {"description": metric.description, "tag_keys": metric.tags}
         if metric.kind == "counter":
-            made = made.Counter(metric.name, **named).inc
+            made = _increase(made.Counter(metric.name, **named))
         elif metric.kind == "gauge":
             made = made.Gauge(metric.name, **named).set
         else:
             made = made.Histogram(metric.name, boundaries=list(metric.bounds), **named).observe
         recording: Callable[[float, dict[str, str]], None] = made
         return recording
+
+
+def _increase(counter: Any) -> Callable[[float, dict[str, str]], None]:
+    def recording(value: float, tags: dict[str, str]) -> None:
+        # Ray 2.60 exports a counter of 0, but `inc` refuses it.
+        (counter.inc if value else counter._record)(value, tags)
+
+    return recording
 
 
 OURS = "image_analyzer"

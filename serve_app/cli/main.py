@@ -63,6 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--verbose", action="store_true", help="show the service's whole log here too")
 
     serve.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
+    serve.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="where Prometheus asks, or at the next free port (default: IMAGE_ANALYZER_METRICS, else 127.0.0.1:9464)",
+    )
 
     deploy = commands.add_parser("deploy", help="bring a changed config to the running service")
     _add_config(deploy)
@@ -118,6 +123,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 log_file=arguments.log_file,
                 verbose=arguments.verbose,
                 dashboard=arguments.dashboard,
+                metrics=arguments.metrics,
             )
         case "deploy":
             from serve_app.cli.operate import deploy

@@ -23,6 +23,9 @@ ROUTES = frozenset({"analyze", "analyze-stream"})
 
 Outcome = Literal["answered", "refused", "failed", "left"]
 
+FROM_THE_START: dict[Outcome, list[str]] = {"answered": ["200"], "refused": ["429"], "failed": ["500", "503", "504"]}
+"""What alerts ask for → its statuses."""
+
 
 @dataclass(slots=True)
 class RequestRecord:
@@ -55,6 +58,10 @@ class AccessLog:
         self._app = app
         self._record = record
         self._clock = clock
+        for outcome, statuses in FROM_THE_START.items():
+            telemetry.start_at_zero(record, telemetry.REQUESTS, sorted(ROUTES), [outcome], statuses)
+        telemetry.start_at_zero(record, telemetry.VIEWS, ["model", "cache"])
+        telemetry.start_at_zero(record, telemetry.ANSWERS, ["clip", "pixels"], ["ollama", "template", "none"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and tell of it."""

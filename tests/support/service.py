@@ -143,9 +143,14 @@ class Service:
 
     def metrics(self) -> str:
         """Give what Prometheus would be given now."""
+        return httpx.get(self.metrics_url, timeout=10).text
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus is to ask."""
         found = re.search(r"Metrics: +(\S+)", self.log())
         assert found is not None
-        return httpx.get(found[1], timeout=10).text
+        return found[1]
 
     @property
     def sessions(self) -> set[int]:
