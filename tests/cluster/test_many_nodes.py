@@ -36,7 +36,8 @@ RAY_SERVICE = next(yaml.safe_load_all((ROOT / "configs" / "kuberay.yaml").read_t
 (WORKER,) = RAY_SERVICE["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["containers"]
 PHOTOGRAPH = photograph_path("china").read_bytes()
 KEY = "a-key-for-the-cluster-test"
-READY_LIMIT_S = 120
+READY_LIMIT_S = 240
+"""Three times what all takes where nothing else runs."""
 FAILOVER_LIMIT_S = 60
 """With Ray's own settings a pulled cable is not even noticed in this time."""
 HEAD_ADDRESS = "10.77.0.1:6379"
@@ -307,7 +308,8 @@ def test_a_lost_node_costs_the_others_no_request_and_its_replicas_are_back_soon(
         assert soon(moving.all_run, FAILOVER_LIMIT_S), cluster.state()
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert all(answered(crowd, 5) for crowd in surviving)
-    print(f"{loss.__name__}: back after s, 0 where none was lost: {moving.back_s}")  # noqa: T201 - pytest -rP shows it
+    slowest_s = max(outcome.took_s for crowd in surviving for outcome in crowd.outcomes)
+    print(f"{loss.__name__}: slowest answer {slowest_s:.1f} s; back after s, 0 where none was lost: {moving.back_s}")  # noqa: T201 - pytest -rP shows it
     assert [crowd.failures for crowd in surviving] == [[]] * len(surviving)
 
 
