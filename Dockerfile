@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# docker build -t image-analyzer .                                     PyPI's PyTorch, which carries CUDA: 6.2 GB
-# docker build -t image-analyzer --build-arg TORCH_INDEX_URL=… .       another PyTorch: for CPU alone, or another CUDA
+# docker build -t image-analyzer .                                     PyPI's PyTorch, which carries CUDA: 6.15 GB
+# docker build -t image-analyzer --build-arg TORCH_INDEX_URL=… .       another: for CPU alone (2.05 GB), or another CUDA
 # docker build -t image-analyzer --build-arg WEIGHTS=openai/clip-vit-base-patch32 .      with CLIP's weights in it
 # The same image serves one machine and every node of a KubeRay cluster (docs/deploy.md).
 

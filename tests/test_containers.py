@@ -92,7 +92,9 @@ def test_compose_asks_for_what_the_image_does_since_oci_images_do_not_and_publis
     assert compose["healthcheck"]["test"][-1] == "http://127.0.0.1:8000/api/images/ready"
     published = [port.split(":") for port in compose["ports"]]
     assert {address for address, *_ in published} == {"127.0.0.1"}
-    assert instruction("EXPOSE").split()[1:] == [port for *_, port in published]
+    ports = [port for *_, port in published]
+    assert instruction("EXPOSE").split()[1:] == ports
+    assert environment()["IMAGE_ANALYZER_METRICS"] == f"0.0.0.0:{ports[1]}"
 
 
 def test_what_phones_home_is_switched_off_in_the_image() -> None:
