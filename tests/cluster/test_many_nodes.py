@@ -181,7 +181,7 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
         cluster.add(cpus=0, gpus=[0])
         cluster.add(cpus=CPUS, gpus=[1])
         cluster.deploy(cluster.config)
-        assert soon(lambda: bool(cluster.running("ClipDeployment"))), cluster.state()
+        assert soon(lambda: bool(cluster.state()["deployments"])), cluster.state()
         cluster.add(cpus=CPUS, gpus=[1, 0])
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         yield cluster
