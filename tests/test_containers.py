@@ -145,7 +145,7 @@ def test_the_command_starts_in_compose_s_own_environment_and_answers_a_picture(i
         health = httpx.get(f"{service.url}{HEALTH}", timeout=10).json()
         picture = {"image": photograph_path("china").read_bytes()}
         answer = httpx.post(f"{service.url}{ANALYZE}", files=picture, timeout=60).json()
-    assert answer["analyzer"] == "clip"
+    assert answer["analyzer"] == "clip", health
     assert answer["success"]
     # No such name here: what is missing is said, by the name that compose gave.
     assert "http://ollama:11434" in str(health["components"]["writer"])
