@@ -339,6 +339,7 @@ def test_a_worker_that_is_asked_to_end_gives_its_replicas_away_and_finishes_what
             assert end.wait(READY_LIMIT_S) == 0
         assert all(len(cluster.running(name)) == count for name, count in REPLICAS.items()), cluster.state()
         leaving.power_off()
+        cluster.add(cpus=CPUS, gpus=[1])
         assert all(answered(crowd, 5) for crowd in staying)
     assert [crowd.failures for crowd in (served, *staying)] == [[]] * (1 + len(staying))
 
