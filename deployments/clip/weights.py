@@ -96,7 +96,7 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
             name is neither a folder nor a hub name, or the model is not a CLIP model.
     """
     try:
-        folder = Path(model).expanduser()
+        folder = Path(model).expanduser().absolute()  # Loading is another process's, in another folder.
         if folder.is_dir():
             if missing := _missing_in(folder):
                 sentence = f"The model folder {folder} has no {missing}."

@@ -68,7 +68,7 @@ def _command(pid: int) -> str:
 class Service:
     """A Serve instance with a Ray of its own; `with Service([application(...)], environment) as service`.
 
-    `for_all` is what the Serve config says beside its applications.
+    `for_all` is what the Serve config says beside its applications, `folder` where the command is started.
     """
 
     def __init__(
@@ -79,7 +79,9 @@ class Service:
         pretended_cpus: int = 2,
         pretended_gpus: int = 0,
         for_all: Mapping[str, Any] | None = None,
+        folder: Path | None = None,
     ) -> None:
+        self._started_in = folder
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._applications = applications
@@ -194,7 +196,12 @@ class Service:
 
     def _start(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=self._started_in,
+            env=self._environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def _stop(self) -> None:
