@@ -1,13 +1,12 @@
-"""One Ollama server, asked over HTTP, with limits."""
+"""One Ollama server: the `ollama` client with limits, and every way it can fail turned into one small family."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import TypeVar, cast
 
 import aiohttp
 import httpx
@@ -16,8 +15,9 @@ from httpx_aiohttp import AiohttpTransport
 from deployments import telemetry
 from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure, ServerFailed
 from deployments.ollama.model_names import is_same
+from deployments.ollama.package import make_client, ollama
 from deployments.ollama.settings import OllamaSettings
-from deployments.ollama.wire import ChatLine, ListedModel, ModelList, PullLine, ShownModel, error_sentence
+from deployments.ollama.wire import ListedModel, ModelList, ShownModel
 from deployments.telemetry import Record, unrecorded
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
@@ -29,7 +29,7 @@ SLOW_END = "did not finish within {:g} s"
 
 NS_PER_S = 1e9
 
-CHAT, PULL, MODELS, SHOW = "/api/chat", "/api/pull", "/api/tags", "/api/show"
+Line = TypeVar("Line")
 
 
 class OllamaClient:
@@ -39,7 +39,7 @@ class OllamaClient:
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
     connection for every call: beside an answer of seconds it costs nothing, and a server that was restarted can
     never be met through a connection that died with it. aiohttp reads the answers: its parser is in C, httpx's own
-    in Python. No redirect is followed: most make a GET of a POST, and the headers are meant for this server alone.
+    in Python.
 
     Args:
         settings: model and limits.
@@ -59,17 +59,19 @@ class OllamaClient:
         self._record = record
         self._settings = settings
         self._failures = FailureNames(settings, host)
+
         self._shown: dict[ListedModel, ShownModel] = {}
-        self._http = httpx.AsyncClient(
-            base_url=host,
-            headers=settings.headers_for(host),
+        self._ollama = make_client(
+            host,
+            settings.headers_for(host),
             timeout=httpx.Timeout(None, connect=settings.connect_timeout_s),
             transport=transport or _straight_to_the_server(),
+            event_hooks={"response": [self._refuse_failure]},
         )
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._http.aclose()
+        await self._ollama.close()  # type: ignore[no-untyped-call]
 
     async def chat(
         self, messages: Sequence[Mapping[str, str]], options: Mapping[str, float | int], *, deadline_s: float
@@ -90,14 +92,10 @@ class OllamaClient:
         room_chars = limits.max_prompt_chars
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
         asked_s = asyncio.get_running_loop().time()
-        asked = {
-            "model": limits.model,
-            "messages": messages,
-            "stream": True,
-            "options": options,
-            "keep_alive": limits.keep_alive,
-        }
-        async with aclosing(self._lines(CHAT, asked)) as lines:
+        answer = await self._ollama.chat(
+            limits.model, messages, stream=True, options=options, keep_alive=limits.keep_alive
+        )
+        async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", answer)) as lines:
             done = False
             while room_chars and not done:
                 try:
@@ -106,7 +104,7 @@ class OllamaClient:
                     await self.check()  # which says the same, and what is there in its place
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
-                done = line.done
+                done = bool(line.done)
                 text = NO_CHARACTER.sub("", line.message.content or "")[:room_chars]
                 if room_chars == limits.max_prompt_chars:
                     text = text.lstrip()
@@ -121,27 +119,24 @@ class OllamaClient:
         if room_chars == limits.max_prompt_chars:
             raise ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
 
-    def _record_speed(self, last: ChatLine) -> None:
+    def _record_speed(self, last: ollama.ChatResponse) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
         if tokens and took_ns:
             self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
             self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
     async def check(self) -> None:
-        """Ask whether the server is up and holds the model, and whether that writes.
+        """Ask whether the server is up and holds the model.
 
         Raises:
             OllamaFailure: it is not, does not, failed, or took longer than `status_timeout_s`.
         """
-        limit_s = self._settings.status_timeout_s
-        with self._failures.named(f"did not list its models within {limit_s:g} s"):
-            async with asyncio.timeout(limit_s):
-                models = ModelList.model_validate(await self._answer(self._http.get(MODELS))).models
-                found = next((model for model in models if is_same(model.model, self._settings.model)), None)
-                if found is None:
-                    raise self._failures.missing(models)
-                if not await self._writes(found):
-                    raise self._failures.unfit(models)
+        models = await self._models()
+        found = next((model for model in models if is_same(model.model, self._settings.model)), None)
+        if found is None:
+            raise self._failures.missing(models)
+        if not await self._writes(found):
+            raise self._failures.unfit(models)
 
     async def pull(self) -> AsyncGenerator[int, None]:
         """Have the server fetch the model; yields the percentage that is there, over all layers known so far.
@@ -151,11 +146,12 @@ class OllamaClient:
         """
         limit_s = self._settings.pull_stall_timeout_s
         layers: dict[str, tuple[int, int]] = {}
-        async with aclosing(self._lines(PULL, {"model": self._settings.model, "stream": True})) as lines:
+        progress = await self._ollama.pull(self._settings.model, stream=True)
+        async with aclosing(cast("AsyncGenerator[ollama.ProgressResponse, None]", progress)) as lines:
             while True:
                 with self._failures.named(f"showed no progress for {limit_s:g} s"):
                     async with asyncio.timeout(limit_s):
-                        line = PullLine.model_validate(await self._unended(lines))
+                        line = await self._unended(lines)
                 if line.status == "success":
                     return
                 if line.digest and line.total:
@@ -163,42 +159,43 @@ class OllamaClient:
                     completed, total = map(sum, zip(*layers.values(), strict=True))
                     yield 100 * completed // total
 
+    async def _models(self) -> Sequence[ListedModel]:
+        limit_s = self._settings.status_timeout_s
+        with self._failures.named(f"did not list its models within {limit_s:g} s"):
+            async with asyncio.timeout(limit_s):
+                # As `list` does, whose own model of the answer leaves out what a model can (ollama 0.6.3).
+                return (await self._ollama._request(ModelList, "GET", "/api/tags")).models
+
     async def _writes(self, model: ListedModel) -> bool:
         """Tell whether a model writes, as far as is known; older servers are asked once for each version of it."""
+        limit_s = self._settings.status_timeout_s
         if model.capabilities is None and model not in self._shown:
-            with suppress(OllamaFailure):
-                shown = await self._answer(self._http.post(SHOW, json={"model": model.model}))
-                self._shown = {model: ShownModel.model_validate(shown)}
+            with suppress(OllamaFailure), self._failures.named(f"did not show {model.model} within {limit_s:g} s"):
+                async with asyncio.timeout(limit_s):
+                    asked = {"model": model.model}
+                    self._shown = {model: await self._ollama._request(ShownModel, "POST", "/api/show", json=asked)}
         return self._shown.get(model, model).writes
 
-    async def _answer(self, asking: Awaitable[httpx.Response]) -> object:
-        response = await asking
+    async def _refuse_failure(self, response: httpx.Response) -> None:
         if not response.is_success:
+            await response.aread()
             raise self._failures.of_answer(response)
-        return response.json()
 
     async def _next(
-        self, lines: AsyncGenerator[dict[str, Any], None], deadline_s: float, patience_s: float, complaint: str
-    ) -> ChatLine:
+        self,
+        lines: AsyncGenerator[ollama.ChatResponse, None],
+        deadline_s: float,
+        patience_s: float,
+        complaint: str,
+    ) -> ollama.ChatResponse:
         until_s = asyncio.get_running_loop().time() + patience_s
         if deadline_s < until_s:
             until_s, patience_s, complaint = deadline_s, self._settings.total_timeout_s, SLOW_END
         with self._failures.named(complaint.format(patience_s)):
             async with asyncio.timeout_at(until_s):
-                return ChatLine.model_validate(await self._unended(lines))
+                return await self._unended(lines)
 
-    async def _lines(self, path: str, body: Mapping[str, object]) -> AsyncGenerator[dict[str, Any], None]:
-        async with self._http.stream("POST", path, json=body) as response:
-            if not response.is_success:
-                await response.aread()
-                raise self._failures.of_answer(response)
-            async for text in response.aiter_lines():
-                line = json.loads(text)
-                if line.get("error"):
-                    raise self._failures.of_error(error_sentence(line))
-                yield line
-
-    async def _unended(self, lines: AsyncGenerator[dict[str, Any], None]) -> dict[str, Any]:
+    async def _unended(self, lines: AsyncGenerator[Line, None]) -> Line:
         line = await anext(lines, None)
         if line is None:
             raise self._failures.broken_off()

@@ -13,6 +13,7 @@ import aiohttp
 import httpx
 
 from deployments.ollama.addresses import DEFAULT_PORT, at_own_port, without_path
+from deployments.ollama.package import ResponseError
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.wire import ListedModel, error_sentence
 
@@ -83,6 +84,8 @@ class FailureNames:
         """
         try:
             yield
+        except ResponseError as error:
+            raise self.of_error(error_sentence(error.error)) from error
         except (ConnectionError, httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise self._unreached(error) from error
         except TimeoutError as error:
@@ -95,8 +98,8 @@ class FailureNames:
     def of_answer(self, response: httpx.Response) -> OllamaFailure:
         """Name what an answer is, read whole, whose status is none of success."""
         status, told = response.status_code, error_sentence(response.text)
-        if response.next_request is not None:
-            return self._redirected(response.next_request.url)
+        if response.has_redirect_location:
+            return self._redirected(response.url.join(response.headers["location"]))
         if status in KEY_WANTED:
             return ServerFailed(
                 f"What answers at {self._host} refuses the request ({status}).",

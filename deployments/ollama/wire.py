@@ -13,30 +13,6 @@ WRITES = "completion"
 """The capability of a model that writes; one for embeddings lacks it."""
 
 
-class ChatMessage(BaseModel):
-    """What one line of a chat adds."""
-
-    content: str | None = None
-
-
-class ChatLine(BaseModel):
-    """One line of `/api/chat`; the last one says `done`, and how many tokens it took how many ns."""
-
-    message: ChatMessage
-    done: bool = False
-    eval_count: int | None = None
-    eval_duration: int | None = None
-
-
-class PullLine(BaseModel):
-    """One line of `/api/pull`: a status and, of the layer `digest`, how many bytes of how many are there."""
-
-    status: str | None = None
-    digest: str | None = None
-    total: int | None = None
-    completed: int | None = None
-
-
 class ShownModel(BaseModel, frozen=True):
     """What `/api/show` says of a model."""
 
