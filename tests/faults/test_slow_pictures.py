@@ -20,7 +20,7 @@ pytestmark = pytest.mark.serve
 PATIENCE_S = 60
 """The deadline of an analysis is 30 s; that the upload arrives and the answer leaves takes some too."""
 
-OUTCOMES = {200, 400, 413, 429, 504}
+OUTCOMES = {200, 400, 413, 415, 429, 504}
 """Decoded, refused by what it is, or late; never a fault of ours."""
 
 
