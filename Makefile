@@ -23,6 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: install it, or name it with PYTHON=…" if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up .venv; the first time this fetches PyTorch and Ray, which takes minutes."
 	@$(PYTHON) -m venv .venv
+	@$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--no-deps --index-url $(TORCH_INDEX_URL) torch)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

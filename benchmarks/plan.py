@@ -27,8 +27,9 @@ REPLICAS_BUSY = 0.7
 """Share of its time that a replica may be busy: what is above makes lines long, and leaves no room for a lost one."""
 SERVERS_BUSY = 0.8
 """The same for the Ollama servers' places, of which there are many."""
-INGRESSES, REPLICAS = 3, 2
-"""The least there are, as in configs/cluster.yaml: one of each may be lost, and each of three nodes has an ingress."""
+INGRESSES, CLIPS, REPLICAS = 3, 3, 2
+"""The least there are, as in configs/cluster.yaml: one of each may be lost, each of three nodes has an ingress, and
+three of CLIP are on two GPUs."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def planned(costs: Costs, rented: Rented, per_s: float) -> Plan:
         per_s,
         applications,
         applications * max(enough(part, INGRESSES) for part in ("ingress replica", "ingress replica's places")),
-        applications * enough("CLIP replica", REPLICAS),
+        applications * enough("CLIP replica", CLIPS),
         applications * enough("GPU under CLIP", REPLICAS),
         applications * writers,
         applications * max(REPLICAS, math.ceil(under_way / shared_places / SERVERS_BUSY)),

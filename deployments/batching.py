@@ -80,10 +80,14 @@ class Batcher(Generic[Item, Result]):
         """How many items wait for a batch to take them."""
         return len(self._waiting)
 
-    async def submit(self, item: Item) -> Result:
+    async def submit(self, item: Item, *, urgent: bool = False) -> Result:
         """Give the item's result once a batch with it has run.
 
         Cancelling the caller withdraws an item that has not started.
+
+        Args:
+            item: to be run.
+            urgent: before all that wait, however many they are.
 
         Raises:
             QueueFull: `max_waiting` items wait already.
@@ -92,14 +96,14 @@ class Batcher(Generic[Item, Result]):
         """
         if self._closed:
             raise _shutting_down()
-        if len(self._waiting) >= self._max_waiting:
+        if len(self._waiting) >= self._max_waiting and not urgent:
             raise QueueFull(
                 f"{self._max_waiting} requests are waiting already; try again in {self._retry_after_s} s.",
                 retry_after_s=self._retry_after_s,
             )
         loop = asyncio.get_running_loop()
         entry = _Waiting[Item, Result](item, loop.create_future(), loop.time())
-        self._waiting.append(entry)
+        (self._waiting.appendleft if urgent else self._waiting.append)(entry)
         # Once whatever else arrives in this turn of the loop waits too, so that it travels together.
         loop.call_soon(self._start)
         try:

@@ -24,12 +24,24 @@ The tree lives beside the deployments because both of them raise from it and nei
 application. Every message is one sentence that tells its reader what to do.
 """
 
+import asyncio
 from typing import Self
 
 from pydantic import ValidationError
 
 FAULT = "The service failed on this request; its log says why."
 """What is told of a fault of ours: nothing of its insides."""
+
+
+def is_fault(error: BaseException) -> bool:
+    """Tell what nobody foresaw from the end of a task that somebody wants.
+
+    Ray raises a bare CancelledError for what was cancelled elsewhere, in tasks that nobody has cancelled (Ray 2.60).
+    """
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and not task.cancelling()
+    return isinstance(error, Exception)
 
 
 class AnalyzerError(Exception):

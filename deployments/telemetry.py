@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import product
 from typing import Any, Literal, NamedTuple, Protocol
 
 from deployments.types import ComponentStatus
@@ -22,7 +23,9 @@ SHORT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 LONG_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 180)
 """From a remembered analysis to `limits.total_timeout_s`."""
 
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+BATCH_SIZES = (0.5, 1.5, 2.5, 4.5, 8.5, 16.5, 32.5, 64.5, 128.5)
+"""Between the sizes: Ray 2.60 makes a histogram's sum of the middles of its buckets, and that of one picture is 1."""
+
 TOKENS_PER_S = (1, 2.5, 5, 10, 20, 40, 80, 160, 320)
 
 
@@ -53,6 +56,7 @@ VIEWS = _listed("counter", "views", "Analyses, by origin: model, or cache.", "or
 ANSWERS = _listed("counter", "answers", "Answers by who read the picture (clip, pixels) and who wrote the prompt "
     "(ollama, template, none).", "analyzer source")
 PART_STATE = _listed("gauge", "part_state", "1 for the state that a part (analyzer, writer) is in.", "part state")
+CHANGE_REFUSED = _listed("gauge", "change_refused", "1 while a replica refuses the user_config that came last.")
 BATCH_PICTURES = _listed("histogram", "batch_pictures", "Pictures that the model read at once.", "", BATCH_SIZES)
 BATCH_WAIT_SECONDS = _listed("histogram", "batch_wait_seconds", "How long a picture waited at the model for its batch.",
     "", SHORT_S)
@@ -79,6 +83,18 @@ class Record(Protocol):
 
 def unrecorded(metric: Metric, value: float = 1, **tags: str) -> None:
     """Record nothing."""
+
+
+def start_at_zero(record: Record, metric: Metric, *values: Iterable[str]) -> None:
+    """Export a counter before there is anything to count: PromQL's `rate` does not see a series' first value.
+
+    Args:
+        record: takes the metric.
+        metric: a counter.
+        values: for each of its tags, those to start with; of all together, every combination.
+    """
+    for combination in product(*values):
+        record(metric, 0, **dict(zip(metric.tags, combination, strict=True)))
 
 
 def record_state(record: Record, part: Literal["analyzer", "writer"], status: ComponentStatus) -> None:
@@ -109,13 +125,21 @@ class Recorder:
         made: Any = self._instruments
         named: dict[str, Any] = {"description": metric.description, "tag_keys": metric.tags}
         if metric.kind == "counter":
-            made = made.Counter(metric.name, **named).inc
+            made = _increase(made.Counter(metric.name, **named))
         elif metric.kind == "gauge":
             made = made.Gauge(metric.name, **named).set
         else:
             made = made.Histogram(metric.name, boundaries=list(metric.bounds), **named).observe
         recording: Callable[[float, dict[str, str]], None] = made
         return recording
+
+
+def _increase(counter: Any) -> Callable[[float, dict[str, str]], None]:
+    def recording(value: float, tags: dict[str, str]) -> None:
+        # Ray 2.60 exports a counter of 0, but `inc` refuses it.
+        (counter.inc if value else counter._record)(value, tags)
+
+    return recording
 
 
 OURS = "image_analyzer"
@@ -139,11 +163,25 @@ class BoundedLines(logging.Filter):
         return True
 
 
+def leave_out_access_lines() -> None:
+    """Keep Serve's own line of each call and each poll, in every process that one passes, out of this process's log.
+
+    A picture has its line, from the ingress, and left five more (findings/service.md, 32). Serve's `enable_access_log`
+    would do, but it comes with a whole `logging_config`, which would stand before that of the user's config.
+    """
+    logging.getLogger(SERVES).addFilter(_is_no_access_line)
+
+
+def _is_no_access_line(record: logging.LogRecord) -> bool:
+    return not getattr(record, "serve_access_log", False)
+
+
 def join_serve_log() -> None:
     """Send what `image_analyzer.*` loggers say where Serve's own logger does; without it only warnings are seen.
 
-    No line of either is longer than `MAX_LINE_CHARS`.
+    No line of either is longer than `MAX_LINE_CHARS`, and Serve's lines of single calls are left out.
     """
+    leave_out_access_lines()
     ours, serves = logging.getLogger(OURS), logging.getLogger(SERVES)
     ours.setLevel(serves.getEffectiveLevel())
     ours.handlers = list(serves.handlers)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator
 
 Pixels = NDArray[np.uint8]
 """One picture: uint8, (height, width, 3), RGB."""
@@ -22,6 +23,18 @@ GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
 AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
+
+
+def language_of(tag: str) -> str:
+    """Give the language that a BCP 47 tag begins with (`pt` of `pt-BR`), or of a locale's name (`pt_BR`)."""
+    return tag.strip().replace("_", "-").partition("-")[0].lower()
+
+
+def _stripped(text: str) -> str:
+    return text.strip()
+
+
+Flag = Annotated[bool, BeforeValidator(_stripped)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +84,9 @@ class PromptOptions:
     """What a caller asks for besides the picture."""
 
     user_prompt: str = ""
-    deep_thinking: bool = False
-    language: Language = "en"
-    analysis_only: bool = False
+    deep_thinking: Flag = False
+    language: Annotated[Language, BeforeValidator(language_of)] = "en"
+    analysis_only: Flag = False
 
 
 @dataclass(frozen=True, slots=True)

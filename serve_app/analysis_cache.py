@@ -7,22 +7,20 @@ import functools
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from cachetools import TTLCache
 
 from deployments.errors import DeadlinePassed
 from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels, Swatch
-from serve_app.images import Picture, read_picture
+from serve_app.decoding import Decoder
+from serve_app.images import Picture
 from serve_app.schemas import AnalysisBody, Colour
-from serve_app.settings import ImageSettings, Settings
-
-Result = TypeVar("Result")
+from serve_app.settings import Settings
 
 VERSION_HOLDS_S = 1.0
 """How long the CLIP deployment's word on its model and labels is taken for granted: see docs/api.md."""
@@ -32,6 +30,19 @@ SCORE_DECIMALS = 4
 
 HASHED_AT_ONCE_BYTES = 2**19
 """Hashed in a quarter of a millisecond, without waiting for a thread; 20 MB would hold up every other request."""
+
+
+class PictureDecoder(Protocol):
+    """What makes pixels of uploads: `serve_app.decoding.Decoder`."""
+
+    async def decode(self, upload: bytes, input_size_px: int) -> Picture:
+        """Decode an upload."""
+        ...
+
+    @property
+    def stuck_because(self) -> str:
+        """Why it cannot; empty while it can."""
+        ...
 
 
 class Classifier(Protocol):
@@ -84,7 +95,7 @@ class AnalysisCache:
         classifier: the CLIP deployment.
         settings: the whole service's.
         clock: seconds, monotonic.
-        decode: `read_picture`, or what stands in for it.
+        decoder: decodes uploads; one by these settings where none is given.
     """
 
     def __init__(
@@ -92,13 +103,12 @@ class AnalysisCache:
         classifier: Classifier,
         settings: Settings,
         clock: Callable[[], float] = time.perf_counter,
-        decode: Callable[[bytes, ImageSettings, int], Picture] = read_picture,
+        decoder: PictureDecoder | None = None,
     ) -> None:
         self.clock = clock
         self._classifier = classifier
-        self._decode = decode
+        self._decoder = decoder or Decoder(settings)
         self._settings = settings
-        self._threads = ThreadPoolExecutor(settings.image.decode_threads, thread_name_prefix="decode")
         self._remembered: TTLCache[Hashable, Analysis] = TTLCache(
             settings.cache.max_entries, settings.cache.max_age_s, timer=clock
         )
@@ -107,12 +117,18 @@ class AnalysisCache:
         self._version_asked_s = 0.0
         self._question: asyncio.Task[None] | None = None
 
-    async def find(self, upload: bytes, came_s: float) -> Analysis | _Flight:
-        """Give the analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
+    @property
+    def stuck_because(self) -> str:
+        """Why this replica cannot decode pictures; empty while it can."""
+        return self._decoder.stuck_because
+
+    async def find(self, upload: bytes, came_s: float, caller: str) -> Analysis | _Flight:
+        """Give the caller's analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
         key: Hashable = object()
         if self._settings.cache.max_entries:
-            hashing = functools.partial(_sha256, upload)
-            key = hashing() if len(upload) <= HASHED_AT_ONCE_BYTES else await self._in_thread(hashing)
+            # In no thread that decodes: what is remembered is found however busy those are.
+            at_once = len(upload) <= HASHED_AT_ONCE_BYTES
+            key = caller, _sha256(upload) if at_once else await asyncio.to_thread(_sha256, upload)
         analysis = self._remembered.get(key)
         if analysis is not None and await self.holds(analysis, came_s):
             return analysis
@@ -125,12 +141,16 @@ class AnalysisCache:
         """Tell whether an analysis may answer a request that came at `came_s`."""
         return analysis.classification.model_version == await self._current_version(came_s - VERSION_HOLDS_S)
 
+    def deadline_s(self) -> float:
+        """Give the event loop's time by which an analysis that is begun now must be done."""
+        return asyncio.get_running_loop().time() + self._settings.limits.analysis_timeout_s
+
     @asynccontextmanager
-    async def deadline(self) -> AsyncIterator[None]:
-        """Hold what is awaited inside to `limits.analysis_timeout_s`; raises `DeadlinePassed`."""
+    async def until(self, deadline_s: float) -> AsyncIterator[None]:
+        """Hold what is awaited inside to that time; raises `DeadlinePassed`."""
         limit_s = self._settings.limits.analysis_timeout_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout_at(deadline_s):
                 yield
         except TimeoutError as error:
             raise DeadlinePassed(
@@ -142,9 +162,7 @@ class AnalysisCache:
             started_s = self.clock()
             # A picture of the size that another model wanted is classified all the same.
             version = self._version or await self._current_version(started_s)
-            picture = await self._in_thread(
-                functools.partial(self._decode, upload, self._settings.image, version.input_size_px)
-            )
+            picture = await self._decoder.decode(upload, version.input_size_px)
             decoded_s = self.clock()
             flight.stages_ms["decode"] = (decoded_s - started_s) * 1000
             flight.settled.set()
@@ -160,9 +178,6 @@ class AnalysisCache:
             if self._in_flight.get(key) is flight:
                 del self._in_flight[key]
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-
     async def _current_version(self, since_s: float) -> ModelVersion:
         """Tell the version that a question asked at `since_s` or later was answered with; one is away at a time."""
         while self._version is None or self._version_asked_s < since_s:
@@ -173,7 +188,7 @@ class AnalysisCache:
 
     async def _ask_version(self) -> None:
         asked_s = self.clock()
-        async with self.deadline():
+        async with self.until(self.deadline_s()):
             self._learn(await self._classifier.model_version(), asked_s)
 
     def _learn(self, version: ModelVersion, asked_s: float) -> None:
@@ -208,15 +223,17 @@ class _Flight:
 class Lookup:
     """One caller's way to the analysis of an upload: remembered, being made for others, or made for this caller.
 
-    First `begin`, then `analysis`; `leave` however it ends.
+    First `begin`, then `analysis`, both within one `limits.analysis_timeout_s` from now; `leave` however it ends.
     """
 
     _found: Analysis | _Flight
 
-    def __init__(self, cache: AnalysisCache, upload: bytes) -> None:
+    def __init__(self, cache: AnalysisCache, upload: bytes, caller: str = "") -> None:
         self._cache = cache
+        self._caller = caller
         self._upload = upload
         self._came_s = cache.clock()
+        self._deadline_s = cache.deadline_s()
         self._place = ExitStack()
         self.cached = False
         """Whether the analysis was not made for this caller."""
@@ -231,7 +248,7 @@ class Lookup:
             DeadlinePassed: it took longer than `limits.analysis_timeout_s`.
             AnalyzerError: whatever kept the CLIP deployment from naming its version.
         """
-        async with self._cache.deadline():
+        async with self._cache.until(self._deadline_s):
             await self._find()
 
     async def analysis(self) -> Analysis:
@@ -241,7 +258,7 @@ class Lookup:
             DeadlinePassed: it took longer than `limits.analysis_timeout_s`, however long others have waited for it.
             AnalyzerError: whatever kept the CLIP deployment from answering.
         """
-        async with self._cache.deadline():
+        async with self._cache.until(self._deadline_s):
             while isinstance(self._found, _Flight):
                 analysis = await asyncio.shield(self._found.work)
                 if not self.cached:
@@ -259,7 +276,7 @@ class Lookup:
         self._place.close()
 
     async def _find(self) -> None:
-        self._found = await self._cache.find(self._upload, self._came_s)
+        self._found = await self._cache.find(self._upload, self._came_s, self._caller)
         self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
         if isinstance(self._found, _Flight):
             self._found.waiting += 1

@@ -12,23 +12,20 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
-from pydantic import TypeAdapter, ValidationError
-from python_multipart.multipart import parse_options_header
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 
-from deployments.errors import AnalyzerError, InvalidForm
+from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language, PromptOptions
-from serve_app.images import ACCEPTED_FORMATS
+from deployments.types import Language
+from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
-from serve_app.middleware.errors import add_error_handlers
-from serve_app.middleware.headers import ResponseHeaders
+from serve_app.middleware.errors import FaultAnswers, add_error_handlers
+from serve_app.middleware.headers import ForgivingRoutes, ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
 from serve_app.pipeline import Job, Pipeline
-from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StreamEvent
-from serve_app.settings import KIB, MIB, LimitSettings, Settings
+from serve_app.refusals import ACCEPTED_FORMATS
+from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StateAnswer, StreamEvent
+from serve_app.settings import MIB, Settings
 from serve_app.sse import EventStream
 from serve_app.web_page import add_page
 
@@ -59,73 +56,13 @@ _FAILURES_AS_JSON: dict[int | str, dict[str, Any]] = {
 }
 
 
-_FORM_FILES = 1
-"""A form brings one picture."""
-
-_OPTIONS = TypeAdapter(PromptOptions)
-
-
-class InMemoryParser(MultiPartParser):
-    """Keeps the file of a form: Starlette would write what is over 1 MB to the disk, to be read again at once."""
-
-    def __init__(self, request: Request, **bounds: int) -> None:
-        super().__init__(request.headers, request.stream(), max_files=_FORM_FILES, **bounds)
-        self.file: list[bytes] = []
-
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        """Take a piece of a part."""
-        if self._current_part.file is None:
-            super().on_part_data(data, start, end)
-        else:
-            self.file.append(data[start:end])
-
-
-async def read_form(request: Request, limits: LimitSettings) -> tuple[bytes, PromptOptions]:
-    """Give the picture that a form brings, and what is asked for.
-
-    FastAPI's way costs a copy of the picture more, and a validation of each field by itself.
-
-    Raises:
-        InvalidForm: a field is missing or wrong.
-        HTTPException: 400, it is no form.
-        AnalyzerError: whatever ended the body.
-    """
-    bounds = {"max_fields": limits.max_form_fields, "max_part_size": int(limits.max_form_field_kib * KIB)}
-    parser = InMemoryParser(request, **bounds)
-    try:
-        if parse_options_header(request.headers.get("content-type"))[0] == b"multipart/form-data":
-            form = await parser.parse()
-        else:
-            form = await request.form(**bounds)
-        await form.close()
-    except MultiPartException as error:
-        raise HTTPException(400, error.message) from error
-    except (AnalyzerError, HTTPException):
-        raise
-    except Exception as error:
-        raise HTTPException(400, "There was an error parsing the body") from error
-    fields = {name: value for name, value in form.items() if value != ""}
-    match fields.pop("image", None):
-        case None:
-            raise InvalidForm("Form field 'image' is missing: send it as multipart/form-data.")
-        case str():
-            raise InvalidForm("Form field 'image' is not a file: send it as one, with curl as -F image=@FILE.")
-    try:
-        options = _OPTIONS.validate_python(fields)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise InvalidForm(f"Form field '{problem['loc'][-1]}' is wrong: {problem['msg']}.") from error
-    length, longest = len(options.user_prompt), limits.max_user_prompt_chars
-    if length > longest:
-        raise InvalidForm(f"Form field 'user_prompt' has {length} characters: send at most {longest}.")
-    return b"".join(parser.file), options
-
-
 async def described_form(
     image: Annotated[UploadFile, File(description=f"The picture: {', '.join(ACCEPTED_FORMATS)}.")],
     user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
     deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
-    language: Annotated[Language, Form(description="The language of the prompt.")] = "en",
+    language: Annotated[
+        Language, Form(description="The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.")
+    ] = "en",
     analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
@@ -158,14 +95,14 @@ def create_api(
         redoc_url=None,
         title="Image Analyzer",
         summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
+        redirect_slashes=False,
     )
-    api.add_middleware(
-        BodyLimit,
-        max_bytes=int(settings.image.max_upload_mib * MIB),
-        timeout_s=limits.upload_timeout_s,
-    )
+    # The innermost first.
     api.add_middleware(ConcurrencyLimit, gate=gate)
     api.add_middleware(AccessControl, keys=keys, settings=settings.access, cors_origins=settings.cors_origins)
+    api.add_middleware(FaultAnswers)
+    api.add_middleware(AccessLog, record=record)
+    api.add_middleware(BodyLimit, max_bytes=int(settings.image.max_upload_mib * MIB), limits=limits)
     if settings.cors_origins:
         api.add_middleware(
             CORSMiddleware,
@@ -175,7 +112,7 @@ def create_api(
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     api.add_middleware(ResponseHeaders)
-    api.add_middleware(AccessLog, record=record)
+    api.add_middleware(ForgivingRoutes)
     add_error_handlers(api)
 
     class PictureRoute(APIRoute):
@@ -183,7 +120,7 @@ def create_api(
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             async def handle(request: Request) -> Response:
-                job = await pipeline.accept(*await read_form(request, limits))
+                job = await pipeline.accept(*await read_form(request, limits), caller=request.state.caller)
                 request.state.account.job = job
                 response: Response = await self.endpoint(job)
                 return response
@@ -235,6 +172,21 @@ def create_api(
         answer = await pipeline.health(key_required=keys.required, stopping=gate.closed)
         response.status_code = 503 if answer.status == "error" else 200
         return answer
+
+    @api.get("/api/images/live", summary="Whether the process that takes requests answers; if not, start it anew")
+    async def live() -> StateAnswer:
+        return StateAnswer(status="live")
+
+    @api.get(
+        "/api/images/ready",
+        responses={503: _FAILURES[503]},
+        summary="Whether this replica can take a picture; neither CLIP nor Ollama is asked",
+    )
+    async def ready() -> StateAnswer:
+        gate.check_open()
+        if reason := pipeline.not_ready_because():
+            raise ComponentUnavailable(reason, retry_after_s=limits.retry_after_s)
+        return StateAnswer(status="ready")
 
     add_page(api)
     return api

@@ -19,6 +19,13 @@ from serve_app.settings import Settings, load_settings
 GPU_SHARE = 0.5
 """Of a GPU that Ray knows of. A scheduling number: Serve configs override it in `ray_actor_options`."""
 
+FIRST_THE_NEW = 100
+"""`max_surge_percent` by which old replicas stop once new ones are there, so that a change costs no request, and one
+that cannot work nothing at all. A full GPU has no room for both."""
+
+FINISHING_MARGIN_S = 10.0
+"""By how much a replica that is replaced may outlive the longest request in its hands."""
+
 MOST_INGRESSES = 4
 """Where the config does not say: one interpreter cannot keep two cores busy, and each takes 90 MiB at rest."""
 
@@ -41,20 +48,28 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
         SettingsError: the label file is wrong, or a GPU is demanded that Ray does not know of.
     """
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    longest_s = settings.limits.upload_timeout_s + settings.limits.total_timeout_s
+    gpus = gpu_share(settings.clip.device, cluster.get("GPU", 0))
     clip = serve.deployment(
         name=ClipDeployment.__name__,
         # Above what the batcher lets wait and run, so that it refuses first and a status question still gets through.
         max_ongoing_requests=settings.clip.max_waiting + 2 * MAX_BATCH_SIZE,
         user_config=ClipUserConfig().model_dump(),
-        ray_actor_options={"num_cpus": 0, "num_gpus": gpu_share(settings.clip.device, cluster.get("GPU", 0))},
+        max_surge_percent=0 if gpus else FIRST_THE_NEW,
+        graceful_shutdown_timeout_s=settings.limits.analysis_timeout_s + FINISHING_MARGIN_S,
+        ray_actor_options={"num_cpus": 0, "num_gpus": gpus},
     )(clip_deployment)
     ollama = serve.deployment(
         # Above what may run and wait for Ollama, for the same reason.
         max_ongoing_requests=2 * (settings.ollama.max_writing + settings.ollama.max_waiting),
+        max_surge_percent=FIRST_THE_NEW,
+        graceful_shutdown_timeout_s=settings.limits.total_timeout_s + FINISHING_MARGIN_S,
         ray_actor_options={"num_cpus": 0},
     )(OllamaDeployment)
     ingress = serve.deployment(
         num_replicas=ingress_replicas(cluster.get("CPU", 1)),
+        max_surge_percent=FIRST_THE_NEW,
+        graceful_shutdown_timeout_s=longest_s + FINISHING_MARGIN_S,
         # Above what the application admits, so that it refuses first, as JSON and with its reason.
         max_ongoing_requests=4 * settings.limits.max_requests,
         max_queued_requests=4 * settings.limits.max_requests,

@@ -17,7 +17,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
 from deployments.batching import Batcher, Batching
-from deployments.errors import AnalyzerError, ComponentUnavailable, Interrupted, QueueFull
+from deployments.errors import AnalyzerError, ComponentUnavailable, Interrupted, QueueFull, is_fault
 from deployments.telemetry import Recorder, join_serve_log
 from deployments.types import (
     Classification,
@@ -164,12 +164,6 @@ async def _answer(response: Any, part: str) -> Any:
             return await response
         except asyncio.CancelledError:
             response.cancel()
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
-                # Ray raises the same for a call that was cancelled over there, and nobody here has left.
-                raise Interrupted(
-                    f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S
-                ) from None
             raise
 
 
@@ -188,5 +182,7 @@ def _own_errors(part: str) -> Iterator[None]:
         ) from error
     except DeploymentUnavailableError as error:
         raise ComponentUnavailable(f"{part} could not be started: image-analyzer status says why.") from error
-    except (RayActorError, RequestCancelledError) as error:
+    except (RayActorError, RequestCancelledError, asyncio.CancelledError) as error:
+        if not is_fault(error):
+            raise
         raise Interrupted(f"{part} was interrupted: send the request again.", retry_after_s=RETRY_AFTER_S) from error

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.errors import FAULT, AnalyzerError, DeadlinePassed
+from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, is_fault
 from deployments.types import (
     ComponentStatus,
     PromptComplete,
@@ -35,11 +35,16 @@ from serve_app.schemas import (
     Timings,
 )
 from serve_app.settings import Settings
+from serve_app.shared import Shared
 
 logger = logging.getLogger("image_analyzer.requests")
 
 NO_PROMPT = PromptComplete("", "none")
 """What a caller gets who asks for the analysis alone."""
+
+
+HEALTH_HOLDS_S = 1.0
+"""How old the parts' word on how they stand may be: however many ask, the parts are asked once in this time."""
 
 
 class Writer(Protocol):
@@ -70,6 +75,8 @@ class Job:
     written: PromptComplete | None = None
     failure: AnalyzerError | None = None
     """What a stream was ended by."""
+    warnings: Sequence[str] = ()
+    """What is wrong with what was sent, beside the picture."""
 
     @property
     def ended(self) -> bool:
@@ -109,16 +116,26 @@ class Pipeline:
         self._settings = settings
         self._clock = clock
         self._cache = AnalysisCache(classifier, settings, clock)
+        self._components = Shared(self._ask_components, HEALTH_HOLDS_S, clock)
 
-    async def accept(self, upload: bytes, options: PromptOptions) -> Job:
+    async def accept(
+        self, upload: bytes, options: PromptOptions, warnings: Sequence[str] = (), caller: str = ""
+    ) -> Job:
         """Return when an upload is known to be a picture: its analysis is remembered, or on its way.
+
+        Args:
+            upload: the file's bytes.
+            options: what is asked for besides.
+            warnings: what the answer has to say of the form.
+            caller: whose key it came with: nobody is told, nor can measure, what another has sent.
 
         Raises:
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
-        job = Job(Lookup(self._cache, upload), options, self._clock, started_s=self._clock(), deadline_s=deadline_s)
+        lookup = Lookup(self._cache, upload, caller)
+        job = Job(lookup, options, self._clock, started_s=self._clock(), deadline_s=deadline_s, warnings=warnings)
         try:
             await job.lookup.begin()
         except BaseException:
@@ -147,7 +164,7 @@ class Pipeline:
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
             timings=job.timings(),
-            warnings=[*analysis.classification.warnings, *written.warnings],
+            warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
         )
 
     async def stream(self, job: Job) -> AsyncGenerator[StreamEvent, None]:
@@ -161,7 +178,7 @@ class Pipeline:
                 analyzer=analysis.classification.analyzer,
                 cached=job.lookup.cached,
                 timings=job.timings(),
-                warnings=list(analysis.classification.warnings),
+                warnings=[*job.warnings, *analysis.classification.warnings],
             )
             if not job.options.analysis_only:
                 yield GeneratingEvent(message="Writing the prompt.")
@@ -177,22 +194,25 @@ class Pipeline:
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
                 timings=job.timings(),
-                warnings=[*analysis.classification.warnings, *written.warnings],
+                warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
             )
-        except AnalyzerError as error:
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            # The status is sent: only an event can still tell the caller.
+            if not isinstance(error, AnalyzerError):
+                logger.error("A stream failed.", exc_info=error)
+                error = AnalyzerError(FAULT)
             job.failure = error
             yield ErrorEvent(error=str(error), code=error.code)
-        except Exception:
-            # The status is sent: only an event can still tell the caller.
-            logger.exception("A stream failed.")
-            job.failure = AnalyzerError(FAULT)
-            yield ErrorEvent(error=FAULT, code=AnalyzerError.code)
+
+    def not_ready_because(self) -> str:
+        """Say why this replica cannot take a picture; empty where it can. Asks nobody: each replica for itself."""
+        return self._cache.stuck_because
 
     async def health(self, *, key_required: bool, stopping: bool = False) -> HealthAnswer:
-        """Ask both deployments how they stand now."""
-        analyzer, writer = await asyncio.gather(
-            self._status_of(self._classifier.status()), self._status_of(self._writer.status())
-        )
+        """Tell how both deployments stand; what was asked of them within `HEALTH_HOLDS_S` is not asked again."""
+        analyzer, writer = await self._components.get()
         states = {analyzer.status, writer.status}
         overall = "error" if stopping or "unavailable" in states else "degraded" if "fallback" in states else "ok"
         return HealthAnswer(
@@ -224,6 +244,9 @@ class Pipeline:
         elif event is None and job.written is None:
             raise AnalyzerError("The prompt ended before it was complete: send the request again.")
         return event
+
+    async def _ask_components(self) -> tuple[ComponentHealth, ComponentHealth]:
+        return await asyncio.gather(self._status_of(self._classifier.status()), self._status_of(self._writer.status()))
 
     async def _status_of(self, asked: Awaitable[ComponentStatus]) -> ComponentHealth:
         try:

@@ -58,7 +58,8 @@ class AnalyzeAnswer(BaseModel):
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
-        description="Whether the analysis was made for another request with the same bytes, before or meanwhile."
+        description="Whether the analysis was made for another request with the same bytes, before or meanwhile; where "
+        "keys are asked for, another with the same key."
     )
     timings: Timings
     warnings: list[str] = Field(description="What would have made this answer better, and what to do about it.")
@@ -135,6 +136,12 @@ class ComponentHealth(BaseModel):
     reason: str = Field("", description="Why it is not ready.")
     remedy: str = Field("", description="What to do about it.")
     facts: dict[str, str | int | float] = Field(default_factory=dict, description="Device, precision, model, …")
+
+
+class StateAnswer(BaseModel):
+    """What a probe asked for is so."""
+
+    status: Literal["live", "ready"]
 
 
 class HealthAnswer(BaseModel):

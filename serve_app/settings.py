@@ -54,6 +54,37 @@ class ImageSettings(BaseModel):
     decode_threads: int = Field(
         4, ge=1, description="Pictures decoded at once per ingress replica; Pillow frees the interpreter meanwhile."
     )
+    max_scans: int = Field(
+        100,
+        ge=1,
+        description="Most scans of a JPEG, counted before decoding: real ones have about 10, libjpeg's own fuzzers "
+        "stop at 100 to 500. Each goes over the whole picture, however few bytes it has.",
+    )
+    quick_decode_s: float = Field(
+        0.5,
+        ge=0,
+        description="A picture whose headers promise to be decoded in this many seconds of CPU is decoded in a thread: "
+        "JPEG to about 100 megapixels, PNG to 25, WebP to 16. All others, and TIFF and AVIF, whose headers promise "
+        "nothing, go to processes that yield the processor to all others and end at limits.analysis_timeout_s.",
+    )
+    decode_processes: int = Field(
+        2, ge=1, description="Such processes per ingress replica, started when they are needed: 60 MB each at rest."
+    )
+    decode_process_mib: int = Field(
+        3072,
+        ge=512,
+        description="Most address space of one of them, in MiB; a picture that needs more is refused with 413. 100 "
+        "megapixels take up to 2 GiB, and the interpreter half of one.",
+    )
+    decode_process_idle_s: float = Field(
+        60, gt=0, description="How long one of them is kept without work, in s: starting one takes 0.2 s of CPU."
+    )
+    max_costly: int = Field(
+        32,
+        ge=1,
+        description="Pictures that are decoded in processes or wait for one, per ingress replica; one more is refused "
+        "with 429, so that they take no more than a third of limits.max_requests.",
+    )
 
 
 class CacheSettings(BaseModel):
@@ -97,6 +128,13 @@ class AccessSettings(BaseModel):
         "where none are asked for, an address. One more is refused with 429.",
     )
     burst: int = Field(10, ge=1, description="Of these, how many may come at once after a pause.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Names, without a port, under which the service is called: a picture sent under another is refused "
+        "with 403, but for those that no stranger can own: addresses, names without a dot, and those below local, "
+        "internal, lan and the like. Where none are given, only what looks like DNS rebinding is: see SECURITY.md. "
+        "`*` for any.",
+    )
 
     @field_validator("keys_file")
     @classmethod
@@ -121,6 +159,15 @@ class LimitSettings(BaseModel):
         description="How long a request's body may take to arrive, in s, so that slow senders do not keep the places "
         "of others: 20 MB in a minute is 2.7 Mbit/s.",
     )
+    drain_mib: float = Field(
+        64,
+        ge=0,
+        description="How much of a body is read and thrown away once it is refused, in MiB, so that a client which "
+        "sends all before it reads gets the answer and no reset connection: three times max_upload_mib.",
+    )
+    drain_timeout_s: float = Field(
+        10, gt=0, description="For how long, in s; the refused request holds no place meanwhile."
+    )
     total_timeout_s: float = Field(
         180,
         gt=0,
@@ -128,7 +175,12 @@ class LimitSettings(BaseModel):
         "longest. Serve's request_timeout_s must be above it and upload_timeout_s together.",
     )
     retry_after_s: int = Field(2, ge=1, description="What a refused caller is told to wait, in seconds.")
-    max_form_fields: int = Field(8, ge=4, description="Text fields of a form: the contract's four, and room for more.")
+    max_form_fields: int = Field(
+        64,
+        ge=4,
+        description="Text fields of a form: the contract's four, and room for those of other services, which the "
+        "answer warns of. With max_form_field_kib, 4 MiB.",
+    )
     max_form_field_kib: float = Field(
         64, gt=0, description="Longest text field of a form in KiB, counted while it arrives."
     )
@@ -165,7 +217,11 @@ class Settings(BaseModel):
     cache: CacheSettings = CacheSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
-    require_clip: bool = Field(False, description="Answer 503 rather than let the pixel analyser stand in for CLIP.")
+    require_clip: bool = Field(
+        False,
+        description="A replica starts with CLIP or not at all, rather than let the pixel analyser stand in; what it "
+        "was to replace goes on.",
+    )
     require_ollama: bool = Field(False, description="Answer 503 rather than let the composer stand in for Ollama.")
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may call the API, such as http://localhost:5173; `*` for any."

@@ -72,9 +72,15 @@ class EventStream(StreamingResponse):
                 await send_and_note(
                     {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 )
-                async for event in events:
-                    line = b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
+                event = await anext(events, None)
+                while event is not None:
+                    try:
+                        line = b"data: " + event.model_dump_json(exclude_none=True).encode() + b"\n\n"
+                    except Exception as error:  # Of what no JSON can hold, the events have to tell by another.
+                        event = await events.athrow(error)
+                        continue
                     await send_and_note({"type": "http.response.body", "body": line, "more_body": True})
+                    event = await anext(events, None)
                 await send_and_note({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             heart.cancel()

@@ -1,3 +1,5 @@
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,11 @@ from tests.support.service import GUARDED, HUB, RATED, STRICT, Service, applicat
 # How long an example takes says nothing on a machine with two busy cores.
 settings.register_profile("any-speed", deadline=None)
 settings.load_profile("any-speed")
+
+
+if not os.access(os.path.expanduser("~"), os.W_OK):
+    # A user of a container may have no home, which npm and others of the tools do not bear.
+    os.environ["HOME"] = tempfile.mkdtemp(prefix="home-")
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +65,9 @@ def service(
     required = {"ollama": {"hosts": [f"http://127.0.0.1:{free_port()}"]}, "require_clip": True, "require_ollama": True}
     guarded = {"access": {"keys_file": str(keys_file)}}
     applications = [
-        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer}),
+        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer, "require_clip": True}),
         application("hub", HUB, {"clip": {"model": "openai/tiny", **eager}, "ollama": writer}),
-        application("strict", STRICT, {"clip": missing, **required}),
+        application("strict", STRICT, {"clip": {"model": str(tiny_clip)}, **required}),
         application("guarded", GUARDED, {"clip": missing, "ollama": writer, **guarded}),
         _rated(writer),
     ]

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.serve
 ROOT = Path(__file__).parents[1]
 COMMAND, RAY, SERVE = (Path(sys.executable).with_name(name) for name in ("image-analyzer", "ray", "serve"))
 PHOTOGRAPH = (ROOT / "examples" / "coffee.jpg").read_bytes()
-START_LIMIT_S, STOP_LIMIT_S, GONE_LIMIT_S = 120, 60, 10
+START_LIMIT_S, STOP_LIMIT_S, GONE_LIMIT_S = 200, 60, 10
 PAGE_LIMIT_S = 5
 PATIENCE_S = 30
 POLL_S = 0.1
@@ -45,7 +45,7 @@ PAGES = {
 }
 """Path → what shows that it is the page that must stay on this machine."""
 
-WITH_FEW_FILES = ("/bin/sh", "-c", 'ulimit -Hn 1024; exec "$@"', "sh")
+WITH_FEW_FILES = ("/bin/sh", "-c", 'ulimit -n 512 && exec "$@"', "sh")
 IN_BACKGROUND = ("/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh")
 """As a shell without job control starts `… &`: with SIGINT ignored."""
 
@@ -79,12 +79,20 @@ class Serving:
 
 @contextmanager
 def serving(
-    folder: Path, variables: Mapping[str, str], *, under: tuple[str, ...] = (), ollama: str = "", more: str = ""
+    folder: Path,
+    variables: Mapping[str, str],
+    *,
+    under: tuple[str, ...] = (),
+    ollama: str = "",
+    more: str = "",
+    logging: str = "",
+    options: tuple[str | Path, ...] = (),
 ) -> Iterator[Serving]:
     """Start the shipped config as a newcomer does: no weights, no hub, an empty home; `more` is put at its end."""
     port, nobody = free_port(), f"http://127.0.0.1:{free_port()}"
     config = folder / "serve_config.yaml"
-    config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}") + more)
+    shipped = (ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}")
+    config.write_text(shipped.replace("logging_config:\n", f"logging_config:\n{logging}") + more)
     home = folder / "home"
     home.mkdir()
     # Short, because Ray puts sockets into it.
@@ -102,7 +110,7 @@ def serving(
     (rays / "ray").mkdir()
     (rays / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
     with subprocess.Popen(
-        [*under, COMMAND, "serve", config],
+        [*under, COMMAND, "serve", config, *options],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -120,6 +128,7 @@ def serving(
                 banner.append(line.rstrip())
                 if "Stop it:" in line:
                     break
+            watchdog.cancel()
             told = "\n".join(banner)
             assert "Stop it:" in told, told
             service = Serving(process, config, environment, told)
@@ -133,7 +142,7 @@ def serving(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="fast mode is Linux's")
 def test_it_starts_where_others_fail_answers_a_photograph_and_dies_whole(tmp_path: Path) -> None:
-    """Behind a proxy that leads nowhere, with 1024 files and the traces of another Ray; then killed hard."""
+    """Behind a proxy that leads nowhere, with 512 files and the traces of another Ray; then killed hard."""
     proxied = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     with serving(tmp_path, proxied, under=WITH_FEW_FILES) as service:
         assert f"listens at {service.url}, after" in service.told
@@ -187,6 +196,11 @@ class Crowd:
         for thread in self._threads:
             thread.join()
 
+    @property
+    def answered(self) -> int:
+        """How many have an answer so far."""
+        return sum(count for (_, outcome), count in list(self.outcomes.items()) if outcome in ANSWERS)
+
     def _call(self, streaming: bool) -> None:
         while True:
             began_s = time.monotonic()
@@ -218,6 +232,7 @@ def _refusal(response: httpx.Response) -> str:
     return TOLD if response.status_code == 503 and "retry-after" in response.headers else str(response.status_code)
 
 
+ANSWERS = {"ollama", "complete ollama"}
 TOLD = "503, and when to come back"
 
 ONE_INGRESS = "    deployments: [{name: Ingress, num_replicas: 1}]\n"
@@ -228,14 +243,27 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
     folders = {name: tmp_path / name for name in ("fast", "plain")}
     for folder in folders.values():
         folder.mkdir()
+    log_file = tmp_path / "log"
+    log_file.write_text("of yesterday\n")
     parallel = f"      # as many at a time as there are callers\n        max_parallel: {CALLERS}\n"
     slowly = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
     with FakeOllama(slowly, parallel=CALLERS) as one, FakeOllama(slowly, parallel=CALLERS) as two:
         named = f"{one.url}, {two.url}"
         with (
-            serving(folders["fast"], {SWITCH: "1"}, ollama=named, more=parallel) as fast,
             serving(
-                folders["plain"], {SWITCH: "0"}, under=IN_BACKGROUND, ollama=one.url, more=parallel + ONE_INGRESS
+                folders["fast"],
+                {SWITCH: "1"},
+                ollama=named,
+                more=parallel,
+                options=("--log-file", log_file),
+            ) as fast,
+            serving(
+                folders["plain"],
+                {SWITCH: "0"},
+                under=IN_BACKGROUND,
+                ollama=one.url,
+                more=parallel + ONE_INGRESS,
+                logging="  encoding: JSON\n",
             ) as plain,
         ):
             found = fast.run("doctor", fast.config).stdout
@@ -244,7 +272,14 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
             assert "Mode:     plain" in plain.told
             _assert_status_and_deploy_meet_the_right_one(fast, plain)
             for service, number in ((fast, signal.SIGTERM), (plain, signal.SIGINT)):
-                _assert_all_that_was_begun_is_finished(service, number)
+                answered = _assert_all_that_was_begun_is_finished(service, number)
+                assert _told_in_the_log(service)["answered"] == answered
+                if service is fast:
+                    first, *others = log_file.read_text().splitlines()
+                    assert first == "of yesterday"
+                    # Ray brings these lines, and those of the very end perhaps not.
+                    told = sum(" answered 200: " in line for line in others)
+                    assert answered - CALLERS <= told <= answered
             assert two.chats, "both servers write"
 
 
@@ -268,11 +303,28 @@ def _assert_status_and_deploy_meet_the_right_one(fast: Serving, plain: Serving) 
     assert (nobody.returncode, "No service of this user's runs at" in nobody.stderr) == (2, True)
 
 
-def _assert_all_that_was_begun_is_finished(service: Serving, number: int) -> None:
+def _told_in_the_log(service: Serving) -> Counter[str]:
+    """Count outcomes in the files of the ingress's replicas, whose every line is JSON where the config says so."""
+    found: Counter[str] = Counter()
+    for file in Path(service.environment["RAY_TMPDIR"]).glob("ray/session_2*/logs/serve/*"):
+        if not file.is_file():
+            continue
+        lines = file.read_text().splitlines()
+        if "encoding: JSON" in service.config.read_text():
+            found += Counter(json.loads(line).get("outcome", "") for line in lines if file.name.startswith("replica"))
+        else:
+            found["answered"] += sum(" answered 200: " in line for line in lines)
+    return found
+
+
+def _assert_all_that_was_begun_is_finished(service: Serving, number: int) -> int:
+    """Give how many were answered."""
     with Crowd(service.url) as crowd:
         deadline_s = time.monotonic() + PATIENCE_S
         while sum(crowd.outcomes.values()) < CALLERS and time.monotonic() < deadline_s:
             time.sleep(POLL_S)
+        # What is written at once outlives whatever comes.
+        assert crowd.answered <= _told_in_the_log(service)["answered"]
         crowd.stopped_s = time.monotonic()
         service.process.send_signal(number)
         unready = False
@@ -285,9 +337,10 @@ def _assert_all_that_was_begun_is_finished(service: Serving, number: int) -> Non
     assert farewell.strip().endswith("Stopped.")
     assert unready
     before = {outcome for when, outcome in crowd.outcomes if when == "before"}
-    assert {"ollama", "complete ollama"} <= before <= {"ollama", "complete ollama", TOLD}, crowd.outcomes
+    assert ANSWERS <= before <= {*ANSWERS, TOLD}, crowd.outcomes
     assert crowd.outcomes["after", TOLD], crowd.outcomes
     assert service.members() == []
+    return crowd.answered
 
 
 def test_a_second_signal_ends_it_at_once_and_a_cluster_is_joined_where_one_is_named(tmp_path: Path) -> None:

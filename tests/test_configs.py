@@ -26,7 +26,7 @@ from tests.support.service import Service
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
 SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "kuberay.yaml")]
-FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("container.yaml", "cpu.yaml", "rtx3050.yaml")]
+FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("cpu.yaml", "rtx3050.yaml")]
 """The default config is started by tests/test_command.py, the cluster's by tests/cluster/."""
 
 MACHINE_CPUS = 2
@@ -76,13 +76,6 @@ def test_a_config_for_one_machine_starts_and_answers(path: Path, started: Servic
     picture = {"image": photograph_path("china").read_bytes()}
     answer = httpx.post(f"{started.url}/{path.stem}{ANALYZE}", files=picture, timeout=60).json()
     assert (answer["analyzer"], answer["promptSource"]) == ("clip", "ollama")
-
-
-def test_the_operators_page_exports_the_failure_detection_that_the_config_names() -> None:
-    config, page = ((ROOT / name).read_text().split() for name in ("configs/cluster.yaml", "docs/deploy.md"))
-    named = {word for word in config if word.startswith("RAY_health")}
-    assert len(named) == 4
-    assert {word for word in page if word.startswith("RAY_health")} == named
 
 
 def test_the_command_knows_the_deployments_by_their_names() -> None:

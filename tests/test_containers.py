@@ -5,15 +5,23 @@ from __future__ import annotations
 import fnmatch
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
 import yaml
 
 from serve_app.cli.config import read_config
-from tests.support.in_process import HEALTH
+from serve_app.cli.ray_env import FLAGS
+from serve_app.settings import load_settings
+from tests.support.in_process import ANALYZE, HEALTH
+from tests.support.pictures import photograph_path
+from tests.support.service import Service
 
 ROOT = Path(__file__).parents[1]
 INSTRUCTIONS = re.sub(r"\\\n(\s*#.*\n)*", " ", (ROOT / "Dockerfile").read_text()).splitlines()
@@ -44,15 +52,63 @@ def test_the_dockerfile_passes_its_linter() -> None:
     assert (linted.returncode, linted.stdout) == (0, "")
 
 
-def test_it_starts_our_command_with_a_config_of_ours_and_asks_for_its_health() -> None:
-    (command,) = (line.removeprefix("CMD ") for line in INSTRUCTIONS if line.startswith("CMD"))
-    *program, config = yaml.safe_load(command)
-    helped = subprocess.run([Path(sys.executable).with_name(program[0]), *program[1:], "--help"], capture_output=True)
-    assert helped.returncode == 0
-    url = read_config(ROOT / config, {}).url
-    (health,) = (line for line in INSTRUCTIONS if line.startswith("HEALTHCHECK"))
-    assert f"{url}{HEALTH}" in health
-    assert SERVICES["image-analyzer"]["ports"] == [f"127.0.0.1:{(port := url.rpartition(':')[2])}:{port}"]
+def given(text: str, shell: Mapping[str, str] | None = None) -> str:
+    """Put in what stands for `${NAME:-default}`, as compose does."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: (shell or {}).get(found[1]) or found[2], text)
+
+
+def environment(shell: Mapping[str, str] | None = None) -> dict[str, str]:
+    return {name: given(value, shell) for name, value in SERVICES["image-analyzer"]["environment"].items()}
+
+
+def instruction(name: str) -> str:
+    *_, last = (line for line in INSTRUCTIONS if line.startswith(f"{name} "))
+    return last
+
+
+@pytest.fixture
+def inside(tmp_path: Path) -> Path:
+    """The folder that the image's build makes of the configs."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    shutil.copy(ROOT / "serve_config.yaml", tmp_path)
+    (changing,) = re.findall(r"sed --in-place '[^']+' [^&;\n]+", "\n".join(INSTRUCTIONS))
+    subprocess.run(["bash", "-c", changing], cwd=tmp_path, check=True)  # noqa: S607
+    return tmp_path
+
+
+@pytest.mark.parametrize("config", ["serve_config.yaml", "configs/cpu.yaml", "configs/rtx3050.yaml"])
+def test_a_config_for_one_machine_listens_where_the_engine_s_ports_lead(inside: Path, config: str) -> None:
+    *program, named = (given(word, {"CONFIG": config}) for word in SERVICES["image-analyzer"]["command"])
+    assert [*program, given("${CONFIG:-serve_config.yaml}")] == yaml.safe_load(instruction("CMD").partition(" ")[2])
+    read = read_config(inside / named, environment())
+    assert (read.host, read.port) == ("0.0.0.0", 8000)  # noqa: S104
+    assert read.content == yaml.safe_load((ROOT / config).read_text()) | {"http_options": read.content["http_options"]}
+
+
+def test_compose_asks_for_what_the_image_does_since_oci_images_do_not_and_publishes_on_this_machine_alone() -> None:
+    compose = SERVICES["image-analyzer"]
+    (asked,) = re.findall(r"CMD (\[.*\])", instruction("HEALTHCHECK"))
+    assert compose["healthcheck"]["test"] == ["CMD", *yaml.safe_load(asked)]
+    assert compose["healthcheck"]["test"][-1] == "http://127.0.0.1:8000/api/images/ready"
+    published = [port.split(":") for port in compose["ports"]]
+    assert {address for address, *_ in published} == {"127.0.0.1"}
+    ports = [port for *_, port in published]
+    assert instruction("EXPOSE").split()[1:] == ports
+    assert environment()["IMAGE_ANALYZER_METRICS"] == f"0.0.0.0:{ports[1]}"
+
+
+def test_what_phones_home_is_switched_off_in_the_image() -> None:
+    set_there = dict(word.split("=", 1) for word in instruction("ENV").split()[1:])
+    silent = {name: value for name, value in FLAGS.items() if "TELEMETRY" in name or "USAGE" in name}
+    assert silent.items() <= set_there.items()
+    assert len(silent) == 2
+
+
+def test_a_volume_for_what_is_fetched_hides_no_weights_that_are_baked_in() -> None:
+    mounted = [Path(mount.split(":")[1]) for mount in SERVICES["image-analyzer"]["volumes"]]
+    assert f"HF_HOME={mounted[0]}" in instruction("ENV")
+    (workdir,) = {line.split()[1] for line in INSTRUCTIONS if line.startswith("WORKDIR")}
+    assert not any(Path(workdir).is_relative_to(volume) for volume in mounted)
 
 
 def test_what_compose_names_is_there() -> None:
@@ -60,10 +116,36 @@ def test_what_compose_names_is_there() -> None:
     assert volumes == set(COMPOSE["volumes"])
     overlay = yaml.safe_load((ROOT / "docker-compose.gpu.yml").read_text())["services"]
     assert set(overlay).union(*(service.get("depends_on", ()) for service in SERVICES.values())) <= set(SERVICES)
+    built = {line.split()[1].partition("=")[0] for line in INSTRUCTIONS if line.startswith("ARG")}
+    assert set(SERVICES["image-analyzer"]["build"]["args"]) == built
 
 
-def test_the_service_starts_without_the_profile_and_with_it_the_model_that_it_asks_for_is_pulled() -> None:
-    assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"image-analyzer"}
-    pull, asking = SERVICES["ollama-pull"], SERVICES["image-analyzer"]["environment"]
-    assert pull["environment"]["OLLAMA_HOST"] in asking["OLLAMA_HOST"]
-    assert pull["command"] == [asking["OLLAMA_MODEL"]]
+@pytest.mark.parametrize(
+    ("shell", "asked"),
+    [
+        ({}, "http://ollama:11434"),
+        ({"OLLAMA_HOST": "0.0.0.0"}, "http://ollama:11434"),  # noqa: S104 - where a server on this machine listens
+        ({"IMAGE_ANALYZER_OLLAMA": "http://host.docker.internal:11434"}, "http://host.docker.internal:11434"),
+    ],
+)
+def test_one_ollama_is_asked_and_it_is_told_to_fetch_the_model(shell: dict[str, str], asked: str) -> None:
+    assert load_settings({}, environment(shell)).ollama.hosts == (asked,)
+    pull = SERVICES["ollama-pull"]
+    assert pull["environment"]["OLLAMA_HOST"] == environment()["OLLAMA_HOST"]
+    assert pull["command"] == [SERVICES["image-analyzer"]["environment"]["OLLAMA_MODEL"]]
+
+
+@pytest.mark.serve
+def test_the_command_starts_in_compose_s_own_environment_and_answers_a_picture(inside: Path, tiny_clip: Path) -> None:
+    """Its weights lie where the image has them: in a folder that is called as the config calls the model."""
+    content = yaml.safe_load((inside / given(SERVICES["image-analyzer"]["command"][-1])).read_text())
+    (application,) = content["applications"]
+    shutil.copytree(tiny_clip, inside / application["args"]["clip"]["model"])
+    with Service(content["applications"], environment(), folder=inside) as service:
+        health = httpx.get(f"{service.url}{HEALTH}", timeout=10).json()
+        picture = {"image": photograph_path("china").read_bytes()}
+        answer = httpx.post(f"{service.url}{ANALYZE}", files=picture, timeout=60).json()
+    assert answer["analyzer"] == "clip", health
+    assert answer["success"]
+    # No such name here: what is missing is said, by the name that compose gave.
+    assert "http://ollama:11434" in str(health["components"]["writer"])

@@ -28,6 +28,9 @@ from deployments.ollama.writer import PromptWriter
 from deployments.types import Pixels, PromptComplete, PromptRequest
 from serve_app.app import gpu_share
 from serve_app.cli.config import read_config, require_free_port
+from serve_app.cli.doctor import Finding
+from serve_app.cli.places import SESSION_MB, check_cluster, check_open_files, check_room
+from serve_app.cli.ray_env import SHORT_PLACES
 from serve_app.middleware.auth import ApiKeys
 from serve_app.middleware.serve_proxy import ContractFailures
 from serve_app.settings import load_settings
@@ -156,6 +159,13 @@ async def wrong_key_file(folder: Path) -> str:
     return told.getvalue()
 
 
+def found(finding: Finding) -> Provoke:
+    async def provoke(_: Path) -> str:
+        return re.sub(r"127.0.0.1:\d+", "127.0.0.1:6379", finding.sentence.replace(NO_ROOM, SHORT_PLACES[0]))
+
+    return provoke
+
+
 async def interrupted(_: Path) -> str:
     async def silent(scope: Scope, receive: Receive, send: Send) -> None:
         """Answer nothing, as Serve does whose replica is gone."""
@@ -166,6 +176,7 @@ async def interrupted(_: Path) -> str:
 
 
 FOREIGN = {"sec-fetch-site": "cross-site", "origin": "https://elsewhere.example"}
+NO_ROOM = "/proc"
 RARELY = {"requests_per_minute": 1, "burst": 1}
 
 QUOTES: dict[str, Provoke] = {
@@ -186,6 +197,11 @@ QUOTES: dict[str, Provoke] = {
     "The part that takes requests was interrupted": interrupted,
     "Unknown setting 'clip.modle'; did you mean 'clip.model'?": raised(
         lambda _: load_settings({"clip": {"modle": "x"}}, {})
+    ),
+    "Ray's folder: /tmp: 0 MB free, 50 MB needed": found(check_room("Ray's folder", Path(NO_ROOM), SESSION_MB, "")),
+    "Open files: 128 at most, 256 needed": found(check_open_files(128)),
+    "Ray cluster: no Ray answers at 127.0.0.1:6379, which RAY_ADDRESS names": found(
+        check_cluster(f"{HOST}:{free_port()}", {})
     ),
     "The service cannot listen on 127.0.0.1, port 8000": taken_port,
 }

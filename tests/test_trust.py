@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.processes import session_members
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE, HEALTH, STREAM
+from tests.support.in_process import ANALYZE, HEALTH, LIVE, READY, STREAM
 from tests.support.listening import ports_open_to_others
 from tests.support.pictures import photograph_path
 from tests.support.service import GUARDED, HOST, MAIN, RATED, Service
@@ -87,6 +87,21 @@ def test_a_request_id_is_echoed_and_logged_and_a_strange_one_is_replaced(either_
     for strange in ("x" * 129, '{"level":"INFO"}', "two words"):
         given = analyze(either_service, **{"x-request-id": strange}).headers["x-request-id"]
         assert re.fullmatch(r"[0-9a-f-]{36}", given)
+
+
+def test_a_picture_leaves_one_line_and_a_poll_none(either_service: Service) -> None:
+    polled, sent = secrets.token_hex(8), secrets.token_hex(8)
+    for path in (HEALTH, LIVE, READY):
+        assert httpx.get(either_service.url + path, headers={"x-request-id": polled}).status_code == 200
+    analyze(either_service, **{"x-request-id": sent})
+    assert eventually_logged(either_service, sent)
+    last = secrets.token_hex(8)
+    analyze(either_service, **{"x-request-id": last})
+    assert eventually_logged(either_service, last)
+    files = [path.read_text(errors="replace") for path in either_service.log_files() if path.parent.name == "serve"]
+    for told in (either_service.log(), "".join(files)):
+        assert sum(polled in line for line in told.splitlines()) == 0
+        assert sum(sent in line for line in told.splitlines()) <= 1
 
 
 def test_no_log_holds_picture_prompt_or_key(service: Service, ollama: FakeOllama) -> None:

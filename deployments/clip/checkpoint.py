@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,16 +23,23 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
+from deployments.clip.backends.base import require_numbers
 from deployments.clip.settings import DeviceName, Precision, PrecisionName
 
 # Instruction sets that multiply bfloat16 natively; without one torch emulates it, slower than float32.
 _NATIVE_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
 
 
+NAMED_WEIGHTS = 3
+"""How many are named of those that are wrong: enough to see what they have in common."""
+
+
 class Preprocessing(NamedTuple):
-    """CLIP's own picture normalisation: input edge in pixels, then per-channel mean and deviation of 0..1 values."""
+    """What CLIP does to a picture: its edge in px, then that of the square cut from its middle, then what it makes of
+    0..1 values, per channel."""
 
     input_size_px: int
+    crop_px: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -60,38 +67,67 @@ class VisionTower(torch.nn.Module):
         self.register_buffer("shift", -mean / std)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Encode uint8 (pictures, height, width, 3) as float32 (pictures, embedding), in the vision model's dtype."""
-        values = (pictures.permute(0, 3, 1, 2) * self.scale + self.shift).to(self.vision.dtype)
+        """Encode uint8 (pictures, edge, edge, 3) as float32 (pictures, embedding), in the vision model's dtype."""
+        values = (self._cropped(pictures).permute(0, 3, 1, 2) * self.scale + self.shift).to(self.vision.dtype)
         return torch.nn.functional.normalize(self.projection(self.vision(values).pooler_output.float()), dim=-1)
+
+    def _cropped(self, pictures: torch.Tensor) -> torch.Tensor:
+        edge, crop = self.preprocessing.input_size_px, self.preprocessing.crop_px
+        if crop <= edge:
+            first = (edge - crop) // 2
+            return pictures[:, first : first + crop, first : first + crop]
+        before = (crop - edge + 1) // 2
+        after = crop - edge - before
+        return torch.nn.functional.pad(pictures, (0, 0, before, after, before, after))
 
 
 def read_tower(folder: Path) -> VisionTower:
     """Read the vision tower of a folder in hub format.
 
     Raises:
-        OSError: a file is missing or broken.
+        OSError: a file is missing or broken, or does not hold what a CLIP model needs.
     """
-    processor = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    preprocessing = Preprocessing(
-        processor.crop_size["height"], tuple(processor.image_mean), tuple(processor.image_std)
+    model = _read(folder)
+    config: Any = model.config.vision_config
+    return VisionTower(model, _read_preprocessing(folder, config.image_size))
+
+
+def _read_preprocessing(folder: Path, image_size_px: int) -> Preprocessing:
+    """Read how pictures are prepared; where that is not all said, they become as large as the model looks at.
+
+    transformers would take 224 px for what is not said, whatever the model.
+    """
+    said, _ = CLIPImageProcessorPil.get_image_processor_dict(folder, local_files_only=True)
+    processor: Any = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    size_px = crop_px = image_size_px
+    if said.get("size") and said.get("crop_size"):
+        size_px, crop_px = processor.size.shortest_edge or processor.size.height, processor.crop_size.height
+    return Preprocessing(
+        size_px if processor.do_resize else crop_px,
+        crop_px if processor.do_center_crop else size_px,
+        tuple(processor.image_mean),
+        tuple(processor.image_std),
     )
-    return VisionTower(_read(folder), preprocessing)
 
 
 @torch.inference_mode()
 def embed_texts(folder: Path, texts: list[str]) -> NDArray[np.float32]:
     """Encode texts, scaled by CLIP's temperature: float32, (embedding, texts).
 
-    In float32, since the rounding of a lower precision would be in every answer.
+    In float32, since the rounding of a lower precision would be in every answer. Of a text that is longer than the
+    model reads, the end is left away.
 
     Raises:
-        OSError: a file is missing or broken.
+        OSError: a file is missing or broken, or does not hold what a CLIP model needs.
     """
     model = _read(folder)
     tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    config: Any = model.config.text_config
+    longest = config.max_position_embeddings
+    tokens = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
     embeddings = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
     matrix: NDArray[np.float32] = (embeddings * model.logit_scale.exp()).T.contiguous().numpy()
+    require_numbers(matrix, "text")
     return matrix
 
 
@@ -133,9 +169,30 @@ def choose_precision(
 
 
 def _read(folder: Path) -> CLIPModel:
-    """Map a model's weights; what is never computed with takes next to no memory."""
+    """Map a model's weights; what is never computed with takes next to no memory.
+
+    Raises:
+        OSError: a file is missing or broken, or a weight missing, left over or of another shape. transformers itself
+            would put random numbers in its place and only log that (microsoft/Cream#254).
+    """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    loaded: Any = CLIPModel.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+    )
+    model: CLIPModel = loaded[0]
+    found: Mapping[str, Collection[Any]] = loaded[1]
+    shapes = [f"{name} {tuple(has)} for {tuple(wants)}" for name, has, wants in found["mismatched_keys"]]
+    wrong = {"missing": found["missing_keys"], "of no use": found["unexpected_keys"], "of another shape": shapes}
+    told = [f"{_named(weights)} {what}" for what, weights in wrong.items() if weights]
+    if told:
+        raise OSError(f"these weights are not a whole CLIPModel: {'; '.join(told)}")
+    return model
+
+
+def _named(weights: Collection[str]) -> str:
+    others = len(weights) - NAMED_WEIGHTS
+    first = ", ".join(sorted(weights)[:NAMED_WEIGHTS])
+    return f"{first} and {others} more" if others > 0 else first
 
 
 def answer(folder: Path, question: Mapping[str, Any]) -> dict[str, Any]:

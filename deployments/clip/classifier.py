@@ -6,6 +6,7 @@ A vision model is whatever implements `VisionModel`.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -74,8 +75,10 @@ class VisionModel(Protocol):
 NO_MODEL = ModelVersion("none", input_size_px=224)
 """While nothing can answer; most of the CLIP family looks at 224 px."""
 
-CLIP_RETRY_AFTER_S = 30
-"""What a caller is told while CLIP is required and not there: loading takes seconds, a download minutes."""
+PROBE_WAIT_S = 1.0
+"""How long a check waits for what it asks of the model: less than any `health_check_timeout_s`."""
+
+MEND_CHANGE = "Correct user_config of ClipDeployment and deploy it again (image-analyzer deploy CONFIG)."
 
 STAND_IN_CAVEAT = "The pixel analyser measures colour, light and layout; its styles and subjects are guesses."
 
@@ -98,7 +101,7 @@ class ImageClassifier:
         settings: see `ClipSettings`.
         labels: the label file's content, used until `reconfigure` brings another set.
         clip: how CLIP comes to be there.
-        fallback: answers while CLIP cannot; without one such requests raise `ClipUnavailable`.
+        fallback: answers while CLIP cannot; without one `start` waits for CLIP.
         record: takes size, wait and duration of every batch, and which analyser answers.
     """
 
@@ -121,9 +124,10 @@ class ImageClassifier:
         self._out_of_memory = ""
         self._taking_over: asyncio.Task[None] | None = None
         self._swap = asyncio.Lock()
-        self._configured = False
         self._refusal = ""
         self._answered_since_check = False
+        self._running_since_s: list[float] = []
+        self._probe: asyncio.Task[None] | None = None
         self._max_batch_size: int | None = None
         self._model_threads = ThreadPoolExecutor(thread_name_prefix="model")
         self._batcher = Batcher[Pixels, Classification](
@@ -136,13 +140,22 @@ class ImageClassifier:
         )
 
     async def start(self) -> None:
-        """Load CLIP if its weights are on disk; otherwise start fetching them and let the fallback answer."""
+        """Load CLIP if its weights are on disk; otherwise start fetching them and let the fallback answer.
+
+        Raises:
+            ClipUnavailable: there is no fallback and CLIP cannot be had; the sentence says why and what to do.
+        """
         model = await self._clip.at_once()
-        answers = model is not None and await self._take_over(model)
-        if not answers and self._fallback is not None:
+        if model is not None and await self._take_over(model):
+            return
+        if self._fallback is not None:
             await self._activate(self._fallback)
-        if not answers and not self._clip.hopeless:
-            self._taking_over = asyncio.create_task(self._take_over_eventually())
+            if not self._clip.hopeless:
+                self._taking_over = asyncio.create_task(self._take_over_eventually())
+            return
+        await self._take_over_eventually()
+        if self._active is None:
+            raise ClipUnavailable(" ".join(self._clip.shortfall))
 
     @property
     def model_version(self) -> ModelVersion:
@@ -153,13 +166,10 @@ class ImageClassifier:
         """Analyse one picture, together with whatever others wait.
 
         Raises:
-            ClipUnavailable: CLIP is required and not loaded; the sentence says why and what to do.
             QueueFull: too many pictures wait.
             OutOfMemory: the device has no room even for this picture alone.
             ShuttingDown: the replica stops.
         """
-        if self._active is None:
-            raise ClipUnavailable(" ".join(self._clip.shortfall), retry_after_s=CLIP_RETRY_AFTER_S)
         return await self._batcher.submit(picture)
 
     async def classify(self, pictures: Sequence[Pixels]) -> list[Classification | AnalyzerError]:
@@ -170,30 +180,28 @@ class ImageClassifier:
     async def reconfigure(self, content: Mapping[str, Any]) -> None:
         """Take a new batch size and label set; what is being read goes on with the old ones.
 
-        Once serving, a wrong `content` is refused: everything stays as it was, and `status` tells. Raising then would
-        have Serve replace the replica by one that cannot start (seen on Ray 2.60: 503 until the config is mended).
-
-        Raises:
-            SettingsError: the very first `content` is wrong.
+        A wrong `content` is refused: everything stays as it was, and `status` tells. Raising would have Serve replace
+        the replica, and no new one could start (seen on Ray 2.60: 503 until the config is mended).
         """
         try:
             config = parse_user_config(content)
             await self._change_labels(config.labels or self._default_labels)
         except Exception as error:
-            if not self._configured:
-                raise
             self._refusal = str(error)
             logger.exception("A change was refused; all stays as it was.")
             return
         self._max_batch_size = config.max_batch_size
         self._size_batches()
-        self._configured = True
         self._refusal = ""
 
     async def status(self) -> ComponentStatus:
-        """Tell which analyser answers now and, if it is not CLIP, why."""
+        """Tell which analyser answers now and, if it is not CLIP or not with what was asked for last, why."""
         status = self._status()
         record_state(self._record, "analyzer", status)
+        self._record(telemetry.CHANGE_REFUSED, float(bool(self._refusal)))
+        if self._refusal and status.state == "ready":
+            reason = f"A change of labels or batch size was refused, and what held before holds on: {self._refusal}"
+            return dataclasses.replace(status, state="fallback", reason=reason, remedy=MEND_CHANGE)
         return status
 
     def _status(self) -> ComponentStatus:
@@ -216,25 +224,40 @@ class ImageClassifier:
         return ComponentStatus("fallback", active.model.analyzer, *self._clip.shortfall, facts)
 
     async def check(self) -> None:
-        """Raise if the model no longer answers; costs a forward pass only when nothing was answered since last time.
+        """Raise if the model no longer answers, however many wait for it; without waiting long for it.
 
-        Out of memory is not death: a restart would meet the same full card.
+        Costs a forward pass only when nothing was answered since last time. Out of memory is not death: a restart would
+        meet the same full card.
+
+        Raises:
+            ClipUnavailable: a batch has run for `hung_after_s`, or the model gives no numbers.
+            Exception: what the model failed with.
         """
         await self.status()
-        if self._active is not None and not self._answered_since_check:
-            edge = self._active.model.input_size_px
-            blank = np.zeros((edge, edge, 3), np.uint8)
-            try:
-                await self._batcher.submit(blank)
-            except OutOfMemory as error:
-                logger.warning("%s", error)
+        running_s = asyncio.get_running_loop().time() - min(self._running_since_s, default=float("inf"))
+        if running_s > self._settings.hung_after_s:
+            raise ClipUnavailable(f"The vision model has worked on one batch for {running_s:.0f} s.")
+        if self._probe is None and self._active is not None and not self._answered_since_check:
+            self._probe = asyncio.create_task(self._read_blank(self._active.model.input_size_px))
+        if self._probe is not None:
+            # Under load its turn comes later: then the next check looks.
+            await asyncio.wait([self._probe], timeout=PROBE_WAIT_S)
         self._answered_since_check = False
+        if self._probe is not None and self._probe.done():
+            ended, self._probe = self._probe, None
+            ended.result()
+
+    async def _read_blank(self, edge_px: int) -> None:
+        try:
+            await self._batcher.submit(np.zeros((edge_px, edge_px, 3), np.uint8), urgent=True)
+        except OutOfMemory as error:
+            logger.warning("%s", error)
 
     async def close(self) -> None:
         """Refuse what waits, let the running batch end, stop fetching."""
-        if self._taking_over is not None:
-            self._taking_over.cancel()
-            await asyncio.gather(self._taking_over, return_exceptions=True)
+        for task in filter(None, (self._taking_over, self._probe)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await self._batcher.close()
         self._model_threads.shutdown()
 
@@ -283,7 +306,11 @@ class ImageClassifier:
     async def _classify_in_thread(self, pictures: list[Pixels]) -> Sequence[Classification | Exception]:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
-        results = await loop.run_in_executor(self._model_threads, run_halving, self._classify_batch, pictures)
+        self._running_since_s.append(started_s)
+        try:
+            results = await loop.run_in_executor(self._model_threads, run_halving, self._classify_batch, pictures)
+        finally:
+            self._running_since_s.remove(started_s)
         self._record(telemetry.BATCH_RUN_SECONDS, loop.time() - started_s)
         return results
 

@@ -25,7 +25,11 @@ class ClipDeployment:
     Args:
         settings: the `clip` section of the config's args.
         labels: used until `user_config` brings another set.
-        required: refuse requests rather than let the pixel analyser stand in.
+        required: be there with CLIP or not at all, rather than let the pixel analyser stand in.
+
+    Raises:
+        ClipUnavailable: CLIP is required and cannot be had: the replica does not start, and of what Serve was rolling
+            out the old replicas go on.
     """
 
     @staticmethod
@@ -47,6 +51,7 @@ class ClipDeployment:
                 functools.partial(
                     self.load_model, settings=settings, gpu_assigned=_assigned("GPU") > 0, cores=_cores()
                 ),
+                patience_s=settings.start_patience_s if required else None,
             ),
             fallback=None if required else PixelAnalyser(),
             record=Recorder(metrics),

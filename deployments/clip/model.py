@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine
+from deployments.clip.backends.base import Engine, require_numbers
 from deployments.clip.checkpoint_process import CheckpointProcess
 from deployments.clip.classifier import Logits
 from deployments.clip.host_memory import trim_heap, unload_mapped
@@ -191,10 +191,11 @@ def warm_up(engine: Engine, input_size_px: int) -> None:
 
     Raises:
         OutOfMemory: the device has no room for a single picture; for larger batches there need be none.
+        OSError: the weights are no numbers.
     """
     # By itself first: OpenVINO's binding sets things up in its first call, and two at once waited for each other for
     # ever (seen in 2026.4: one held the interpreter, the other the lock of what is set up).
-    engine.encode(np.zeros((1, input_size_px, input_size_px, 3), np.uint8))
+    require_numbers(engine.encode(np.zeros((1, input_size_px, input_size_px, 3), np.uint8)), "vision")
     size = 1
     with ThreadPoolExecutor(engine.batching.streams) as threads:
         while size <= engine.batching.batch_size:

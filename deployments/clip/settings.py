@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from deployments.clip.labels import LabelSet
 from deployments.errors import SettingsError
@@ -25,6 +25,14 @@ MAX_BATCH_SIZE = 256
 """Keeps a slip of the finger from filling a device; what may run beside the waiting is counted with it."""
 
 
+def _as_we_spell_it(device: Any) -> Any:
+    """Take `CPU`, ` cuda`, and `cuda:0`: Ray shows a replica the GPUs that are its own, counted from 0."""
+    if not isinstance(device, str):
+        return device
+    spelt = device.strip().lower()
+    return "cuda" if spelt == "cuda:0" else spelt
+
+
 class ClipSettings(BaseModel):
     """What CLIP runs on, where its weights come from, and how much may wait for it."""
 
@@ -35,7 +43,7 @@ class ClipSettings(BaseModel):
         min_length=1,
         description="Hub name or local folder of any model of the CLIP family. Environment: CLIP_MODEL_NAME.",
     )
-    device: Device = Field(
+    device: Annotated[Device, BeforeValidator(_as_we_spell_it)] = Field(
         "auto", description="`auto` takes a CUDA GPU where Ray gave the replica one. Environment: DEVICE."
     )
     precision: Precision = Field(
@@ -67,6 +75,19 @@ class ClipSettings(BaseModel):
     )
     download_retry_max_s: float = Field(
         300, gt=0, description="Longest wait between two tries to download, in seconds."
+    )
+    start_patience_s: float = Field(
+        60,
+        ge=0,
+        description="With `require_clip`, in seconds: a new replica fails once its waits between tries add up to this, "
+        "and no byte arrived meanwhile, so that a change that cannot work is given up and the old replicas stay. It "
+        "waits for as long as a download goes on.",
+    )
+    hung_after_s: float = Field(
+        60,
+        gt=0,
+        description="A batch that runs this long, in seconds, has hung, and the replica is replaced: twice "
+        "`limits.analysis_timeout_s`, nobody waits for it any more.",
     )
 
 

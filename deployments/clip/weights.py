@@ -47,6 +47,9 @@ WEIGHT_SETS = (
 )
 """The same weights in four packings, best first: safetensors runs no code and maps into memory."""
 CLIP_MODEL_TYPE = "clip"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+OFFLINE_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""huggingface_hub obeys the first of them that is set."""
 LOG_STEP_PERCENT = 10
 ABANDONED_S = 3600
 """huggingface_hub gives each download a file of its own, and one that was killed leaves it behind for ever."""
@@ -93,11 +96,14 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
             name is neither a folder nor a hub name, or the model is not a CLIP model.
     """
     try:
-        folder = Path(model).expanduser()
+        folder = Path(model).expanduser().absolute()  # Loading is another process's, in another folder.
         if folder.is_dir():
             if missing := _missing_in(folder):
                 sentence = f"The model folder {folder} has no {missing}."
                 raise WeightsUnavailable(sentence, "Copy the missing file there, or set clip.model to another model.")
+            if pointers := _pointers_in(folder):
+                sentence = f"In the model folder {folder} only Git LFS pointers stand for {', '.join(pointers)}."
+                raise WeightsUnavailable(sentence, f"Fetch the files themselves: git -C {folder} lfs pull")
         else:
             cached = try_to_load_from_cache(model, CONFIG_FILE, cache_dir=cache_dir)
             if not isinstance(cached, str) or _missing_in(Path(cached).parent):
@@ -152,6 +158,18 @@ def _missing_in(folder: Path) -> str | None:
     except (ValueError, TypeError, KeyError):
         return f"readable {index_name}"
     return min(shards - names, default=None)
+
+
+def _pointers_in(folder: Path) -> list[str]:
+    """Name the files that `git clone` left as pointers, because git-lfs was not there."""
+
+    def is_pointer(name: str) -> bool:
+        with (folder / name).open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+    names = {file.name for file in folder.iterdir()}
+    needed = {*_weight_files(names), *names.intersection((CONFIG_FILE, *IMAGE_PROCESSOR_FILES, *TOKENIZER_FILES))}
+    return sorted(filter(is_pointer, needed))
 
 
 def announced_files(model: str, hub: str) -> dict[str, int]:
@@ -252,8 +270,9 @@ def _explained(error: BaseException, model: str, hub: str, cache: Path | None = 
     if isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, OfflineModeIsEnabled):
-        sentence = f"'{model}' is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids fetching it."
-        return WeightsUnavailable(sentence, "Unset HF_HUB_OFFLINE, or set clip.model to a local folder.", True)
+        switch = next(filter(os.environ.get, OFFLINE_SWITCHES), OFFLINE_SWITCHES[0])
+        sentence = f"'{model}' is not in the cache {constants.HF_HUB_CACHE}, and {switch} forbids fetching it."
+        return WeightsUnavailable(sentence, f"Unset {switch}, or set clip.model to a local folder.", True)
     if isinstance(error, GatedRepoError):
         sentence = f"'{model}' on the hub at {hub} is gated and this account has no access to it."
         return WeightsUnavailable(sentence, "Accept its terms on the hub and set HF_TOKEN to a token of that account.")
@@ -303,6 +322,8 @@ class ModelLoader(Generic[Model]):
     Args:
         settings: the model's name, and the waits.
         load: from a folder of weights to a model; blocking, run in a thread of its own.
+        patience_s: hopeless it is, too, once the waits add up to this and not a byte more has arrived meanwhile; for
+            ever it tries when None.
         find: as `find_weights`.
         fetch: as `fetch_weights`.
         wait: waits that many seconds.
@@ -313,6 +334,7 @@ class ModelLoader(Generic[Model]):
         settings: ClipSettings,
         load: Callable[[Path], Model],
         *,
+        patience_s: float | None = None,
         find: Callable[[str], Path | None] = find_weights,
         fetch: Callable[[str, Progress], Path] = fetch_weights,
         wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -321,7 +343,10 @@ class ModelLoader(Generic[Model]):
         self._load = load
         self._find = find
         self._fetch = fetch
-        self._wait = wait
+        self._wait_once = wait
+        self._patience_s = patience_s
+        self._waited_s = 0.0
+        self._most_arrived_bytes = 0
         self._postponed = False
         self.hopeless = False
         """Nothing but a restart can help."""
@@ -346,14 +371,14 @@ class ModelLoader(Generic[Model]):
         retry_s = self._settings.download_retry_first_s
         while not self.hopeless:
             if self._postponed:
-                await self._wait(self._settings.load_retry_s)
                 self._postponed = False
+                await self._wait(self._settings.load_retry_s)
+                continue
             try:
                 folder = await self._fetched()
             except WeightsUnavailable as failure:
                 self._fail(failure)
                 if not failure.permanent:
-                    logger.warning("%s Next attempt in %.0f s.", failure, retry_s)
                     await self._wait(retry_s)
                     retry_s = min(2 * retry_s, self._settings.download_retry_max_s)
                 continue
@@ -362,6 +387,15 @@ class ModelLoader(Generic[Model]):
             if model is not None:
                 return model
         return None
+
+    async def _wait(self, seconds: float) -> None:
+        if self._patience_s is not None and self._waited_s >= self._patience_s:
+            logger.error("Tried for long enough: this replica cannot start.")
+            self.hopeless = True
+            return
+        logger.info("Next attempt in %.0f s.", seconds)
+        self._waited_s += seconds
+        await self._wait_once(seconds)
 
     def postpone(self, error: OutOfMemory) -> None:
         """Take note that the device was full, and that trying again later can help."""
@@ -377,8 +411,7 @@ class ModelLoader(Generic[Model]):
     def _fail(self, failure: WeightsUnavailable) -> None:
         self.shortfall = Shortfall(failure.sentence, failure.remedy)
         self.hopeless = failure.permanent
-        if failure.permanent:
-            logger.error("%s", failure)
+        logger.log(logging.ERROR if failure.permanent else logging.WARNING, "%s", failure)
 
     def _downloading(self, progress: str) -> Shortfall:
         sentence = f"The weights of '{self._settings.model}' are being downloaded{progress}."
@@ -392,6 +425,8 @@ class ModelLoader(Generic[Model]):
             nonlocal logged_percent
             if stopped.is_set():
                 raise WeightsUnavailable("The download was stopped.", "")
+            if done_bytes > self._most_arrived_bytes:
+                self._most_arrived_bytes, self._waited_s = done_bytes, 0
             percent = 100 * done_bytes // max(total_bytes, 1)
             self.shortfall = self._downloading(f": {percent} % so far")
             if percent - percent % LOG_STEP_PERCENT > logged_percent:
@@ -415,11 +450,14 @@ class ModelLoader(Generic[Model]):
             self.give_up(str(error), "Then restart the service.")
         except Exception as error:
             logger.exception("CLIP could not be loaded from %s.", folder)
-            self.give_up(
-                f"CLIP could not be loaded from {folder}: {error}.",
-                "Delete that folder so that it is fetched anew, or name another model in clip.model; then restart.",
-            )
+            sentence = f"CLIP could not be loaded from {folder}: {str(error).rstrip('.')}."
+            self.give_up(sentence, f"{self._cure(folder)}, or name another model in clip.model; then restart.")
         return None
+
+    def _cure(self, folder: Path) -> str:
+        if folder == Path(self._settings.model).expanduser():
+            return "Put right what is in that folder"
+        return "Delete that folder so that it is fetched anew"
 
 
 def _in_daemon_thread(work: Callable[[], Result]) -> asyncio.Future[Result]:

@@ -201,8 +201,8 @@ class OllamaClient:
         if model.capabilities is None and model not in self._shown:
             with suppress(OllamaFailure), self.failures.named(f"did not show {model.model} within {limit_s:g} s"):
                 async with asyncio.timeout(limit_s):
-                    shown = await self._ollama.show(model.model)
-                    self._shown = {model: ShownModel.model_validate(shown.model_dump())}
+                    asked = {"model": model.model}
+                    self._shown = {model: await self._ollama._request(ShownModel, "POST", "/api/show", json=asked)}
         return self._shown.get(model, model).capabilities
 
     async def _refuse_failure(self, response: httpx.Response) -> None:

@@ -152,7 +152,7 @@ class FailureNames:
     def unfit(self, there: Sequence[ListedModel] = ()) -> ModelUnfit:
         """Say that the model cannot write, and what could be used in its place."""
         return ModelUnfit(
-            f"{self._settings.model} does not write: it is a model for embeddings.",
+            f"{self._settings.model} does not write text: it is for something else, as embeddings are.",
             f"Set OLLAMA_MODEL to one that does: {_writers(there) or 'mistral'}",
         )
 

@@ -21,7 +21,7 @@ from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose, shortcomings
-from deployments.telemetry import Record, record_state, unrecorded
+from deployments.telemetry import Record, record_state, start_at_zero, unrecorded
 from deployments.types import (
     ComponentStatus,
     PromptComplete,
@@ -63,6 +63,7 @@ class PromptWriter:
         self._settings = settings
         self._required = required
         self._record = record
+        start_at_zero(record, telemetry.OLLAMA_PROMPTS, settings.hosts, ["written", "failed", "left"])
         clients = [OllamaClient(settings, host, transport, record) for host in settings.hosts]
         self._pool = ServerPool(
             [Server(client, ModelPull(client, settings.model)) for client in clients],

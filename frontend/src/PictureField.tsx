@@ -1,5 +1,6 @@
 import { type ChangeEvent, type ReactElement, useCallback, useState } from "react";
 
+import { ACCEPTED_PICTURES } from "./acceptedPictures.ts";
 import type { Texts } from "./texts.ts";
 
 interface PictureFieldProps {
@@ -21,13 +22,7 @@ export function PictureField(props: PictureFieldProps): ReactElement {
   };
   return (
     <label className="ia-picture" data-dragged-over={isDraggedOver || undefined} data-busy={isBusy || undefined}>
-      <input
-        className="ia-file"
-        type="file"
-        accept="image/*,.heic,.tif,.tiff"
-        disabled={isDisabled}
-        onChange={choose}
-      />
+      <input className="ia-file" type="file" accept={ACCEPTED_PICTURES} disabled={isDisabled} onChange={choose} />
       {file !== null && <Preview file={file} texts={texts} />}
       <span className="ia-picture-text">
         <span className="ia-picture-action">{file === null ? texts.choosePicture : texts.anotherPicture}</span>

@@ -62,6 +62,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/images/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether the process that takes requests answers; if not, start it anew */
+        get: operations["live_api_images_live_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/images/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Whether this replica can take a picture; neither CLIP nor Ollama is asked */
+        get: operations["ready_api_images_ready_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -120,7 +154,7 @@ export interface components {
             analyzer: "clip" | "pixels";
             /**
              * Cached
-             * @description Whether the analysis was made for another request with the same bytes, before or meanwhile.
+             * @description Whether the analysis was made for another request with the same bytes, before or meanwhile; where keys are asked for, another with the same key.
              */
             cached: boolean;
             timings: components["schemas"]["Timings"];
@@ -173,7 +207,7 @@ export interface components {
         Body_analyze_api_images_analyze_post: {
             /**
              * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF.
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
              */
             image: string;
             /**
@@ -190,7 +224,7 @@ export interface components {
             deep_thinking: boolean;
             /**
              * Language
-             * @description The language of the prompt.
+             * @description The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.
              * @default en
              * @enum {string}
              */
@@ -206,7 +240,7 @@ export interface components {
         Body_analyze_stream_api_images_analyze_stream_post: {
             /**
              * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF.
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
              */
             image: string;
             /**
@@ -223,7 +257,7 @@ export interface components {
             deep_thinking: boolean;
             /**
              * Language
-             * @description The language of the prompt.
+             * @description The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.
              * @default en
              * @enum {string}
              */
@@ -433,6 +467,17 @@ export interface components {
              * @example 0.95
              */
             score: number;
+        };
+        /**
+         * StateAnswer
+         * @description What a probe asked for is so.
+         */
+        StateAnswer: {
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "live" | "ready";
         };
         /**
          * Timings
@@ -740,6 +785,55 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HealthAnswer"];
+                };
+            };
+        };
+    };
+    live_api_images_live_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StateAnswer"];
+                };
+            };
+        };
+    };
+    ready_api_images_ready_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StateAnswer"];
+                };
+            };
+            /** @description A part is down and no fallback is allowed. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
         };

@@ -1,6 +1,9 @@
 /**
- * Makes an upload smaller where that loses nothing: the service looks at 512×512 pixels at most.
+ * Makes an upload smaller where that loses nothing: the service looks at 512×512 pixels at most. What the service does
+ * not read and the browser does, as Safari HEIC, becomes a JPEG.
  */
+
+import { isAccepted } from "./acceptedPictures.ts";
 
 /** How far a picture is shrunk. */
 export interface ShrinkLimits {
@@ -22,13 +25,17 @@ export interface PictureCodec {
   encode(picture: ImageBitmap, width: number, height: number, quality: number): Promise<Blob | null>;
 }
 
-/** Gives a smaller JPEG of the picture, or the file itself: if it is small, unreadable here, or would not get smaller. */
+/**
+ * Gives a smaller JPEG of the picture, or the file itself: if it is small, unreadable here, or would not get smaller.
+ * Of what the service does not read gives a JPEG whatever its size.
+ */
 export async function shrinkPicture(
   file: Blob,
   limits: ShrinkLimits = SHRINK_LIMITS,
   codec: PictureCodec = browserCodec,
 ): Promise<Blob> {
-  if (file.size <= limits.worthwhileBytes) return file;
+  const accepted = isAccepted(file);
+  if (accepted && file.size <= limits.worthwhileBytes) return file;
   let picture: ImageBitmap;
   try {
     picture = await codec.decode(file);
@@ -36,11 +43,11 @@ export async function shrinkPicture(
     return file; // The service may read it, or says why it cannot.
   }
   try {
-    const scale = limits.shorterEdgePx / Math.min(picture.width, picture.height);
-    if (scale >= 1) return file;
+    const scale = Math.min(1, limits.shorterEdgePx / Math.min(picture.width, picture.height));
+    if (accepted && scale === 1) return file;
     const [width, height] = [picture.width * scale, picture.height * scale].map(Math.round) as [number, number];
     const shrunk = await codec.encode(picture, width, height, limits.quality);
-    return shrunk !== null && shrunk.size < file.size ? shrunk : file;
+    return shrunk !== null && (!accepted || shrunk.size < file.size) ? shrunk : file;
   } finally {
     picture.close();
   }

@@ -2,6 +2,7 @@ import { useCallback, useEffect, useReducer, useRef } from "react";
 
 import { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
 import type { Analysis, AnalyzeAnswer, Colour, Language, StreamEvent, Timings } from "./contract.ts";
+import { isAccepted } from "./acceptedPictures.ts";
 import { isOnThisMachine } from "./loopback.ts";
 import { shrinkPicture } from "./shrink.ts";
 
@@ -168,7 +169,8 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
       const client = new AnalyzerClient(clientConfig);
       try {
         tell({ to: "preparing" });
-        const image = (shrink ?? !isOnThisMachine(client.address)) ? await shrinkPicture(file) : file;
+        const prepare = (shrink ?? !isOnThisMachine(client.address)) || !isAccepted(file);
+        const image = prepare ? await shrinkPicture(file) : file;
         signal.throwIfAborted();
         const request: AnalyzeRequest = {
           image,

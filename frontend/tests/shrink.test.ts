@@ -45,6 +45,24 @@ describe("shrinkPicture", () => {
   });
 });
 
+describe("a picture that the service does not read", () => {
+  const HEIC = new File([new Uint8Array(100)], "lake.heic", { type: "image/heic" });
+
+  it.each([
+    [400, 300, 400, 300],
+    [4000, 3000, 1333, 1000],
+  ])("becomes a JPEG where the browser reads it, at %d × %d", async (width, height, newWidth, newHeight) => {
+    const codec = codecFor(width, height, 200);
+    expect((await shrinkPicture(HEIC, LIMITS, codec)).size).toBe(200);
+    expect(codec.encode).toHaveBeenCalledWith(expect.anything(), newWidth, newHeight, LIMITS.quality);
+  });
+
+  it("is sent as it is where the browser does not, so that the service says what to do", async () => {
+    const codec = { ...codecFor(1, 1, 1), decode: () => Promise.reject(new Error("unreadable")) };
+    expect(await shrinkPicture(HEIC, LIMITS, codec)).toBe(HEIC);
+  });
+});
+
 describe("isOnThisMachine", () => {
   it.each([
     ["http://localhost:8000/", true],

@@ -12,7 +12,7 @@ from typing import TextIO
 import httpx
 
 from deployments.types import PromptOptions
-from serve_app.cli.client import API_KEY_VARIABLE, AnalyzeFailure, Json, ServiceClient
+from serve_app.cli.client import API_KEY_VARIABLE, AnalyzeFailure, Json, ServiceClient, shown
 from serve_app.cli.terminal import ProgressLine, block, printable, wants_colour
 
 INDENT = "  "
@@ -31,7 +31,7 @@ def analyze(
     """Send each picture in turn.
 
     Args:
-        files: the pictures.
+        files: the pictures; `-` is the standard input.
         url: the service's address.
         options: what is asked for besides.
         as_json: print one JSON object per picture and line in place of text.
@@ -43,7 +43,13 @@ def analyze(
     """
     view = JsonView(sys.stdout) if as_json else TextView(sys.stdout, sys.stderr, environment)
     failed = False
-    with ServiceClient(url, os.environ.get(API_KEY_VARIABLE, ""), transport) as client:
+    try:
+        service = ServiceClient(url, os.environ.get(API_KEY_VARIABLE, ""), transport)
+    except AnalyzeFailure as failure:
+        for file in files:
+            view.show_failure(file, failure)
+        return 1
+    with service as client:
         for file in files:
             try:
                 view.show(client, file, options)
@@ -58,6 +64,7 @@ class JsonView:
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
+        self._escaped = (out.encoding or "utf-8").lower() != "utf-8"
 
     def show(self, client: ServiceClient, file: Path, options: PromptOptions) -> None:
         """Ask, and print the answer."""
@@ -68,7 +75,8 @@ class JsonView:
         self._print(file, {"success": False, "error": str(failure), "code": failure.code})
 
     def _print(self, file: Path, answer: Json) -> None:
-        print(json.dumps({"file": str(file), **answer}, ensure_ascii=False), file=self._out, flush=True)
+        line = json.dumps({"file": shown(file), **answer}, ensure_ascii=self._escaped)
+        print(line, file=self._out, flush=True)
 
 
 class TextView:
@@ -82,15 +90,16 @@ class TextView:
 
     def show(self, client: ServiceClient, file: Path, options: PromptOptions) -> None:
         """Print each event when it arrives."""
-        self._progress.show(f"{file.name}: sending …")
+        self._progress.show(f"{shown(file.name)}: sending …")
         for event in client.events(file, options):
             match event.get("status"):
                 case "analyzing":
-                    self._progress.show(f"{file.name}: analysing …")
+                    self._progress.show(f"{shown(file.name)}: analysing …")
                 case "analyzed":
-                    self._say(f"{file.name} (read by {event['analyzer']}{', cached' if event['cached'] else ''})")
+                    by = f"{event['analyzer']}{', cached' if event['cached'] else ''}"
+                    self._say(f"{shown(file.name)} (read by {by})")
                     self._show_analysis(event)
-                    self._progress.show(f"{file.name}: writing the prompt …")
+                    self._progress.show(f"{shown(file.name)}: writing the prompt …")
                 case "generating" if self._in_prompt:
                     self._end_prompt()
                     self._say(f"{INDENT}↻ {event['message']}")
@@ -102,7 +111,7 @@ class TextView:
     def show_failure(self, file: Path, failure: AnalyzeFailure) -> None:
         """Print what went wrong."""
         self._end_prompt()
-        self._say(f"✗ {file}: {failure}")
+        self._say(f"✗ {shown(file)}: {failure}")
 
     def _show_analysis(self, event: Json) -> None:
         analysis: dict[str, list[Json]] = event["analysis"]

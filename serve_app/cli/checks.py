@@ -21,6 +21,7 @@ from deployments.ollama.settings import OllamaSettings
 from serve_app.cli.config import ServiceConfig, read_config, require_free_port
 from serve_app.cli.doctor import Finding
 from serve_app.cli.health import ask_health
+from serve_app.cli.places import check_places, check_weights_cache
 from serve_app.cli.ray_env import NotHere, find_haproxy
 
 MB = 1_000_000
@@ -29,7 +30,8 @@ NEEDED_GPU_MB = 1400
 
 
 def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterator[Finding]:
-    """Check the config, then everything that it names."""
+    """Check the machine, the config, then everything that it names."""
+    yield from check_places(environment)
     try:
         config = read_config(config_file, environment)
     except SettingsError as error:
@@ -40,6 +42,8 @@ def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterat
     yield from check_device(config.settings.clip)
     weights = check_weights(config.settings.clip)
     yield weights
+    if not weights.ok:
+        yield check_weights_cache(config.settings.clip.model)
     yield check_hub(config.settings.clip, needed=not weights.ok)
     yield from check_ollama(config.settings.ollama)
     yield check_port(config)

@@ -19,13 +19,12 @@ from ray import serve
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 from ray.serve._private import api
-from ray.serve.schema import ServeDeploySchema, ServeStatus
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema, ServeStatus
+
+from serve_app.cli.ray_env import OBJECT_STORE_BYTES
 
 OWN_ADDRESS = "127.0.0.1"
 """Where a Ray of our own listens: nobody else is to join it."""
-
-OBJECT_STORE_BYTES = 200_000_000
-"""Memory is taken as it is needed, and little is: in plain mode the pixels that are on their way to CLIP."""
 
 EXPECTED_END = "Raylet received SIGTERM"
 """What Ray's two agents look for in the raylet's log once it is gone; without it they try for a minute to tell the GCS,
@@ -47,6 +46,8 @@ class Head:
     """
 
     def __init__(self, *, dashboard: bool, follow_logs: bool) -> None:
+        # That /dev/shm is small makes Ray warn at length; a container's is, and little is put there.
+        logging.getLogger("ray._private.services").setLevel(logging.ERROR)
         parameters = RayParams(
             node_ip_address=OWN_ADDRESS,
             include_dashboard=dashboard,
@@ -122,6 +123,12 @@ class Instance:
             Exception: the controller refuses the config.
         """
         self._client.deploy_apps(schema)
+
+    def deployed(self) -> list[ServeApplicationSchema]:
+        """Give the applications as they were ordered last."""
+        details = self._client.get_serve_details()["applications"].values()
+        orders = (application["deployed_app_config"] for application in details)
+        return [ServeApplicationSchema.model_validate(order) for order in orders if order]
 
     def status(self) -> ServeStatus:
         """Tell how applications and deployments stand."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ class Console:
         self.follows_logs = verbose or log_file is not None
         """Whether anybody reads the service's lines."""
         self._verbose = verbose
-        self._file = None if log_file is None else RotatingFileHandler(log_file, maxBytes=MAX_LOG_BYTES, backupCount=1)
+        self._file = None if log_file is None else _LogFile(log_file, maxBytes=MAX_LOG_BYTES, backupCount=1)
         self._redirected = ExitStack()
 
     def __enter__(self) -> Self:
@@ -49,12 +49,18 @@ class Console:
         self.progress.clear()
         self._redirected.close()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # The disk is full.
+                self._file.close()
 
     def say(self, line: str) -> None:
         """Print a line, or several."""
         self.progress.clear()
         print(line, file=self._out, flush=True)
+
+
+class _LogFile(RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose the line where the disk is full: the complaint would come here again, and the service must go on."""
 
 
 class _Lines:

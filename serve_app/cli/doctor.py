@@ -34,6 +34,11 @@ class Finding:
         remedy = f"\n    → {self.remedy}" if self.remedy else ""
         return f"{'✓' if self.ok else '✗'} {self.name}: {self.detail}{remedy}"
 
+    @property
+    def sentence(self) -> str:
+        """The same in one, for `serve`, which goes no further."""
+        return f"{self.name}: {self.detail}; {self.remedy}."
+
 
 def doctor(config_file: Path) -> int:
     """Print each finding as it comes; 0 if all is well, 1 if anything is not."""

@@ -16,6 +16,8 @@ HEALTH_PATH = "/api/images/health"
 SHOWN_FACTS = ("model", "device", "precision", "gpu", "host")
 """The facts that a person starting the service wants; the others are for the health route's readers."""
 
+STAND_INS = ("pixels", "template")
+
 HEALTH_MARGIN_S = 1.0
 """How much longer than the service's own status limit is waited for its health."""
 
@@ -45,7 +47,7 @@ def describe(health: HealthAnswer) -> Iterator[str]:
     for name, part in health.components.items():
         mark = "✓" if part.status == "ready" else "✗"
         facts = [str(part.facts[key]) for key in SHOWN_FACTS if key in part.facts and part.status == "ready"]
-        role = " (stand-in)" if part.status == "fallback" else ""
+        role = " (stand-in)" if part.active in STAND_INS else ""
         yield f"{mark} {name + ':':<10}{part.active}{role}{''.join(f' · {fact}' for fact in facts)}"
         yield from shortfall(part)
 

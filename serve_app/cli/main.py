@@ -6,6 +6,7 @@ Only the standard library is imported here, so that `doctor` can say which packa
 from __future__ import annotations
 
 import argparse
+import codecs
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: well. 1: it failed, and said why. 2: it was asked wrongly, or a setting is wrong. 130: Ctrl-C.
     """
+    if argv is None and codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
+        _begin_again_in_utf_8()
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by who started us
+    sys.stderr = sys.stderr or sys.stdout
     for stream in (sys.stdout, sys.stderr):
         _replace_unprintable(stream)
     arguments = build_parser().parse_args(argv)
@@ -58,6 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
     serve.add_argument("--verbose", action="store_true", help="show the service's whole log here too")
 
     serve.add_argument("--dashboard", action="store_true", help="start Ray's dashboard too")
+    serve.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="where Prometheus asks, or at the next free port (default: IMAGE_ANALYZER_METRICS, else 127.0.0.1:9464)",
+    )
 
     deploy = commands.add_parser("deploy", help="bring a changed config to the running service")
     _add_config(deploy)
@@ -76,7 +86,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_config(doctor)
 
     analyze = commands.add_parser("analyze", help="send pictures to a running service")
-    analyze.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a picture")
+    analyze.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a picture; - is the standard input")
     analyze.add_argument("--url", default="http://127.0.0.1:8000", help="the service's address (default: %(default)s)")
     analyze.add_argument("--prompt", default="", metavar="TEXT", help="what you want of the picture")
     analyze.add_argument("--deep", action="store_true", help="a longer, richer prompt")
@@ -113,6 +123,7 @@ def _run(arguments: argparse.Namespace) -> int:
                 log_file=arguments.log_file,
                 verbose=arguments.verbose,
                 dashboard=arguments.dashboard,
+                metrics=arguments.metrics,
             )
         case "deploy":
             from serve_app.cli.operate import deploy
@@ -136,6 +147,12 @@ def _run(arguments: argparse.Namespace) -> int:
                 PromptOptions(arguments.prompt, arguments.deep, arguments.language),
                 as_json=arguments.json,
             )
+
+
+def _begin_again_in_utf_8() -> None:
+    """Have this process, and Ray's after it, take names and text as UTF-8, where the locale would have them ASCII."""
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - the same command
 
 
 def _replace_unprintable(stream: TextIO) -> None:

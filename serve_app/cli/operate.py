@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from deployments.errors import SettingsError
 from serve_app.cli.config import ServiceConfig, read_config
 from serve_app.cli.health import ask_health, describe
+from serve_app.cli.places import check_cluster
 from serve_app.cli.ray_env import CLUSTER, joined_cluster, with_flags
 from serve_app.cli.running import service_at
 from serve_app.cli.terminal import ProgressLine
@@ -73,6 +74,7 @@ def _deploy(instance: Instance, config: ServiceConfig, timeout_s: float) -> int:
     schema = schema_of(dict(config.content))
     progress = ProgressLine(sys.stdout)
     instance.start(schema)
+    before = instance.deployed()
     instance.deploy(schema)
     busy_s = time.monotonic()
     deadline_s = busy_s + timeout_s
@@ -86,6 +88,9 @@ def _deploy(instance: Instance, config: ServiceConfig, timeout_s: float) -> int:
             progress.clear()
             for problem in problems:
                 print(f"✗ {problem}")
+            if problems and before:
+                # What Serve left half done it would neither finish nor mend: not even a lost replica would be replaced.
+                instance.deploy(schema.model_copy(update={"applications": before}))
             print("The service did not take it; what answered before goes on." if problems else f"{config.path} holds.")
             return 1 if problems else 0
         progress.show(f"waiting for {', '.join(waiting) or config.path.name} …")
@@ -118,6 +123,8 @@ def _connected(config: ServiceConfig) -> Iterator[Instance]:
         SettingsError: there is none.
     """
     address = joined_cluster(os.environ)
+    if address and not (found := check_cluster(address, os.environ)).ok:
+        raise SettingsError(found.sentence)
     if not address:
         service = service_at(config.port)
         if service is None:

@@ -14,13 +14,16 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from serve_app.cli import haproxy
 from serve_app.cli.config import first_free_port
+
+OBJECT_STORE_BYTES = 200_000_000
+"""Memory is taken as it is needed, and little is: in plain mode the pixels that are on their way to CLIP."""
 
 CLUSTER = "RAY_ADDRESS"
 """Ray's variable: the cluster to join. Without it, the service has a Ray of its own."""
@@ -34,6 +37,8 @@ FLAGS = {
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.middleware.serve_proxy:middlewares",
     # Nobody's X-Forwarded-For is believed: the limit per address would be one per invented address.
     "FORWARDED_ALLOW_IPS": "",
+    # Two replicas' lines that differ in numbers alone are two lines: in a log file they would be one.
+    "RAY_DEDUP_LOGS": "0",
     # Nothing phones home.
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -43,6 +48,8 @@ FLAGS = {
 ON_THIS_MACHINE = {
     # Made for Windows and macOS, it has Ray listen on the loopback address alone: its metrics ask nobody who they are.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # A busy machine takes longer over a proxy than Ray's 5 s, after which it is killed and with it the start.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
     # At rest nothing is worth looking at ten times a second (`python -m benchmarks.footprint`).
     "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "5000",
@@ -67,6 +74,9 @@ HAPROXY_AT = "127.0.0.1"
 FAST = {
     SWITCH: "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # With the line above Serve keeps a thousand lines in memory, which die with the replica, and saves nothing by it:
+    # written out, each is flushed by itself then too. 0.018 ms of CPU a line either way (Ray 2.60).
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1",
     # Serve waits 30 s at every stop otherwise, for load balancers to notice.
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     # A client that is silent for longer than an upload and an answer may take has left; Ray would wait for an hour.
@@ -87,11 +97,29 @@ INTERNAL_PORTS = {
 SEARCHED_PORTS = 500
 """How many are tried; all lie below the ports that the system gives out by itself."""
 
-PLACE = Path("/tmp")  # noqa: S108
-"""As short as Ray's own: a socket's path may have 97 characters, and Ray adds up to 70 to the folder's."""
+SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+"""For HAProxy's files, the first that will do: a socket's path may have 97 characters, and Ray adds up to 70 to the
+folder's."""
+
+LEAST_ROOM_BYTES = 1_000_000
+
+RAYS_FOLDER = "RAY_TMPDIR"
+"""Ray's variable: the folder of its folder; in its absence TMPDIR."""
+
+MAX_FOLDER_BYTES = 107 - len("/ray/session_2026-11-29_00-48-43_070338_4194304/sockets/plasma_store")
+"""A socket's path has at most 107 bytes, of which Ray takes so many."""
+
+CONNECTIONS = "RAY_SERVE_HAPROXY_MAXCONN"
+MOST_CONNECTIONS = 4096
+"""Ray's default."""
+FILES_PER_CONNECTION = 2.5
+"""Two sockets, and HAProxy's pipes between them; asked for 4096 connections, it wants to open 10,274 files."""
+FILES_BESIDE = 64
 
 NO_PROXY = ("no_proxy", "NO_PROXY")
 """gRPC reads the one, curl and Python either."""
+
+PROXIES = ("all_proxy", "ALL_PROXY", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY")
 
 MACHINES_OWN = ("localhost", "127.0.0.1", "::1")
 """What no proxy can reach: with http_proxy set, the replicas' calls to each other would go there."""
@@ -119,14 +147,48 @@ def joined_cluster(environment: Mapping[str, str]) -> str:
 
 
 def with_flags(environment: Mapping[str, str]) -> dict[str, str]:
-    """Lay an environment over the flags: what the user has set stays, and the machine's own addresses need no proxy."""
+    """Lay an environment over the flags: what the user has set stays, and the machine's own addresses need no proxy.
+
+    The folder of a Ray of our own is changed where no socket would fit into it.
+    """
     flags = dict(FLAGS)
     if not joined_cluster(environment):
         flags |= ON_THIS_MACHINE
         if not environment.keys() & {AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_FILE}:
             flags |= {AUTH_MODE: "token", AUTH_TOKEN: secrets.token_hex(32)}
     unproxied = {name: ",".join(filter(None, (environment.get(name), *MACHINES_OWN))) for name in NO_PROXY}
-    return {**flags, **environment, **unproxied}
+    folder = {} if joined_cluster(environment) else {RAYS_FOLDER: rays_folder(environment)}
+    return {**flags, **environment, **unproxied, **folder}
+
+
+def named_folder(environment: Mapping[str, str]) -> str:
+    """Give the folder in which the environment would have Ray make its own."""
+    return environment.get(RAYS_FOLDER) or environment.get("TMPDIR") or SHORT_PLACES[0]
+
+
+def rays_folder(environment: Mapping[str, str]) -> str:
+    """Give the folder in which Ray makes its own: where the named one's path is too long, or no text, a short one."""
+    named = os.path.abspath(named_folder(environment))
+    try:
+        fits = len(named.encode()) <= MAX_FOLDER_BYTES
+    except UnicodeEncodeError:
+        fits = False
+    return named if fits else next((place for place in SHORT_PLACES[:2] if os.access(place, os.W_OK)), named)
+
+
+def open_files() -> int:
+    """Tell how many files a process may hold open, once it has raised its limit as far as it may."""
+    if sys.platform == "win32":
+        return MOST_CONNECTIONS
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def connections(files: int) -> int:
+    """Give how many connections HAProxy may be asked for: it does not start where it cannot open files for all."""
+    return max(1, min(MOST_CONNECTIONS, int((files - FILES_BESIDE) / FILES_PER_CONNECTION)))
 
 
 def rays_own(environment: Mapping[str, str]) -> dict[str, str]:
@@ -154,7 +216,8 @@ def chosen_mode(host: str, port: int, environment: Mapping[str, str]) -> Iterato
             mode = Mode({**environment, SWITCH: "0"}, plain_because=str(reason))
         else:
             believed = {TRUSTED_PROXIES: f"{HAPROXY_AT},{trusted}"}
-            mode = Mode({**FAST, **dict(_free_ports(host, port)), **environment, **files, **believed})
+            bounded = {CONNECTIONS: str(connections(open_files()))}
+            mode = Mode({**FAST, **bounded, **dict(_free_ports(host, port)), **environment, **files, **believed})
         yield mode
 
 
@@ -182,6 +245,7 @@ def find_haproxy(
     for candidate in candidates:
         found = shutil.which(candidate, path=environment.get("PATH"))
         if found is not None:
+            _place_for_programs()
             return found
     raise NotHere(f"there is no program {candidates[0]}")
 
@@ -207,14 +271,13 @@ def _haproxy_folder(binary: str, trusted_proxies: str) -> Iterator[dict[str, str
     Ray's own folder would be the first user's who starts a service on the machine, and whoever reaches the socket in it
     may give orders.
     """
-    with tempfile.TemporaryDirectory(prefix="ia-", dir=PLACE, ignore_cleanup_errors=True) as name, _kept(name):
+    place = _place_for_programs()
+    with tempfile.TemporaryDirectory(prefix="ia-", dir=place, ignore_cleanup_errors=True) as name, _kept(name):
         folder = Path(name)
         launcher = folder / "haproxy"
         command = shlex.join([sys.executable, "-I", "-S", haproxy.__file__, trusted_proxies, binary])
         launcher.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
         launcher.chmod(0o700)
-        if shutil.which(launcher) is None:
-            raise NotHere(f"programs in {PLACE} may not be run")
         yield {
             BINARY: str(launcher),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
@@ -223,6 +286,16 @@ def _haproxy_folder(binary: str, trusted_proxies: str) -> Iterator[dict[str, str
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
         }
+
+
+def _place_for_programs() -> str:
+    for place in SHORT_PLACES:
+        with suppress(OSError):
+            state = os.statvfs(place)
+            roomy = state.f_bavail * state.f_frsize >= LEAST_ROOM_BYTES
+            if roomy and not state.f_flag & os.ST_NOEXEC and os.access(place, os.W_OK | os.X_OK):
+                return place
+    raise NotHere(f"HAProxy's files find no place: none of {', '.join(SHORT_PLACES)} has room and lets programs run")
 
 
 @contextmanager

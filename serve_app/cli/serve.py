@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deployments.errors import SettingsError
-from serve_app.cli.config import ServiceConfig, read_config, require_free_port
+from serve_app.cli.config import ServiceConfig, read_config, reason_of, require_free_port
 from serve_app.cli.console import Console
 from serve_app.cli.health import HealthNews, ask_health, describe, has_started, shortfall
-from serve_app.cli.ray_env import Mode, chosen_mode, joined_cluster, rays_own, with_flags
+from serve_app.cli.metrics_door import VARIABLE, Address, MetricsDoor, chosen_address
+from serve_app.cli.places import check_places, check_weights_cache
+from serve_app.cli.ray_env import CLUSTER, Mode, chosen_mode, joined_cluster, rays_own, with_flags
 from serve_app.cli.running import RunningService, listed
 from serve_app.cli.stopping import EndAtOnce, StopAsked, StopSignals, adopt_orphans, end_children
 from serve_app.schemas import HealthAnswer
@@ -49,6 +51,7 @@ def serve(
     log_file: Path | None = None,
     verbose: bool = False,
     dashboard: bool = False,
+    metrics: str | None = None,
 ) -> int:
     """Run the service until Ctrl-C.
 
@@ -59,22 +62,26 @@ def serve(
         log_file: receives what the service writes, besides Ray's own folder of logs.
         verbose: show it on stdout too.
         dashboard: start Ray's dashboard.
+        metrics: where Prometheus asks, or at the next free port; when None, as the environment says.
 
     Returns:
-        0 after a stop that was asked for, 1 when the service failed, 2 when config, port or log file forbid a start.
+        0 after a stop that was asked for, 1 when the service failed, 2 when config, port or machine forbid a start.
     """
+    environment = with_flags(os.environ)
     try:
         config = read_config(config_file, os.environ)
         _require_free_port(config)
+        _require_places(os.environ, log_file)
+        metrics_at = chosen_address(metrics, os.environ)
         console = Console(log_file, verbose=verbose)
-    except SettingsError as error:
+    except (SettingsError, OSError) as error:
         print(f"image-analyzer: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"image-analyzer: The log file cannot be written ({error}): name another.", file=sys.stderr)
-        return 2
+    cache = check_weights_cache(config.settings.clip.model)
+    if not cache.ok:
+        console.say(str(cache))
     longest_s = config.settings.limits.upload_timeout_s + config.settings.limits.total_timeout_s
-    with console, chosen_mode(config.host, config.port, with_flags(os.environ)) as mode:
+    with console, chosen_mode(config.host, config.port, environment) as mode:
         run = Run(
             config,
             mode,
@@ -82,6 +89,7 @@ def serve(
             start_timeout_s=start_timeout_s,
             stop_timeout_s=longest_s + STOP_MARGIN_S if stop_timeout_s is None else stop_timeout_s,
             dashboard=dashboard,
+            metrics_at=metrics_at,
         )
         return run.until_stopped()
 
@@ -98,6 +106,12 @@ def _require_free_port(config: ServiceConfig) -> None:
         raise
 
 
+def _require_places(environment: Mapping[str, str], log_file: Path | None) -> None:
+    for finding in check_places(environment, log_file):
+        if not finding.ok:
+            raise SettingsError(finding.sentence)
+
+
 class Run:
     """One run of the service.
 
@@ -108,6 +122,7 @@ class Run:
         start_timeout_s: longest start.
         stop_timeout_s: how long what was admitted may take to finish.
         dashboard: start Ray's dashboard.
+        metrics_at: where Prometheus asks, or at the next free port.
     """
 
     def __init__(
@@ -119,6 +134,7 @@ class Run:
         start_timeout_s: float,
         stop_timeout_s: float,
         dashboard: bool,
+        metrics_at: Address,
     ) -> None:
         self._config = config
         self._mode = mode
@@ -126,6 +142,8 @@ class Run:
         self._start_timeout_s = start_timeout_s
         self._stop_timeout_s = stop_timeout_s
         self._dashboard = dashboard
+        self._metrics_at = metrics_at
+        self._door: MetricsDoor | None = None
         self._started_s = time.monotonic()
         self._head: Head | None = None
         self._instance: Instance | None = None
@@ -179,6 +197,7 @@ class Run:
                 "nodes."
             )
         else:
+            self._door = self._opened()
             show("starting Ray …")
             self._head = Head(dashboard=self._dashboard, follow_logs=self._console.follows_logs)
             address = self._head.address
@@ -186,7 +205,7 @@ class Run:
         try:
             self._instance = Instance(address, follow_logs=self._console.follows_logs)
         except ConnectionError as error:
-            raise Failed(f"✗ No Ray cluster answers at {address}: {error}.") from error
+            raise Failed(f"✗ No Ray cluster answers at {address}, which {CLUSTER} names: {error}.") from error
         self._signals.take()
         show("starting Serve …")
         schema = schema_of(dict(self._config.content))
@@ -200,13 +219,23 @@ class Run:
             environment=rays_own(self._mode.environment),
         )
         stack.enter_context(listed(self._config.port, running))
+        exporter = self._instance.metrics_url()
         places = {
-            "Metrics": self._instance.metrics_url(),
+            "Metrics": self._door.lead_to(exporter) if self._door else exporter,
             "Ray": self._head.dashboard_url if self._head else "",
             "Log": str(self._head.log_folder) if self._head else "",
         }
         self._answers = True
         self._console.say(banner(self._config, self._mode, health, time.monotonic() - self._started_s, places))
+
+    def _opened(self) -> MetricsDoor:
+        try:
+            return MetricsDoor(self._metrics_at)
+        except OSError as error:
+            raise Failed(
+                f"✗ Nobody can listen for metrics at {self._metrics_at} ({reason_of(error)}): set --metrics or "
+                f"{VARIABLE} to another address."
+            ) from error
 
     def _until_answering(self, instance: Instance) -> HealthAnswer:
         from serve_app.cli.cluster import failures, still_starting
@@ -267,6 +296,8 @@ class Run:
         if self._head is not None:
             self._head.end()
             end_children()
+        if self._door is not None:
+            self._door.close()
 
     def _log_hint(self) -> str:
         where = self._head.log_folder if self._head is not None else "the logs of the cluster's nodes"

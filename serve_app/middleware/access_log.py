@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Literal
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments import telemetry
+from deployments.errors import is_fault
 from deployments.telemetry import Record
 from serve_app.pipeline import Job
 
@@ -22,6 +22,9 @@ ROUTES = frozenset({"analyze", "analyze-stream"})
 """The last part of each route that takes pictures; a tag must not hold what callers make up."""
 
 Outcome = Literal["answered", "refused", "failed", "left"]
+
+FROM_THE_START: dict[Outcome, list[str]] = {"answered": ["200"], "refused": ["429"], "failed": ["500", "503", "504"]}
+"""What alerts ask for → its statuses."""
 
 
 @dataclass(slots=True)
@@ -55,6 +58,10 @@ class AccessLog:
         self._app = app
         self._record = record
         self._clock = clock
+        for outcome, statuses in FROM_THE_START.items():
+            telemetry.start_at_zero(record, telemetry.REQUESTS, sorted(ROUTES), [outcome], statuses)
+        telemetry.start_at_zero(record, telemetry.VIEWS, ["model", "cache"])
+        telemetry.start_at_zero(record, telemetry.ANSWERS, ["clip", "pixels"], ["ollama", "template", "none"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and tell of it."""
@@ -72,8 +79,8 @@ class AccessLog:
 
         try:
             await self._app(scope, receive, send_and_note)
-        except asyncio.CancelledError:
-            account.status = None
+        except BaseException as error:
+            account.status = HTTPStatus.INTERNAL_SERVER_ERROR if is_fault(error) else None
             raise
         finally:
             last_part = scope["path"].rpartition("/")[2]

@@ -21,13 +21,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.errors import AnalyzerError, KeyRequired, OriginNotAllowed, RateLimited, SettingsError
 from serve_app.middleware.errors import error_response
+from serve_app.middleware.hosts import check_host
 from serve_app.settings import AccessSettings
 
 
 class AccessControl:
     """ASGI middleware: what is not allowed is refused before its body is read.
 
-    Only POST does any work here; the page, the API's description and the health route are open to everyone.
+    Only POST does any work here; the page, the API's description and what tells of the service's state are open to
+    everyone. Whose key it was is left in `scope["state"]["caller"]`, empty where none is asked for.
 
     Args:
         app: what the requests are for.
@@ -40,6 +42,7 @@ class AccessControl:
         self._app = app
         self._keys = keys
         self._origins = frozenset(cors_origins)
+        self._hosts = frozenset(map(str.lower, settings.allowed_hosts))
         per_minute = settings.requests_per_minute
         self._rate = RateLimit(per_minute, settings.burst) if per_minute else None
 
@@ -47,28 +50,31 @@ class AccessControl:
         """Let the request in, or refuse it."""
         if scope["type"] == "http" and scope["method"] == "POST":
             try:
-                self._check(Headers(scope=scope), (scope.get("client") or ("unknown",))[0])
+                caller = self._checked(Headers(scope=scope), (scope.get("client") or ("unknown",))[0])
+                scope.setdefault("state", {})["caller"] = caller
             except AnalyzerError as refusal:
                 await error_response(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, headers: Headers, address: str) -> None:
+    def _checked(self, headers: Headers, address: str) -> str:
         # CORS keeps a foreign page from reading the answer, but not from having the work done. Browsers name such
         # pages themselves where the service is on this machine or behind TLS.
         foreign = headers.get("sec-fetch-site") == "cross-site"
         if foreign and not self._origins & {"*", headers.get("origin", "")}:
             raise OriginNotAllowed("Pages of other sites may not call: name the page's origin in cors_origins.")
-        caller = f"address {address}"
+        check_host(headers, address, self._hosts, self._origins)
+        caller = ""
         if self._keys.required:
             scheme, _, token = headers.get("authorization", "").partition(" ")
             holder = self._keys.holder(token.strip()) if scheme.lower() == "bearer" else None
             if holder is None:
                 raise KeyRequired("This needs an API key: send it as the header 'Authorization: Bearer KEY'.")
             caller = f"key {holder}"
-        if self._rate is not None and (wait_s := self._rate.wait_s(caller)):
+        if self._rate is not None and (wait_s := self._rate.wait_s(caller or f"address {address}")):
             after_s = math.ceil(wait_s)
             raise RateLimited(f"You call more often than you may; try again in {after_s} s.", retry_after_s=after_s)
+        return caller
 
 
 logger = logging.getLogger("image_analyzer.access")

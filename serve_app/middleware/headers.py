@@ -1,7 +1,8 @@
-"""What every answer tells a browser, unless its route says otherwise: load nothing, guess nothing, pass nothing on."""
+"""Requests are read kindly; every answer tells a browser to load, guess and pass on nothing, unless its route does."""
 
 from __future__ import annotations
 
+from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ON_EVERY_ANSWER = {
@@ -17,6 +18,30 @@ ON_DATA = {
     b"cache-control": b"no-store",
 }
 """For JSON; a page needs scripts and styles and says itself which."""
+
+
+class ForgivingRoutes:
+    """ASGI middleware: HEAD goes where GET does, the server keeping the body back, and a slash at the end is left out.
+
+    A redirect to the path without it would name http:// behind a proxy that speaks TLS, and lose the upload.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on."""
+        if scope["type"] == "http":
+            if scope["method"] == "HEAD":
+                scope = {**scope, "method": "GET"}
+            path, root = scope["path"], scope.get("root_path", "")
+            if path.endswith("/") and path[:-1] != root:
+                scope = {**scope, "path": path.rstrip("/")}
+            elif path == root:
+                # The page asks for its files by names that are relative to its own.
+                await RedirectResponse(f"{path.rpartition('/')[2]}/")(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class ResponseHeaders:

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, DeadlinePassed, QueueFull
+from deployments.telemetry import leave_out_access_lines
 from serve_app.middleware.errors import error_response
 
 CLIENT_SWITCHES = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled"})
@@ -82,7 +83,8 @@ class ContractFailures:
 
 
 def middlewares() -> list[Middleware]:
-    """Give what Serve is to put around itself."""
+    """Give what Serve is to put around itself; called once in the process that does."""
+    leave_out_access_lines()
     return [Middleware(ContractFailures), Middleware(CheckedHeaders)]
 
 

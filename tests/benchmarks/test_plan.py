@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from benchmarks.plan import (
+    CLIPS,
     INGRESSES,
     LARGE_BATCHES,
     LOADS_PER_S,
@@ -62,5 +63,5 @@ def test_the_least_of_each_is_what_the_cluster_s_config_says() -> None:
     (application,) = yaml.safe_load((ROOT / "configs" / "cluster.yaml").read_text())["applications"]
     said = {entry["name"]: entry for entry in application["deployments"]}
     assert said["Ingress"]["autoscaling_config"]["min_replicas"] == INGRESSES
-    assert said["ClipDeployment"]["autoscaling_config"]["min_replicas"] == REPLICAS
+    assert said["ClipDeployment"]["autoscaling_config"]["min_replicas"] == CLIPS
     assert said["OllamaDeployment"]["num_replicas"] == REPLICAS

@@ -228,6 +228,18 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None
     assert await asyncio.gather(first, *waiting) == [-2, 0, 2]
 
 
+async def test_what_is_urgent_is_not_refused_and_goes_before_all_that_waits() -> None:
+    machine = Machine(size=1, waiting=2)
+    await machine.hold_first()
+    waiting = machine.submit(0, 1)
+    await passes()
+    urgent = asyncio.create_task(machine.batcher.submit(2, urgent=True))
+    await passes()
+    machine.gate.set()
+    await asyncio.gather(*waiting, urgent)
+    assert machine.batches == [[-1], [2], [0], [1]]
+
+
 async def test_closing_fails_what_waits_and_finishes_what_runs() -> None:
     machine = Machine()
     first = await machine.hold_first()

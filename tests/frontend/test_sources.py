@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import filecmp
+import re
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from serve_app.refusals import ACCEPTED_FORMATS
 from serve_app.web_page import FOLDER
 from tests.support.browser import installed_frontend, run_npm
 from tests.support.openapi_document import DOCUMENT, openapi_document
@@ -29,6 +31,11 @@ def test_the_types_are_made_from_the_openapi_document(frontend: Path) -> None:
 @pytest.mark.parametrize("check", ["lint", "typecheck", "test"])
 def test_the_frontend_s_own(check: str, frontend: Path) -> None:
     run_npm(frontend, "run", check)
+
+
+def test_the_picker_offers_what_the_service_takes(frontend: Path) -> None:
+    offered = (frontend / "src" / "acceptedPictures.ts").read_text()
+    assert re.findall(r'"image/(\w+)"', offered) == [name.lower() for name in ACCEPTED_FORMATS]
 
 
 def test_the_page_is_built_from_the_sources_beside_it(frontend: Path, tmp_path: Path) -> None:

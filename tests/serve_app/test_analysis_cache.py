@@ -18,7 +18,7 @@ from deployments.errors import ClipUnavailable, DeadlinePassed, OutOfMemory, Unr
 from deployments.types import CATEGORIES, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Swatch
 from serve_app.analysis_cache import Analysis, AnalysisCache, Lookup
 from serve_app.images import Picture
-from serve_app.settings import ImageSettings, load_settings
+from serve_app.settings import load_settings
 
 HARBOUR, FOREST, DESERT, BROKEN = b"a harbour", b"a forest", b"a desert", b"broken"
 PATIENCE_S = 10
@@ -82,9 +82,7 @@ class Desk:
         self.decoding = threading.Event()
         self.decoding.set()
         self.now_s = 0.0
-        self.cache = AnalysisCache(
-            self.clip, load_settings(settings, {}), clock=lambda: self.now_s, decode=self._decode
-        )
+        self.cache = AnalysisCache(self.clip, load_settings(settings, {}), clock=lambda: self.now_s, decoder=self)
 
     def relabel(self, seconds_ago: float = 2) -> None:
         self.clip.version += 1
@@ -105,12 +103,14 @@ class Desk:
         finally:
             lookup.leave()
 
-    def _decode(self, upload: bytes, settings: ImageSettings, size_px: int) -> Picture:
+    stuck_because = ""
+
+    async def decode(self, upload: bytes, input_size_px: int) -> Picture:
         self.decoded.append(upload)
-        self.decoding.wait(PATIENCE_S)
+        await asyncio.to_thread(self.decoding.wait, PATIENCE_S)
         if upload == BROKEN:
             raise UnreadablePicture("No picture.")
-        return Picture(np.zeros((size_px, size_px, 3), np.uint8), (Swatch("#000000", 1.0),))
+        return Picture(np.zeros((input_size_px, input_size_px, 3), np.uint8), (Swatch("#000000", 1.0),))
 
 
 def version(analysis: Analysis) -> int:
@@ -333,14 +333,27 @@ async def test_who_comes_while_abandoned_work_ends_is_not_drawn_into_it() -> Non
 
 
 async def test_each_who_waits_has_a_deadline_of_its_own() -> None:
-    desk = Desk(limits={"analysis_timeout_s": 0.05})
+    desk = Desk(limits={"analysis_timeout_s": 1})
     desk.clip.gate.clear()
-    first, second = await desk.begun(), await desk.begun()
-    with pytest.raises(DeadlinePassed, match=r"longer than 0\.05 s"):
+    first = await desk.begun()
+    with pytest.raises(DeadlinePassed, match="longer than 1 s"):
         await first.analysis()
+    second = await desk.begun()
     first.leave()
     desk.clip.gate.set()
     assert version(await second.analysis()) == 0
+    assert desk.clip.calls == 1
+
+
+async def test_decoding_and_classifying_have_one_deadline_together() -> None:
+    desk = Desk(limits={"analysis_timeout_s": 2})
+    desk.clip.gate.clear()
+    lookup = await desk.begun()
+    await asyncio.sleep(2)
+    async with asyncio.timeout(1):
+        with pytest.raises(DeadlinePassed):
+            await lookup.analysis()
+    lookup.leave()
 
 
 async def test_a_decoder_that_hangs_meets_the_deadline_too() -> None:

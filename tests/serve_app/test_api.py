@@ -10,10 +10,14 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
+from starlette.types import Message
 
 from deployments.errors import ClipUnavailable, DeadlinePassed, OllamaUnavailable, QueueFull
+from deployments.telemetry import REQUESTS, Metric
 from deployments.types import ComponentStatus, PromptComplete, PromptDelta, PromptOptions, PromptRestart
-from tests.support.in_process import ANALYZE, HEALTH, PHOTOGRAPH, STREAM, Service
+from serve_app.pipeline import Pipeline
+from tests.support.in_process import ANALYZE, HEALTH, LIVE, PHOTOGRAPH, READY, STREAM, Service
 from tests.support.parts import TOKENS
 
 
@@ -162,6 +166,62 @@ async def test_a_failing_analysis_has_its_status_or_ends_the_stream_and_tells_no
     assert "hunter2" not in response.text + events[-1]["error"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("out of luck"), asyncio.CancelledError()], ids=repr)
+async def test_a_fault_is_a_500_that_is_logged_once_counted_as_failed_and_has_the_headers_of_every_answer(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ray raises CancelledError where nobody has left (findings/service.md, 5)."""
+    counted: list[tuple[str, str]] = []
+
+    def record(metric: Metric, value: float = 1, **tags: str) -> None:
+        if metric is REQUESTS:
+            counted.append((tags["outcome"], tags["status"]))
+
+    service = Service(record=record, cors_origins=["http://localhost:5173"])
+    service.writer.error = error
+    service.writer.events = [PromptDelta("A qui")]
+    async with service.client() as client:
+        headers = {"origin": "http://localhost:5173"}
+        response = await client.post(ANALYZE, files={"image": PHOTOGRAPH}, headers=headers)
+    assert_error(response, 500, "internal_error", "log")
+    assert response.headers["access-control-allow-origin"] == "http://localhost:5173"
+    assert (response.headers["x-frame-options"], response.headers["cache-control"]) == ("DENY", "no-store")
+    assert len([line for line in caplog.records if line.levelname == "ERROR"]) == 1
+    events = await service.events()
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "generating", "delta", "error"]
+    assert events[-1]["code"] == "internal_error"
+    assert counted == [("failed", "500")] * 2
+
+
+async def test_who_leaves_while_sending_has_left_and_is_no_fault(caplog: pytest.LogCaptureFixture) -> None:
+    outcomes: list[str] = []
+
+    def record(metric: Metric, value: float = 1, **tags: str) -> None:
+        outcomes.extend([tags["outcome"]] if metric is REQUESTS else [])
+
+    messages: list[Message] = [
+        {"type": "http.request", "body": FORM_S_BEGINNING, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        raise AssertionError("nobody is there to be answered")
+
+    scope = {"type": "http", "method": "POST", "path": ANALYZE, "query_string": b"", "headers": Headers(FORM).raw}
+    await Service(record=record).api(scope, receive, send)
+    assert outcomes == ["left"]
+    assert [line for line in caplog.records if line.levelname == "ERROR"] == []
+
+
+async def test_a_stream_of_what_no_json_can_hold_ends_in_an_error(service: Service) -> None:
+    service.writer.events = [PromptDelta("half of a pair: \ud83d"), PromptComplete("x", "ollama")]
+    events = await service.events()
+    assert [event["status"] for event in events] == ["analyzing", "analyzed", "generating", "error"]
+
+
 async def test_a_failing_writer_ends_the_stream_after_its_deltas(service: Service) -> None:
     service.writer.events = [PromptDelta("A qui")]
     service.writer.error = OllamaUnavailable("Ollama is down: start it with `ollama serve`.")
@@ -245,10 +305,10 @@ async def test_the_cap_holds_while_an_undeclared_body_arrives() -> None:
             sent += 65536
             yield b"x" * 65536
 
-    async with Service(image={"max_upload_mib": 0.25}).client() as client:
+    async with Service(image={"max_upload_mib": 0.25}, limits={"drain_mib": 0.5}).client() as client:
         response = await client.post(ANALYZE, content=body(), headers=FORM)
     assert_error(response, 413, "upload_too_large", "larger than 0.25 MB")
-    assert sent <= 6 * 65536
+    assert sent <= 14 * 65536
 
 
 @pytest.mark.parametrize("route", [ANALYZE, STREAM])
@@ -301,6 +361,62 @@ async def test_more_requests_than_may_be_worked_on_are_refused_at_once() -> None
     await asyncio.wait(waiting)
     service.writer.hang = False
     assert (await service.post()).status_code == 200
+
+
+async def test_however_many_ask_for_health_the_parts_are_asked_once_a_second() -> None:
+    now_s = 1000.0
+    service = Service(clock=lambda: now_s)
+    async with service.client() as client:
+        together = await asyncio.gather(*(client.get(HEALTH) for _ in range(20)))
+        assert {answer.status_code for answer in together} == {200}
+        now_s += 0.9
+        service.reader.current_status = ComponentStatus("unavailable", "none")
+        assert (await client.get(HEALTH)).status_code == 200
+        assert service.reader.status_asked == 1
+        now_s += 0.2
+        assert (await client.get(HEALTH)).status_code == 503
+    assert service.reader.status_asked == 2
+
+
+async def test_alive_and_ready_ask_no_part_and_no_key_and_only_a_service_that_stops_is_not_ready() -> None:
+    service = Service(api_keys="0123456789abcdef", limits={"max_requests": 1})
+    service.reader.error = ClipUnavailable("CLIP is not loaded.")
+    service.reader.hang = True  # Health would wait.
+    async with service.client() as client:
+        for path, status in ((LIVE, "live"), (READY, "ready")):
+            response = await client.get(path)
+            assert (response.status_code, response.json()) == (200, {"status": status})
+            assert response.headers["cache-control"] == "no-store"
+        assert service.reader.status_asked == 0
+        await service.gate.close()
+        assert_error(await client.get(READY), 503, "shutting_down", "try again")
+        assert (await client.get(LIVE)).status_code == 200
+
+
+async def test_a_replica_that_cannot_decode_is_not_ready(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    reason = "All decoders are stuck."
+    monkeypatch.setattr(Pipeline, "not_ready_because", lambda _: reason)
+    async with service.client() as client:
+        assert_error(await client.get(READY), 503, "component_unavailable", reason)
+
+
+@pytest.mark.parametrize("path", [HEALTH, LIVE, READY, "/", "/docs", "/openapi.json"])
+async def test_head_is_answered_as_get_without_its_body(service: Service, path: str) -> None:
+    async with service.client() as client:
+        got, headed = await client.get(path), await client.head(path)
+    assert headed.status_code == got.status_code == 200
+    assert headed.headers["content-type"] == got.headers["content-type"]
+
+
+@pytest.mark.parametrize("path", [ANALYZE, STREAM])
+async def test_a_slash_at_the_end_changes_nothing(service: Service, path: str) -> None:
+    async with service.client() as client:
+        headers = {"x-forwarded-proto": "https"}
+        answer = await client.post(f"{path}/", files={"image": PHOTOGRAPH}, headers=headers)
+        assert answer.status_code == 200
+        for other in (f"{HEALTH}/", "/docs/", f"{READY}//"):
+            assert (await client.get(other)).status_code == 200
+        assert_error(await client.get("/nothing/"), 404, "not_found", "/docs")
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,9 @@ async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hang
     async with asyncio.timeout(5):
         with pytest.raises(ComponentUnavailable, match="was interrupted: send the request again"):
             await reader(Response(asyncio.CancelledError())).classify(PICTURE)
+        with pytest.raises(ComponentUnavailable, match="was interrupted: send the request again"):
+            async for _ in writer(Response(asyncio.CancelledError())).write(PromptRequest({})):
+                pass
 
 
 def lost(gives: PromptEvent | None = BEGINNING) -> Response:

@@ -58,6 +58,13 @@ def test_the_environment_overrides_the_config() -> None:
 def test_a_wrong_environment_variable_is_named_and_an_empty_one_overrides_nothing() -> None:
     with pytest.raises(SettingsError, match="environment variable DEVICE"):
         load_settings({}, {"DEVICE": "tpu"})
+
+
+@pytest.mark.parametrize(
+    ("spelt", "meant"), [("CPU", "cpu"), (" Cuda ", "cuda"), ("cuda:0", "cuda"), ("CUDA:0", "cuda"), ("AUTO", "auto")]
+)
+def test_a_device_may_be_spelt_as_elsewhere(spelt: str, meant: str) -> None:
+    assert load_settings({}, {"DEVICE": spelt}).clip.device == meant
     assert load_settings({"clip": {"model": "a/b"}}, {"CLIP_MODEL_NAME": ""}).clip.model == "a/b"
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -26,6 +26,7 @@ class Outcome:
     began_s: float
     body: Any = None
     retry_after: str | None = None
+    took_s: float = 0
 
     @property
     def answered(self) -> bool:
@@ -95,7 +96,7 @@ class Crowd:
         with httpx.Client(timeout=PATIENCE_S, headers=self._headers) as client:
             while not self._stopped.is_set():
                 began_s = time.monotonic()
-                outcome = self._sent(client, began_s)
+                outcome = replace(self._sent(client, began_s), took_s=time.monotonic() - began_s)
                 with self._changed:
                     self.outcomes.append(outcome)
                     self._changed.notify_all()

@@ -108,12 +108,16 @@ class Hosts:
         folder: short, for Ray's sockets; every host gets a folder of its own in it.
         environment: of every Ray process.
         the_heads: what the head's has besides.
+        names: of the process that made them, as the hosts know it.
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], the_heads: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], the_heads: Mapping[str, str], names: Sequence[str] = ()
+    ) -> None:
         self._folder = folder
         self._environment = environment
         self._the_heads = the_heads
+        self._names = names
         self._started: list[subprocess.Popen[bytes]] = []
         self.hosts: list[Host] = []
 
@@ -125,7 +129,7 @@ class Hosts:
         # Looking names up would take Ray 20 s of waiting for nobody: an own hosts file, and no server to ask.
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
         names, servers = self._folder / "hosts", self._folder / "resolv.conf"
-        names.write_text("127.0.0.1 localhost\n")
+        names.write_text(f"127.0.0.1 localhost\n{HERE} {' '.join(self._names)}\n")
         servers.write_text("")
         RAY_FOLDER.mkdir(exist_ok=True)
         run("mount", "--bind", str(names), "/etc/hosts")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
 
+from deployments.telemetry import Record, unrecorded
 from serve_app.api import create_api
 from serve_app.middleware.auth import KEYS_VARIABLE, ApiKeys
 from serve_app.middleware.limits import Gate
@@ -16,6 +19,7 @@ from tests.support.parts import FakeReader, FakeWriter
 from tests.support.pictures import photograph_path
 
 ANALYZE, STREAM, HEALTH = "/api/images/analyze", "/api/images/analyze-stream", "/api/images/health"
+LIVE, READY = "/api/images/live", "/api/images/ready"
 
 PHOTOGRAPH = photograph_path("rocket").read_bytes()
 
@@ -23,13 +27,20 @@ PHOTOGRAPH = photograph_path("rocket").read_bytes()
 class Service:
     """The application with its stand-ins."""
 
-    def __init__(self, *, api_keys: str = "", **overrides: Any) -> None:
+    def __init__(
+        self,
+        *,
+        api_keys: str = "",
+        record: Record = unrecorded,
+        clock: Callable[[], float] = time.perf_counter,
+        **overrides: Any,
+    ) -> None:
         self.reader, self.writer = FakeReader(), FakeWriter()
         self.settings: Settings = load_settings(overrides, {})
         keys = ApiKeys(self.settings.access.keys_file, {KEYS_VARIABLE: api_keys})
         self.gate = Gate(self.settings.limits.max_requests, self.settings.limits.retry_after_s)
-        pipeline = Pipeline(self.reader, self.writer, self.settings)
-        self.api = create_api(pipeline, self.settings, keys, gate=self.gate)
+        pipeline = Pipeline(self.reader, self.writer, self.settings, clock)
+        self.api = create_api(pipeline, self.settings, keys, record, self.gate)
 
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)

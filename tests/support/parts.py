@@ -35,12 +35,13 @@ class FakeReader:
         self.version = "first"
         self.analyzer: AnalyzerName = "clip"
         self.warnings: tuple[str, ...] = ()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.hang = False
         self.go_on = asyncio.Event()
         """Ends a hanging call."""
         self.cut_short = asyncio.Event()
         self.pictures: list[Pixels] = []
+        self.status_asked = 0
         self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "clip", facts={"device": "cpu"})
 
@@ -68,6 +69,7 @@ class FakeReader:
         return ModelVersion(self.version, self.size_px)
 
     async def status(self) -> ComponentStatus:
+        self.status_asked += 1
         if self.hang:
             await asyncio.Event().wait()
         if self.error is not None:
@@ -80,7 +82,7 @@ class FakeWriter:
 
     def __init__(self) -> None:
         self.events: Sequence[PromptEvent] = [*map(PromptDelta, TOKENS), PromptComplete("".join(TOKENS), "ollama")]
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.requests: list[PromptRequest] = []
         self.hang = False
         self.cut_short = asyncio.Event()

@@ -10,6 +10,7 @@ network. The drawings are made here, the same on every run.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zlib
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +49,9 @@ DRAWING_EDGE_PX = 448
 
 Rgb = tuple[int, int, int]
 
+CASES = Path(__file__).parents[1] / "cases" / "pictures"
+"""Files of public bug reports, and what each must give."""
+
 
 def photograph_path(name: str) -> Path:
     """Give the file of a photograph."""
@@ -73,9 +78,38 @@ def pixels(image: Image.Image, edge_px: int = 224) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB").resize((edge_px, edge_px), Image.Resampling.BICUBIC))
 
 
+def profile_of(case: str) -> bytes:
+    """Give the ICC profile that one of the CASES has."""
+    with Image.open(CASES / case) as picture:
+        profile: bytes = picture.info["icc_profile"]
+    return profile
+
+
+def saved(image: Image.Image, format_name: str, **options: Any) -> bytes:
+    """Give a picture's file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
 def png_chunk(kind: bytes, content: bytes) -> bytes:
     """Give a chunk of a PNG file."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_of(row: bytes, bits: int, colour_type: int, before: bytes = b"", behind: bytes = b"") -> bytes:
+    """Give a PNG of 64x64 pixels, every row the same, with chunks before and behind its pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 64, bits, colour_type, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress((b"\0" + row) * 64))
+    return b"\x89PNG\r\n\x1a\n" + header + before + pixels + behind + png_chunk(b"IEND", b"")
+
+
+def exif(orientation: int, order: str = "<", *, kind: int = 3, rest: bytes = b"") -> bytes:
+    """Give EXIF with an orientation, of this type, and beside it the bytes of other entries, 12 each."""
+    value = {1: "B3x", 3: "H2x", 4: "I"}[kind]
+    entry = struct.pack(f"{order}HHI{value}", 274, kind, 1, orientation)
+    head = struct.pack(f"{order}2sHIH", b"II" if order == "<" else b"MM", 42, 8, 1 + len(rest) // 12)
+    return b"Exif\0\0" + head + entry + rest + bytes(4)
 
 
 def header_of_png(width: int, height: int) -> bytes:

@@ -34,8 +34,8 @@ START_LIMIT_S = 240
 POLL_S = 0.1
 
 MAIN, HUB, STRICT, GUARDED, RATED = "", "/hub", "/strict", "/guarded", "/rated"
-"""Route prefixes of the applications that tests share: everything there; weights still on the hub; parts required and
-missing; keys asked for; a rate per address."""
+"""Route prefixes of the applications that tests share: everything there; weights still on the hub; both parts required
+and Ollama missing; keys asked for; a rate per address."""
 
 
 def application(
@@ -68,7 +68,7 @@ def _command(pid: int) -> str:
 class Service:
     """A Serve instance with a Ray of its own; `with Service([application(...)], environment) as service`.
 
-    `for_all` is what the Serve config says beside its applications.
+    `for_all` is what the Serve config says beside its applications, `folder` where the command is started.
     """
 
     def __init__(
@@ -79,7 +79,9 @@ class Service:
         pretended_cpus: int = 2,
         pretended_gpus: int = 0,
         for_all: Mapping[str, Any] | None = None,
+        folder: Path | None = None,
     ) -> None:
+        self._started_in = folder
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self._applications = applications
@@ -125,6 +127,12 @@ class Service:
             deploying = self._start([SERVE, "run", "--non-blocking", "--address", running.ray_address, self._config()])
         assert deploying.wait(START_LIMIT_S) == 0, self.log()
 
+    def roll(self, model: Path) -> int:
+        """Give the first application another CLIP model while it serves; the exit status of `image-analyzer deploy`."""
+        self._applications = copy.deepcopy(self._applications)
+        self._applications[0]["args"]["clip"]["model"] = str(model)
+        return self._start([COMMAND, "deploy", self._config()]).wait(START_LIMIT_S)
+
     def _wait_until_answering(self, route_prefix: str) -> None:
         health = f"{self.url}{route_prefix.rstrip('/')}/api/images/health"
         deadline_s = time.monotonic() + START_LIMIT_S
@@ -137,9 +145,14 @@ class Service:
 
     def metrics(self) -> str:
         """Give what Prometheus would be given now."""
+        return httpx.get(self.metrics_url, timeout=10).text
+
+    @property
+    def metrics_url(self) -> str:
+        """Where Prometheus is to ask."""
         found = re.search(r"Metrics: +(\S+)", self.log())
         assert found is not None
-        return httpx.get(found[1], timeout=10).text
+        return found[1]
 
     @property
     def sessions(self) -> set[int]:
@@ -183,7 +196,12 @@ class Service:
 
     def _start(self, command: list[str | Path]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            command, env=self._environment, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=self._started_in,
+            env=self._environment,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def _stop(self) -> None:

@@ -29,19 +29,20 @@ ATTENTION_GAIN = 10.0
 """Lets the class token, which the picture's features are read from, take more of the patches."""
 
 
-def make_tiny_clip(folder: Path, *, seed: int = 0, safetensors: bool = True) -> Path:
+def make_tiny_clip(folder: Path, *, seed: int = 0, safetensors: bool = True, edge_px: int = EDGE_PX) -> Path:
     """Save a CLIP model that loads in well under a second and answers in milliseconds.
 
     Args:
         folder: created if need be; holds config, image processor, tokenizer and weights afterwards.
         seed: of the weights; other seeds score differently.
         safetensors: false saves `pytorch_model.bin` alone, as older models on the hub are.
+        edge_px: of the square that it looks at, whatever its image processor says: that is always the same.
     """
     tokenizer = _byte_tokenizer()
     layers = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = CLIPConfig(
         text_config={**layers, **_token_ids(tokenizer), "projection_dim": CLIP_PROJECTION},
-        vision_config={**layers, **PATCHES, "projection_dim": CLIP_PROJECTION},
+        vision_config={**layers, **PATCHES, "image_size": edge_px, "projection_dim": CLIP_PROJECTION},
         projection_dim=CLIP_PROJECTION,
     )
     return _save(folder, config, tokenizer, seed=seed, safetensors=safetensors)

@@ -37,3 +37,13 @@ class Engine(Protocol):
             OutOfMemory: the device has no room for this many.
         """
         ...
+
+
+def require_numbers(vectors: Vectors, tower: str) -> None:
+    """Refuse what a tower makes of good input if it is not numbers: one such weight spoils every vector.
+
+    Raises:
+        OSError: it is not.
+    """
+    if not np.isfinite(vectors).all():
+        raise OSError(f"the weights of its {tower} model hold NaN or infinity, or overflow in the precision chosen")

@@ -25,8 +25,9 @@ from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
-from deployments.clip.weights import ModelLoader, WeightsUnavailable
-from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory, SettingsError, ShuttingDown
+from deployments.clip.weights import ModelLoader, Progress, WeightsUnavailable
+from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory, QueueFull, ShuttingDown
+from deployments.telemetry import Metric, Record, unrecorded
 from deployments.types import AnalyzerName, Classification, Pixels
 from tests.support.parts import FakeWeights
 
@@ -78,6 +79,14 @@ class FakeModel:
         return np.full_like(rows, np.nan) if self.not_a_number else rows
 
 
+class Gauges(dict[str, float]):
+    """Keeps what was recorded last, by name and state."""
+
+    def __call__(self, metric: Metric, value: float = 1, **tags: str) -> None:
+        name = metric.name.removeprefix("image_analyzer_")
+        self[f"{name} {tags['state']}" if "state" in tags else name] = value
+
+
 @asynccontextmanager
 async def serving(
     weights: FakeWeights | None = None,
@@ -85,14 +94,17 @@ async def serving(
     *,
     load: Callable[[Path], VisionModel] | None = None,
     fallback: bool = True,
+    record: Record = unrecorded,
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     settings: ClipSettings | None = None,
 ) -> AsyncIterator[ImageClassifier]:
     """Start a classifier, by default with weights on disk, and close it."""
     weights, settings = weights or FakeWeights(ON_DISK), settings or ClipSettings()
     load = load or (lambda folder: model or FakeModel())
-    clip = ModelLoader(settings, load, find=weights.find, fetch=weights.fetch, wait=wait)
-    subject = ImageClassifier(settings, LABELS, clip=clip, fallback=PixelAnalyser() if fallback else None)
+    patience_s = None if fallback else settings.start_patience_s
+    clip = ModelLoader(settings, load, patience_s=patience_s, find=weights.find, fetch=weights.fetch, wait=wait)
+    analyser = PixelAnalyser() if fallback else None
+    subject = ImageClassifier(settings, LABELS, clip=clip, fallback=analyser, record=record)
     assert subject.model_version.version == "none", "nothing answers yet, so nothing remembered may"
     await subject.start()
     try:
@@ -110,6 +122,12 @@ async def reading_when(
         while not condition(reading := await subject.read(BLANK)):
             pass
     return reading
+
+
+async def until_it_raises(act: Callable[[], Awaitable[None]]) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            await act()
 
 
 async def best_style(subject: ImageClassifier) -> str:
@@ -166,25 +184,74 @@ async def test_a_failing_download_says_why_and_what_to_do() -> None:
         assert reading.warnings[0] == "The hub cannot be reached. Check the network."
 
 
-async def test_required_clip_that_is_missing_is_a_503_with_the_reason() -> None:
-    weights = FakeWeights()
-    weights.broken = WeightsUnavailable("No model named 'owner/name'.", "Check clip.model.", permanent=True)
-    async with serving(weights, fallback=False) as subject:
-        with pytest.raises(ClipUnavailable, match=r"No model named 'owner/name'\. Check clip\.model\."):
-            await subject.read(BLANK)
-        status = await subject.status()
-        assert (status.state, status.active) == ("unavailable", "none")
-        await subject.check()
+def unloadable(folder: Path) -> VisionModel:
+    raise OSError("header too large")
 
 
-async def test_weights_that_do_not_load_leave_the_pixel_analyser_and_the_reason() -> None:
-    def load(folder: Path) -> VisionModel:
-        raise OSError("header too large")
+def full(folder: Path) -> VisionModel:
+    raise FULL
 
-    async with serving(load=load) as subject:
+
+GONE = WeightsUnavailable("No model named 'owner/name'.", "Check clip.model.", permanent=True)
+AWAY = WeightsUnavailable("The hub cannot be reached.", "Check the network.")
+
+
+@pytest.mark.parametrize(
+    ("broken", "load", "told", "waits_s"),
+    [
+        (GONE, unloadable, r"No model named 'owner/name'\. Check clip\.model\.", []),
+        (AWAY, unloadable, "The hub cannot be reached", [5, 10, 20, 40]),
+        (None, unloadable, "could not be loaded from /weights: header too large", []),
+        (None, full, "CUDA is out of memory", [30, 30]),
+    ],
+)
+async def test_where_clip_is_required_a_replica_starts_with_it_or_not_at_all(
+    broken: WeightsUnavailable | None, load: Callable[[Path], VisionModel], told: str, waits_s: list[float]
+) -> None:
+    """Serve keeps the replicas that it was to replace."""
+    waited_s: list[float] = []
+
+    async def wait(seconds: float) -> None:
+        waited_s.append(seconds)
+
+    weights = FakeWeights(ON_DISK)
+    weights.arrived.set()
+    weights.broken = weights.failure = broken
+    with pytest.raises(ClipUnavailable, match=told):
+        async with serving(weights, load=load, fallback=False, wait=wait):
+            pass
+    assert waited_s == waits_s
+
+
+async def test_where_clip_is_required_a_replica_waits_while_its_weights_arrive() -> None:
+    """However slowly: a line that breaks oftener than patience lasts is no fault while each try brings something."""
+    tries = 40
+
+    class Slow(FakeWeights):
+        def fetch(self, model: str, on_progress: Progress) -> Path:
+            nonlocal tries
+            tries -= 1
+            if not tries:
+                return ON_DISK
+            on_progress(100 - tries, 100)
+            raise AWAY
+
+    async def wait(seconds: float) -> None:
+        pass
+
+    async with serving(Slow(), fallback=False, wait=wait) as subject:
+        assert (await subject.read(BLANK)).analyzer == "clip"
+
+
+@pytest.mark.parametrize(
+    ("model", "cure"),
+    [("owner/name", "Delete that folder so that it is fetched anew"), (str(ON_DISK), "Put right what is in that")],
+)
+async def test_weights_that_do_not_load_leave_the_pixel_analyser_and_the_reason(model: str, cure: str) -> None:
+    async with serving(load=unloadable, settings=ClipSettings(model=model)) as subject:
         reading = await subject.read(BLANK)
         assert reading.analyzer == "pixels"
-        assert "could not be loaded from /weights: header too large" in reading.warnings[0]
+        assert f"could not be loaded from /weights: header too large. {cure}" in reading.warnings[0]
 
 
 @pytest.mark.parametrize("full_for", ["weights", "labels"])
@@ -221,15 +288,19 @@ async def test_a_folder_still_being_copied_is_tried_again() -> None:
 
 
 async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or_find_no_room_leave_the_old() -> None:
-    model = FakeModel()
-    async with serving(model=model) as subject:
+    model, refused = FakeModel(), Gauges()
+    async with serving(model=model, record=refused) as subject:
         await subject.reconfigure(styles("fresco", "mosaic"))
         reading = await subject.read(BLANK)
         assert [label.value for label in reading.scores["style"]] == ["mosaic", "fresco"]
 
         await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
         assert await best_style(subject) == "mosaic"
-        assert (await subject.status()).facts["refused_change"] == "user_config: labels.mood: Field required."
+        status = await subject.status()
+        assert (status.state, status.active) == ("fallback", "clip")
+        assert "user_config: labels.mood: Field required." in status.reason
+        assert "image-analyzer deploy" in status.remedy
+        assert (refused["change_refused"], refused["part_state ready"]) == (1, 1)
         model.full_for_labels = 1
         await subject.reconfigure(styles("sketch") | {"max_batch_size": 4})
         assert await best_style(subject) == "mosaic"
@@ -237,7 +308,8 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
 
         await subject.reconfigure({})
         assert await best_style(subject) == "abstract"
-        assert "refused_change" not in (await subject.status()).facts
+        status = await subject.status()
+        assert (status.state, "refused_change" in status.facts, refused["change_refused"]) == ("ready", False, 0)
 
 
 @pytest.mark.parametrize(
@@ -247,11 +319,14 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
         ({"batch": 4}, "user_config: batch: Extra inputs are not permitted."),
     ],
 )
-async def test_a_start_with_a_wrong_user_config_is_stopped(wrong: dict[str, Any], sentence: str) -> None:
+async def test_a_new_replica_that_is_given_a_wrong_user_config_serves_with_the_default_labels(
+    wrong: dict[str, Any], sentence: str
+) -> None:
     async with serving() as subject:
-        with pytest.raises(SettingsError) as error:
-            await subject.reconfigure(wrong)
-    assert str(error.value) == sentence
+        await subject.reconfigure(wrong)
+        assert await best_style(subject) == "abstract"
+        status = await subject.status()
+        assert (status.state, status.facts["refused_change"]) == ("fallback", sentence)
 
 
 async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: Path) -> None:
@@ -286,6 +361,39 @@ async def test_health_notices_a_dead_model_and_costs_nothing_while_pictures_are_
         model.error, model.not_a_number = None, True
         with pytest.raises(ClipUnavailable):
             await subject.check()
+
+
+async def test_a_crowd_that_waits_is_not_death_and_a_batch_that_never_ends_is() -> None:
+    model = FakeModel()
+    model.batching = Batching(streams=1, batch_size=1)
+    async with serving(model=model, settings=ClipSettings(max_waiting=8, hung_after_s=3)) as subject:
+        model.gate.clear()
+        try:
+            crowd = [asyncio.create_task(subject.read(BLANK))]
+            while model.running < 1:  # noqa: ASYNC110 - a thread tells nobody when it starts
+                await asyncio.sleep(0.001)
+            crowd += [asyncio.create_task(subject.read(BLANK)) for _ in range(8)]
+            await asyncio.sleep(0)
+            with pytest.raises(QueueFull):
+                await subject.read(BLANK)
+            await subject.check()
+            with pytest.raises(ClipUnavailable, match="worked on one batch"):
+                await until_it_raises(subject.check)
+        finally:
+            model.gate.set()
+        await asyncio.gather(*crowd)
+        await subject.check()
+
+
+async def test_a_model_that_fails_every_picture_is_dead_though_a_crowd_waits_before_the_check() -> None:
+    model = FakeModel()
+    model.batching = Batching(streams=1, batch_size=1)
+    model.error = RuntimeError("CUDA error: device-side assert triggered")
+    async with serving(model=model, settings=ClipSettings(max_waiting=4)) as subject:
+        crowd = [asyncio.create_task(subject.read(BLANK)) for _ in range(4)]
+        with pytest.raises(RuntimeError, match="device-side assert"):
+            await subject.check()
+        await asyncio.gather(*crowd, return_exceptions=True)
 
 
 async def test_out_of_memory_fails_the_picture_and_not_the_replica() -> None:

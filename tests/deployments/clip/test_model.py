@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from deployments.batching import Batching
 from deployments.clip.backends.base import Engine, Pictures, Vectors
@@ -19,7 +23,7 @@ from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import VisionTower, choose_precision, converted
-from deployments.clip.labels import load_labels
+from deployments.clip.labels import Category, load_labels
 from deployments.clip.model import ClipEncoder, choose_device, encoder_in_torch, load_encoder, warm_up
 from deployments.clip.settings import (
     DEFAULT_LABELS_FILE,
@@ -57,6 +61,12 @@ def openvino_engine(tower: VisionTower, dtype: torch.dtype) -> Engine:
 
 
 ENGINES_OF_A_GPU: tuple[EngineName, EngineName] = ("auto", "torch")
+
+
+def test_openvino_reports_to_nobody() -> None:
+    assert sys.modules["openvino.tools.ovc.telemetry_utils"].tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+
+
 ENGINES = pytest.mark.parametrize("engine", [torch_engine, openvino_engine], ids=["torch", "openvino"])
 
 
@@ -157,6 +167,97 @@ def test_new_labels_are_refused_where_the_weights_are_not_those_of_the_pictures(
     with pytest.raises(SettingsError, match=r"clip changed or vanished .*restart the service"):
         model.prepare(LABELS)
     assert np.isfinite(model.logits(PICTURES[:1], prepared)).all()
+
+
+Weights = dict[str, torch.Tensor]
+
+
+def without(*beginnings: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {name: weight for name, weight in weights.items() if not name.startswith(beginnings)}
+
+
+def filled(name: str, value: float) -> Callable[[Weights], Weights]:
+    return lambda weights: weights | {name: torch.full_like(weights[name], value)}
+
+
+IN_PROCESS, IN_ANOTHER = get_args(EngineName)[1:]
+"""Where torch reads a checkpoint: in the replica's process, or in one of its own."""
+PROJECTION, OTHERS = "visual_projection.weight", r"\S+, \S+, \S+ and \d+ more"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told", "engine"),
+    [
+        (lambda weights: {f"module.{name}": weight for name, weight in weights.items()}, OTHERS, IN_PROCESS),
+        (without(PROJECTION), f"not a whole CLIPModel: {PROJECTION} missing", IN_PROCESS),
+        (without(PROJECTION), f"not a whole CLIPModel: {PROJECTION} missing", IN_ANOTHER),
+        (without("vision_model."), f"vision_model.*{OTHERS} missing", IN_PROCESS),
+        (without("text_model.", "text_projection"), f"text_model.*{OTHERS} missing", IN_PROCESS),
+        (lambda weights: weights | {"head.weight": torch.zeros(3)}, "head.weight of no use", IN_PROCESS),
+        (
+            lambda weights: weights | {PROJECTION: torch.zeros(3, 32)},
+            rf"{PROJECTION} \(3, 32\) for \(512, 32\) of another shape",
+            IN_PROCESS,
+        ),
+        (filled(PROJECTION, np.nan), "vision model hold NaN or infinity", IN_PROCESS),
+        (filled(PROJECTION, np.inf), "vision model hold NaN or infinity", IN_ANOTHER),
+        (filled("text_projection.weight", np.nan), "text model hold NaN or infinity", IN_PROCESS),
+    ],
+)
+def test_weights_that_are_not_a_whole_clip_are_refused_by_name(
+    spoil: Callable[[Weights], Weights], told: str, engine: EngineName, tiny_clip: Path, tmp_path: Path
+) -> None:
+    """transformers would put random numbers in place of those that are missing, and every score would be of chance."""
+    folder = shutil.copytree(tiny_clip, tmp_path / "clip")
+    file = folder / "model.safetensors"
+    save_file(spoil(load_file(file)), file, {"format": "pt"})
+    settings = ClipSettings(device="cpu", precision="float32", engine=engine)
+    with pytest.raises(OSError, match=told):
+        load_encoder(folder, settings=settings, gpu_assigned=False, cores=1).prepare(LABELS)
+
+
+def test_what_published_checkpoints_hold_besides_is_passed_over(
+    tiny_clip: Path, tmp_path: Path, eager: ClipEncoder, prepared: NDArray[np.float32]
+) -> None:
+    folder = shutil.copytree(tiny_clip, tmp_path / "clip")
+    file = folder / "model.safetensors"
+    places = {f"{tower}_model.embeddings.position_ids": torch.arange(77)[None] for tower in ("text", "vision")}
+    prefixed = {f"clip.{name}": weight for name, weight in load_file(file).items()}
+    save_file({**prefixed, **places}, file, {"format": "pt"})
+    same = encoder(folder)
+    np.testing.assert_allclose(same.prepare(LABELS), prepared, atol=1e-5)
+    np.testing.assert_allclose(same.logits(PICTURES, prepared), eager.logits(PICTURES, prepared), atol=1e-4)
+
+
+def rewrite(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("size_px", "engine"), [(256, torch_engine), (231, openvino_engine), (201, torch_engine), (200, openvino_engine)]
+)
+def test_of_a_picture_the_middle_is_taken_where_a_model_asks_for_a_larger_one_than_it_looks_at(
+    size_px: int, engine: MakeEngine, tiny_clip: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_clip, tmp_path / "clip")
+    rewrite(folder / "preprocessor_config.json", lambda said: said.update(size={"shortest_edge": size_px}))
+    original, ours = OriginalAlgorithm(folder, LABELS), encoder(folder, engine)
+    assert ours.input_size_px == size_px
+    upload = photograph_path("china").read_bytes()
+    difference = largest_difference(original.scores(photograph("china")), our_scores(ours, upload, LABELS, exact=True))
+    assert difference <= 1e-3
+
+
+def test_what_the_files_of_a_model_leave_unsaid_is_taken_from_the_model(tmp_path: Path) -> None:
+    folder = make_tiny_clip(tmp_path, edge_px=64)
+    rewrite(folder / "preprocessor_config.json", lambda said: said.pop("crop_size"))
+    rewrite(folder / "tokenizer_config.json", lambda said: said.pop("model_max_length"))
+    long = LABELS.model_copy(update={"style": Category(labels=("z" * 200,))})
+    model = encoder(folder)
+    assert model.input_size_px == 64
+    assert np.isfinite(model.logits(PICTURES[:1], model.prepare(long))).all()
 
 
 def test_out_of_memory_is_told_as_such(tiny_clip: Path, prepared: NDArray[np.float32]) -> None:

@@ -28,6 +28,7 @@ from tests.support.tiny_clip import make_tiny_clip
 MODEL = "someone/tiny-clip"
 WEIGHTS = "model.safetensors"
 SMALL_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
+LARGE = (WEIGHTS, "tokenizer.json")
 DEADLINE_S = 10.0
 ONE_CHUNK = constants.DOWNLOAD_CHUNK_SIZE
 """Bytes that huggingface_hub takes at a time: it tells of no progress below."""
@@ -113,6 +114,13 @@ def make_old(folder: Path) -> None:
     make_tiny_clip(folder, safetensors=False)
 
 
+def of_git(name: str) -> Callable[[Path], None]:
+    def set_up(folder: Path) -> None:
+        (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 605157884\n")
+
+    return set_up
+
+
 def lose_a_shard(folder: Path) -> None:
     make_sharded(folder)
     sorted(folder.glob("model-*.safetensors"))[-1].unlink()
@@ -129,6 +137,10 @@ class TestOnDisk:
         [
             *((without(file), f"FOLDER has no {file}", False) for file in SMALL_FILES),
             (without(WEIGHTS), f"FOLDER has no {WEIGHTS}", False),
+            *(
+                (of_git(file), f"only Git LFS pointers stand for {file}.*git -C FOLDER lfs pull", False)
+                for file in LARGE
+            ),
             (lose_a_shard, r"model-\d+-of-\d+\.safetensors", False),
             (make_of_another_family, "type 'siglip', not of the CLIP family", True),
         ],
@@ -286,9 +298,10 @@ class TestFailures:
         assert not failure.permanent
         assert find_weights(MODEL, cache) is None
 
-    def test_offline_mode_is_named(self, cache: Path) -> None:
-        done = run_python(f"fetch_weights({MODEL!r})", HF_HUB_OFFLINE="1", HF_HUB_CACHE=str(cache))
-        assert f"'{MODEL}' is not in the cache {cache}, and HF_HUB_OFFLINE forbids fetching it." in done.stderr
+    @pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+    def test_offline_mode_is_named(self, cache: Path, switch: str) -> None:
+        done = run_python(f"fetch_weights({MODEL!r})", **{switch: "1"}, HF_HUB_CACHE=str(cache))
+        assert f"'{MODEL}' is not in the cache {cache}, and {switch} forbids fetching it. Unset {switch}" in done.stderr
 
 
 class TestModelLoader:

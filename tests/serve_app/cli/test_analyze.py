@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -163,7 +167,7 @@ def answering(answer: httpx.Response | Exception, sent: list[httpx.Request] | No
             sent.append(request)
         if isinstance(answer, Exception):
             raise answer
-        return httpx.Response(answer.status_code, content=answer.content)
+        return httpx.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
     return httpx.MockTransport(handler)
 
@@ -203,6 +207,7 @@ NOT_OURS = "What answers at http://here is not the image analyzer"
 @pytest.mark.parametrize(
     "response",
     [
+        httpx.Response(200, html="<p>Welcome</p>"),
         httpx.Response(404, text="Path not found"),
         httpx.Response(502, json={"detail": "bad gateway"}),
         httpx.Response(500, json=["error"]),
@@ -214,15 +219,97 @@ def test_another_program_is_recognised(response: httpx.Response, as_json: bool, 
 
 
 def test_a_stream_that_ends_too_soon_is_no_answer(analyse: Analyse) -> None:
-    cut = httpx.Response(200, text='data: {"status": "analyzing", "message": "…"}\n\n')
+    cut = httpx.Response(200, headers={"content-type": "text/event-stream"}, text='data: {"status": "analyzing"}\n\n')
     status, told = analyse(url=HERE, transport=answering(cut))
     assert (status, "broke off in the middle of its answer" in told) == (1, True)
 
 
-@pytest.mark.parametrize("url", ["here:8000", "ftp://here", "http://here:port"])
+@pytest.mark.parametrize(
+    "url", ["ftp://here", "http://here:port", "http://", "here:99999", "http://[::1", "", ":8000", "/here"]
+)
 def test_a_wrong_address_is_told(url: str, analyse: Analyse) -> None:
-    status, told = analyse(url=url, as_json=True)
+    status, told = analyse(url=url, as_json=True, transport=answering(httpx.Response(200)))
     assert (status, json.loads(told)["code"]) == (1, "invalid_url")
+
+
+@pytest.mark.parametrize(
+    ("typed", "asked"),
+    [
+        ("localhost:8000", "http://localhost:8000"),
+        ("localhost", "http://localhost:8000"),
+        ("::1", "http://[::1]:8000"),
+        ("[::1]:81", "http://[::1]:81"),
+        ("http://[fe80::1]:81/", "http://[fe80::1]:81"),
+        ("here/prefix/", "http://here:8000/prefix"),
+        (" https://here/prefix ", "https://here/prefix"),
+        ("http://here/prefix/api/images/analyze-stream", "http://here/prefix"),
+        ("http://here/?a=b#c", "http://here"),
+        ("192.168.1.5:8000/api/images", "http://192.168.1.5:8000"),
+    ],
+)
+def test_an_address_is_taken_as_it_is_typed(typed: str, asked: str, analyse: Analyse) -> None:
+    sent: list[httpx.Request] = []
+    analyse(url=typed, as_json=True, transport=answering(httpx.Response(404), sent))
+    assert [str(request.url) for request in sent] == [f"{asked}/api/images/analyze"]
+
+
+def test_a_redirect_is_told_with_where_it_leads(analyse: Analyse) -> None:
+    moved = httpx.MockTransport(lambda _: httpx.Response(301, headers={"location": "https://there/"}))
+    status, told = analyse(url=HERE, as_json=True, transport=moved)
+    assert (status, json.loads(told)["error"]) == (1, f"{HERE} sends on to https://there/: give that address as --url.")
+
+
+def test_a_key_that_is_none_is_told(analyse: Analyse, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(API_KEY_VARIABLE, "clé\n0123456789abcdef")
+    status, told = analyse(url=HERE, as_json=True)
+    assert (status, json.loads(told)["code"]) == (1, "invalid_key")
+
+
+def run(*arguments: str | bytes, locale: str = "C.UTF-8", **more: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run the command under a locale, which is not widened to UTF-8 as Python would have it."""
+    strict = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "serve_app.cli.main", "analyze", *arguments]
+    return subprocess.run(command, env={**os.environ, **strict}, capture_output=True, timeout=60, **more)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["text", "json"])
+def test_what_is_piped_in_is_a_picture_too(service: Service, options: tuple[str, ...], tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    writing = threading.Thread(target=fifo.write_bytes, args=(PICTURE.read_bytes(),))
+    writing.start()
+    done = run(
+        "-", fifo.name, "--url", service.url, *options, input=photograph_path("china").read_bytes(), cwd=tmp_path
+    )
+    writing.join()
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.count(b"A quiet harbour.") == 2
+    assert len(service.reader.pictures) == 2
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("caf\xe9.jpg".encode(), "caf\xe9.jpg"), (b"caf\xe9.jpg", "caf\ufffd.jpg")],
+    ids=["accent", "bytes"],
+)
+def test_any_file_name_and_wish_is_taken_under_any_locale(
+    service: Service, locale: str, name: bytes, shown: str, tmp_path: Path
+) -> None:
+    file = os.path.join(os.fsencode(tmp_path), name)
+    shutil.copy(PICTURE, os.fsdecode(file))
+    for options in ((), ("--json",)):
+        done = run(
+            file, b"absent-" + name, "--prompt", "\xe0 l'aube".encode(), "--url", service.url, *options, locale=locale
+        )
+        assert (done.returncode, done.stderr) == (1, b"")
+        if options:
+            there, absent = map(json.loads, done.stdout.decode().splitlines())
+            assert (there["success"], there["userInput"], Path(there["file"]).name) == (True, "\xe0 l'aube", shown)
+            assert absent["file"] == f"absent-{shown}"
+        else:
+            assert b"A quiet harbour." in done.stdout
+            assert b"absent-caf" in done.stdout
 
 
 def test_a_missing_file_is_told(analyse: Analyse, tmp_path: Path) -> None:

@@ -53,6 +53,15 @@ def test_each_part_is_described_with_what_it_lacks() -> None:
     ]
 
 
+def test_clip_that_refuses_a_change_is_no_stand_in() -> None:
+    refusing = ComponentHealth(status="fallback", active="clip", reason="A change was refused.", remedy="Correct it.")
+    assert list(describe(health_answer(refusing)))[:3] == [
+        "✗ analyzer: clip",
+        "    A change was refused.",
+        "    → Correct it.",
+    ]
+
+
 def test_the_banner_names_the_address_the_docs_and_the_mode(config: ServiceConfig) -> None:
     shown = banner(config, Mode({}), health_answer(), 14.2)
     assert f"listens at {config.url}, after 14 s" in shown

@@ -14,6 +14,7 @@ from serve_app.cli.ray_env import (
     AUTH_MODE,
     AUTH_TOKEN,
     BINARY,
+    CONNECTIONS,
     FAST,
     FLAGS,
     INTERNAL_PORTS,
@@ -21,8 +22,10 @@ from serve_app.cli.ray_env import (
     SWITCH,
     NotHere,
     chosen_mode,
+    connections,
     find_haproxy,
     joined_cluster,
+    open_files,
     rays_own,
     with_flags,
 )
@@ -69,6 +72,19 @@ def test_without_haproxy_where_it_would_look_in_vain_or_switched_off_the_mode_is
 ) -> None:
     with pytest.raises(NotHere, match=told):
         find_haproxy(host, environment, platform=platform, bundled=bundled or program)
+
+
+@linux
+def test_without_a_place_for_its_files_neither(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serve_app.cli.ray_env.SHORT_PLACES", ("/proc", "/none"))
+    with chosen_mode(HOST, 8000, {BINARY: program}) as mode:
+        assert "none of /proc, /none has room" in mode.plain_because
+
+
+@linux
+def test_haproxy_is_asked_for_what_may_be_opened(program: str) -> None:
+    with chosen_mode(HOST, 8000, {BINARY: program}) as mode:
+        assert mode.environment[CONNECTIONS] == str(connections(open_files()))
 
 
 def test_plain_mode_leaves_the_environment_alone_but_for_the_switch() -> None:

@@ -43,6 +43,26 @@ def test_a_taken_port_is_told_with_the_way_to_change_it(
     assert sentence.format(port=config.port, path=config.path, url=config.url) in capsys.readouterr().err
 
 
+def test_a_log_file_is_put_aside_when_it_is_full_and_nothing_of_it_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serve_app.cli.console.MAX_LOG_BYTES", 100)
+    with Console(tmp_path / "log"):
+        for number in range(15):
+            sys.stdout.write(f"line {number}\n")
+    told = "".join((tmp_path / name).read_text() for name in ("log.1", "log"))
+    assert told.split("\n")[:-1] == [f"line {number}" for number in range(15)]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="it is Linux's")
+def test_a_full_disk_costs_the_log_lines_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console(Path("/dev/full")) as console:
+        sys.stdout.write("a line\n")
+        sys.stderr.write("another\n")
+        console.say("goes on")
+    assert capsys.readouterr().out == "goes on\n"
+
+
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(write_config(tmp_path, port=free_port()), log_file=tmp_path / "no" / "log") == 2
     assert "The log file cannot be written" in capsys.readouterr().err

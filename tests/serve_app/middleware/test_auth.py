@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
 import pytest
+from starlette.types import Message
 
 from deployments.errors import SettingsError
 from serve_app.middleware.auth import KEYS_VARIABLE, MAX_CALLERS, ApiKeys, RateLimit
@@ -55,12 +55,19 @@ async def test_without_a_key_that_opens_nothing_is_done(guarded: Service, route:
 
 
 async def test_refused_is_before_the_body_is_read(guarded: Service) -> None:
-    async def body() -> AsyncIterator[bytes]:
-        raise AssertionError("the body was asked for")
-        yield b""
+    happened: list[str] = []
 
-    async with guarded.client() as client:
-        assert (await client.post(ANALYZE, content=body())).status_code == 401
+    async def receive() -> Message:
+        happened.append("read")
+        return {"type": "http.request", "body": b"x", "more_body": False}
+
+    async def send(message: Message) -> None:
+        happened.append(f"sent {len(message.get('body', ''))}")
+
+    head = {"type": "http", "method": "POST", "path": ANALYZE, "headers": [], "query_string": b""}
+    await guarded.api(head, receive, send)
+    start, answer, *after = happened
+    assert (start, answer != "sent 0", after) == ("sent 0", True, ["read", "sent 0"])
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {OTHER_KEY} "])
@@ -110,6 +117,77 @@ async def test_pages_of_other_sites_have_no_work_done_unless_the_settings_name_t
     assert response.status_code == status
     if status == 403:
         assert (response.json()["code"], service.reader.pictures) == ("origin_not_allowed", [])
+
+
+REBOUND, OUR_PAGE = "evil.example:8000", "http://127.0.0.1:8000"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "client", "status"),
+    [
+        (REBOUND, f"http://{REBOUND}", "127.0.0.1", 403),
+        (REBOUND.upper(), f"http://{REBOUND}", "::1", 403),
+        ("127.0.0.1.evil.example:8000", "http://127.0.0.1.evil.example:8000", "127.0.0.1", 403),
+        ("127.0.0.1:8000", OUR_PAGE, "127.0.0.1", 200),
+        ("localhost:8000", "http://localhost:8000", "127.0.0.1", 200),
+        ("[::1]:8000", "http://[::1]:8000", "::1", 200),
+        ("workstation:8000", "http://workstation:8000", "127.0.0.1", 200),
+        ("workstation.local:8000", "http://workstation.local:8000", "127.0.0.1", 200),
+        (REBOUND, None, "127.0.0.1", 200),
+        (REBOUND, f"http://{REBOUND}", "192.168.1.7", 200),
+        ("pictures.example", "http://pictures.example", "127.0.0.1", 200),
+        ("pictures.example:8443", "https://pictures.example:8443", "127.0.0.1", 200),
+    ],
+    ids=[
+        *("rebound", "rebound, in capitals", "an address in a name"),
+        *("an address", "localhost", "IPv6", "this network's name", "mDNS"),
+        *("no browser", "another machine", "a proxy at port 80", "a proxy that speaks TLS"),
+    ],
+)
+async def test_a_stranger_s_name_for_this_machine_is_refused_and_nothing_else_by_default(
+    host: str, origin: str | None, client: str, status: int
+) -> None:
+    assert (await post_as(Service(), host, origin, client)).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("pictures.example", 200),
+        ("PICTURES.example:8000", 200),
+        ("10.0.0.7:8000", 200),
+        ("localhost", 200),
+        ("[::1]:8000", 200),
+        ("image-analyzer.default.svc.cluster.local:8000", 200),
+        ("evil.example", 403),
+        ("pictures.example.evil.example", 403),
+    ],
+)
+async def test_where_hosts_are_named_a_picture_must_be_sent_to_one_or_to_an_address(host: str, status: int) -> None:
+    service = Service(access={"allowed_hosts": ["Pictures.example"]})
+    response = await post_as(service, host, None, "192.168.1.7")
+    assert response.status_code == status
+    if status == 403:
+        assert (response.json()["code"], "access.allowed_hosts" in response.json()["error"]) == (
+            "origin_not_allowed",
+            True,
+        )
+    assert (await post_as(Service(access={"allowed_hosts": ["*"]}), host, None, "127.0.0.1")).status_code == 200
+
+
+async def post_as(service: Service, host: str, origin: str | None, client: str) -> httpx.Response:
+    headers = {"host": host} | ({"origin": origin} if origin else {})
+    transport = httpx.ASGITransport(service.api, client=(client, 50000))
+    async with httpx.AsyncClient(transport=transport, base_url="http://service") as sender:
+        return await sender.post(ANALYZE, files={"image": PHOTOGRAPH}, headers=headers)
+
+
+async def test_nobody_is_told_that_another_key_s_holder_has_sent_the_same(guarded: Service) -> None:
+    holders = [KEY, OTHER_KEY, KEY, OTHER_KEY]
+    answers = [(await post(guarded, authorization=f"Bearer {key}")).json() for key in holders]
+    assert [answer["cached"] for answer in answers] == [False, False, True, True]
+    assert all(("decode" in answer["timings"]) is not answer["cached"] for answer in answers)
+    assert len(guarded.reader.pictures) == 2, "nor by the time it takes"
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", HEALTH, "/nothing", "/openapi.json"])

@@ -87,6 +87,7 @@ async def test_what_serve_says_in_plain_text_comes_out_as_the_contract_has_it(
     assert response.status_code == status
     assert response.json().keys() == {"success", "error", "code"}
     assert response.json()["code"] == code
+    assert (response.headers["x-content-type-options"], response.headers["cache-control"]) == ("nosniff", "no-store")
 
 
 async def test_what_serve_does_not_answer_is_answered() -> None:
