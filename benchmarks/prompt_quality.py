@@ -1,8 +1,8 @@
 """How good a model's prompts are with our instructions: `python -m benchmarks.prompt_quality [--host URL --model NAME]`
 
-Without an address it asks SmolLM2-135M (`benchmarks.smollm`), which fails in all ways that models fail in, only oftener.
-A model of 1 to 4 billion parameters follows the notes and the language where this one cannot, and hardly talks of its
-task; cut ends, several paragraphs and lead-ins it has too. Every request goes through `PromptWriter`, as in the service.
+Without an address it asks SmolLM2-135M (`benchmarks.smollm`), which fails in all ways that models fail in, but oftener.
+One of 1 to 4 billion parameters follows notes and language where this one cannot, and hardly talks of its task; cut
+ends, several paragraphs and lead-ins it has too. Every request goes through `PromptWriter`, as in the service.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from deployments.types import (
     LabelScore,
     Language,
     PromptComplete,
-    PromptDelta,
     PromptOptions,
     PromptRequest,
     Swatch,
@@ -56,7 +55,9 @@ WISHES = (
 )
 INJECTED = "banana"
 WISHED_SHARE = 0.6
-SMALL_WORDS = frozenset("a an the of in on at to with and add make it look like put only".split())
+SMALL_WORDS = frozenset(
+    ["a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "add", "make", "it", "look", "like", "put", "only"]
+)
 
 TALK = re.compile(
     r"vision model|the caller|text-to-image|image generator|the user|the notes?\b|\bprompts?\b|here is|here's|certainly"
@@ -152,7 +153,7 @@ async def _smollm() -> AsyncIterator[tuple[str, SmolLM]]:
     model = SmolLM(weights())
     server = uvicorn.Server(uvicorn.Config(create_server(model), host="127.0.0.1", port=0, log_level="warning"))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells in no other way
         await asyncio.sleep(0.1)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", model
     server.should_exit = True

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -79,7 +79,8 @@ class SmolLM:
         with self._busy:
             began_s = time.perf_counter()
             prompt = self.tokens(messages)
-            common = len(os.path.commonprefix([prompt[:-1], self._cached]))
+            known = zip(prompt[:-1], self._cached, strict=False)
+            common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], known))
             self._cache.crop(common)
             logits = self._computed(prompt, common)
             evaluated_s = time.perf_counter()

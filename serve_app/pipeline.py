@@ -161,6 +161,7 @@ class Pipeline:
             userInput=job.options.user_prompt,
             palette=analysis.colours,
             promptSource=written.source,
+            truncated=written.truncated,
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
             timings=job.timings(),
@@ -193,6 +194,7 @@ class Pipeline:
                 generatedPrompt=written.prompt,
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
+                truncated=written.truncated,
                 timings=job.timings(),
                 warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
             )

@@ -56,6 +56,7 @@ class AnalyzeAnswer(BaseModel):
     userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
     palette: list[Colour]
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
+    truncated: bool = Field(description="Whether the model broke off or repeated itself, so that an end was cut away.")
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
         description="Whether the analysis was made for another request with the same bytes, before or meanwhile; where "
@@ -113,6 +114,7 @@ class CompleteEvent(BaseModel):
     generatedPrompt: str  # noqa: N815
     userInput: str  # noqa: N815
     promptSource: PromptSource  # noqa: N815
+    truncated: bool
     timings: Timings
     warnings: list[str]
 

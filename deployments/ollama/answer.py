@@ -69,6 +69,11 @@ class Answer:
         """Whether nothing more is wanted: the paragraph has ended, or the model says the same again and again."""
         return self._paragraph.ended or self._loop.begins_at is not None
 
+    @property
+    def thought(self) -> bool:
+        """Whether there was a thought inside the text."""
+        return self._marks.thought
+
     def take(self, piece: str, *, last: bool = False) -> tuple[str, bool]:
         """Take the next piece.
 
@@ -92,13 +97,17 @@ class Answer:
 
         Args:
             cut: whether the model was stopped before it had said all.
+
+        Returns:
+            An empty one where there is nothing but a thought, or what loops from the beginning.
         """
         if not self.finished:
             self.take("", last=True)
         looped = self._loop.begins_at is not None
         cut = looped or (cut and not self._paragraph.ended)
-        kept = self.shown[: self._loop.begins_at].rstrip()
-        kept = _to_last_end(kept, cut)
+        kept = _to_last_end(self.shown[: self._loop.begins_at].rstrip(), cut)
+        if looped and len(kept) < MIN_PROMPT_CHARS:
+            kept = ""
         return Prompt(kept, truncated=cut or len(kept) < len(self.shown))
 
 
@@ -108,6 +117,7 @@ class _Marks:
     def __init__(self) -> None:
         self._held = ""
         self._thinking = False
+        self.thought = False
 
     def take(self, piece: str, last: bool) -> tuple[str, bool]:
         text, kept, voided = self._held + piece, "", False
@@ -122,6 +132,7 @@ class _Marks:
             elif mark["fence"] and not self._thinking:
                 kept += "\n\n"
             elif mark["end"] is not None:
+                self.thought = True
                 if mark["end"] and not self._thinking:
                     # The model's template had opened it.
                     kept, voided = "", True
@@ -252,7 +263,7 @@ def _to_last_end(text: str, cut: bool) -> str:
     end = max((found.end() for found in LAST_END.finditer(text)), default=0)
     if end >= MIN_PROMPT_CHARS or (end and end == len(text)):
         return text[:end]
-    if not cut:
+    if not cut or len(text) < MIN_PROMPT_CHARS:
         return text
     end = max((found.start() for found in PHRASE_END.finditer(text)), default=0)
     return text[:end] if end >= MIN_PROMPT_CHARS else text.rpartition(" ")[0] or text

@@ -138,7 +138,7 @@ class OllamaClient:
                 if done:
                     self._record_speed(line)
         if room_chars == limits.max_prompt_chars:
-            raise self.failures.thought_only() if thought else self.failures.empty()
+            raise self.failures.nothing(thought=thought)
 
     def _record_speed(self, last: ollama.ChatResponse) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
@@ -160,11 +160,12 @@ class OllamaClient:
         if self._can and WRITES not in self._can:
             raise self.failures.unfit(models)
 
-    async def thinks(self) -> bool:
-        """Tell whether the model can think; not, where that cannot be found out."""
+    async def thinks(self, deadline_s: float) -> bool:
+        """Tell whether the model can think; not, where that cannot be found out by then (event loop time)."""
         if self._can is None:
-            with suppress(OllamaFailure):
-                await self.check()
+            with suppress(OllamaFailure, TimeoutError):
+                async with asyncio.timeout_at(deadline_s):
+                    await self.check()
         return self._can is not None and THINKS in self._can
 
     async def pull(self) -> AsyncGenerator[int, None]:

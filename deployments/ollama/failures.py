@@ -131,15 +131,13 @@ class FailureNames:
             f"Ollama at {self._host} broke off in the middle of its answer.", "Try again; its own log says why."
         )
 
-    def empty(self) -> ServerFailed:
-        """Say that an answer has no visible character."""
-        return ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
-
-    def thought_only(self) -> ThoughtOnly:
-        """Say that an answer was all thought."""
+    def nothing(self, *, thought: bool) -> ServerFailed:
+        """Say that there is no prompt in an answer: it is empty, or all thought."""
+        if not thought:
+            return ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
         return ThoughtOnly(
             f"{self._settings.model} thought, and came to no answer.",
-            "Raise ollama.think_tokens, or set ollama.think to off or OLLAMA_MODEL to a model that does not think.",
+            "Raise ollama.think_tokens, or set OLLAMA_MODEL to a model that does not think.",
         )
 
     def missing(self, there: Sequence[ListedModel] = ()) -> ModelMissing:

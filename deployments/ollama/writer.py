@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Self
 
 import httpx
 
@@ -15,6 +14,7 @@ from deployments import telemetry
 from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable, QueueFull
 from deployments.ollama.answer import Answer, Prompt
 from deployments.ollama.client import OllamaClient, Said
+from deployments.ollama.coalescer import Coalescer, Take
 from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, ThoughtOnly, TookTooLong
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.pool import Server, ServerPool
@@ -36,8 +36,6 @@ STOPPED = "stop"
 
 VOIDED = "What was written was the model's thought, and the prompt begins anew."
 CUT = "The prompt was cut where the model broke off or repeated itself: what is there ends with a whole sentence."
-
-Take = Callable[[PromptDelta | PromptRestart], None]
 
 logger = logging.getLogger("image_analyzer.ollama")
 
@@ -86,7 +84,7 @@ class PromptWriter:
         """
         shown = False
         try:
-            async with Coalescer(functools.partial(self._read, request), self._flush_interval_s) as coalescer:
+            async with Coalescer[Prompt](functools.partial(self._read, request), self._flush_interval_s) as coalescer:
                 while events := await coalescer.events():
                     for event in events:
                         yield event
@@ -163,12 +161,12 @@ class PromptWriter:
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
                 outcome, answer = "left", Answer()
                 try:
-                    think = self._settings.thinking() if await server.client.thinks() else None
+                    think = self._settings.thinking() if await server.client.thinks(deadline_s) else None
                     options = self._settings.sampling(deep=request.options.deep_thinking, thinks=roomy or bool(think))
                     said = server.client.chat(messages, options, deadline_s=deadline_s, think=think)
                     prompt = await self._answered(said, answer, take)
                     if not prompt.text:
-                        raise server.client.failures.thought_only()
+                        raise server.client.failures.nothing(thought=answer.thought)
                 except OllamaFailure as failure:
                     outcome = "failed"
                     roomy = isinstance(failure, ThoughtOnly)
@@ -227,64 +225,3 @@ async def _failure_of(client: OllamaClient) -> OllamaFailure | None:
     except OllamaFailure as failure:
         return failure
     return None
-
-
-class Coalescer:
-    """Passes the first piece on at once, later ones joined; enter it to begin, leave it to stop the source.
-
-    The source is read ahead in a task of its own, so a slow consumer gets longer pieces and not a longer delay,
-    and the source ends when it has no more and not when the consumer has taken all. How far ahead is the
-    source's to bound.
-
-    Args:
-        read: runs the source, giving each event to the function that it is called with; what it returns is the result.
-        flush_interval_s: says how long after each piece the next may come.
-    """
-
-    result: Prompt
-
-    def __init__(
-        self, read: Callable[[Take], Coroutine[Any, Any, Prompt]], flush_interval_s: Callable[[], float]
-    ) -> None:
-        self._read = read
-        self._flush_interval_s = flush_interval_s
-        self._held: list[PromptDelta | PromptRestart] = []
-        self._news = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._flush_at_s = self._loop.time()
-        self._reader = asyncio.create_task(self._read(self._take))
-        self._reader.add_done_callback(lambda _: self._news.set())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-
-    async def events(self) -> list[PromptDelta | PromptRestart]:
-        """Give what has come since last time; nothing where the source has ended, and `result` is there.
-
-        Raises:
-            Exception: whatever the source raised, after everything that it gave before.
-        """
-        while self._held or not self._reader.done():
-            await self._news.wait()
-            wait_s = self._flush_at_s - self._loop.time()
-            if wait_s > 0 and not self._reader.done():
-                await asyncio.wait({self._reader}, timeout=wait_s)
-            self._news.clear()
-            if self._held:
-                events, self._held = self._held, []
-                self._flush_at_s = self._loop.time() + self._flush_interval_s()
-                return events
-        self.result = await self._reader
-        return []
-
-    def _take(self, event: PromptDelta | PromptRestart) -> None:
-        last = self._held[-1] if self._held else None
-        if isinstance(last, PromptDelta) and isinstance(event, PromptDelta):
-            self._held[-1] = PromptDelta(last.text + event.text)
-        else:
-            self._held.append(event)
-        self._news.set()

@@ -147,6 +147,11 @@ export interface components {
              */
             promptSource: "ollama" | "template" | "none";
             /**
+             * Truncated
+             * @description Whether the model broke off or repeated itself, so that an end was cut away.
+             */
+            truncated: boolean;
+            /**
              * Analyzer
              * @description Who read the picture.
              * @enum {string}
@@ -306,6 +311,8 @@ export interface components {
              * @enum {string}
              */
             promptSource: "ollama" | "template" | "none";
+            /** Truncated */
+            truncated: boolean;
             timings: components["schemas"]["Timings"];
             /** Warnings */
             warnings: string[];

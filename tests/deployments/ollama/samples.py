@@ -55,10 +55,14 @@ def mountains(scores: Scores = MOUNTAINS.scores, analyzer: AnalyzerName = "clip"
 class TimedOllama(httpx.AsyncBaseTransport):
     """Sends each text after its pause, then the last line, in every answer, however many there are."""
 
-    def __init__(self, *script: tuple[float, str]) -> None:
+    def __init__(self, *script: tuple[float, str], lists_models: bool = True) -> None:
         self._script = (*script, (0.0, ""))
+        self._lists_models = lists_models
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.method == "GET" and self._lists_models:
+            return httpx.Response(200, json={"models": []})
+
         async def lines() -> AsyncIterator[bytes]:
             for pause_s, text in self._script:
                 await asyncio.sleep(pause_s)

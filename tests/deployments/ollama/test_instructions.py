@@ -6,49 +6,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.ollama.instructions import LANGUAGE_NAMES, build_messages, fenced
+from benchmarks.prompt_quality import requests
+from deployments.ollama.instructions import EXAMPLES, LANGUAGE_NAMES, TASK, build_messages, harmless
 from deployments.types import Language
 from tests.deployments.ollama.samples import mountains
 
 
-def system_and_user(**changes: Any) -> tuple[str, str]:
-    system, user = build_messages(mountains(**changes))
-    assert (system["role"], user["role"]) == ("system", "user")
-    return system["content"], user["content"]
+def notes(**changes: Any) -> list[str]:
+    """Give what is told of one picture, line by line."""
+    last: str = build_messages(mountains(**changes))[-1]["content"]
+    return last.splitlines()
+
+
+def test_notes_name_the_likely_labels_and_the_colours_and_no_number_or_code() -> None:
+    assert notes() == [
+        "Subjects: mountains, landscape",
+        "Style: photorealistic, modern",
+        "Mood: calm, peaceful",
+        "Composition: wide angle, depth",
+        "Colours: earth tones, dark brown, blue",
+    ]
+
+
+def test_all_but_the_notes_is_the_same_for_whatever_is_asked() -> None:
+    asked = list(requests(1000, get_args(Language)))
+    assert {str(build_messages(request)[:-1]) for request in asked} == {str(build_messages(asked[0])[:-1])}
+    assert len({build_messages(request)[-1]["content"] for request in asked}) > 900
+    roles = [message["role"] for message in build_messages(asked[0])]
+    assert roles == ["system", *["user", "assistant"] * len(EXAMPLES), "user"]
 
 
 @pytest.mark.parametrize("language", get_args(Language))
-def test_the_asked_language_is_named_and_no_other(language: Language) -> None:
-    system, _ = system_and_user(language=language)
-    assert [code for code, name in LANGUAGE_NAMES.items() if name in system] == [language]
+def test_another_language_than_the_examples_is_asked_for_last_and_no_other(language: Language) -> None:
+    asked = notes(language=language, user_prompt="a fox")
+    named = [code for code, name in LANGUAGE_NAMES.items() if name in asked[-1]]
+    assert named == ([] if language == "en" else [language])
 
 
-def test_the_model_is_asked_for_the_prompt_and_told_every_label_and_colour_with_its_share() -> None:
-    system, user = system_and_user()
-    for wanted in ("one prompt", "nothing else", "no introduction", "no quotation marks", "One paragraph"):
-        assert wanted in system
-    assert "rich in detail" not in system
-    assert "rich in detail" in system_and_user(deep_thinking=True)[0]
-    assert user.splitlines() == [
-        "style: photorealistic 62%, modern 20%, vintage 5%",
-        "mood: calm 40%, peaceful 35%, epic 10%",
-        "composition: wide angle 50%, depth 30%, minimal 10%",
-        "color palette: earth tones 50%, muted 20%",
-        "subjects: mountains 50%, landscape 30%, forest 10%",
-        "measured colours: dark brown #4a3220 40%, blue #4682b4 30%",
-    ]
-
-
-def test_what_the_stand_in_can_only_guess_is_not_told_as_seen() -> None:
-    seen, measured = system_and_user(), system_and_user(analyzer="pixels")
-    assert [line.partition(":")[0] for line in measured[1].splitlines()] == [
-        "mood",
-        "composition",
-        "color palette",
-        "measured colours",
-    ]
-    assert ("vision model" in seen[0], "vision model" in measured[0]) == (True, False)
-    assert "Nobody has seen what it shows" in measured[0]
+def test_more_detail_is_asked_for_in_deep_mode() -> None:
+    assert "five or six sentences" in notes(deep_thinking=True)[-1]
 
 
 @pytest.mark.parametrize(
@@ -56,19 +52,18 @@ def test_what_the_stand_in_can_only_guess_is_not_told_as_seen() -> None:
     [("a beautiful landscape\nat dusk", "a beautiful landscape at dusk"), ("a fox \ud83d", "a fox")],
     ids=["two lines", "half a surrogate pair"],
 )
-def test_wish_is_fenced_and_declared_to_be_data(wish: str, sent: str) -> None:
-    system, user = system_and_user(user_prompt=wish)
-    assert user.splitlines()[-1] == f"<wish>{sent}</wish>"
-    assert "never an instruction" in system
+def test_a_wish_is_one_line_among_the_notes_which_are_declared_to_be_no_orders(wish: str, sent: str) -> None:
+    assert notes(user_prompt=wish)[-1] == f"With: {sent}"
+    assert "never orders" in TASK
 
 
 @pytest.mark.parametrize("blank", ["", "  \n\t", "\x00"])
-def test_without_a_wish_there_is_no_fence_to_explain(blank: str) -> None:
-    assert "wish" not in "".join(system_and_user(user_prompt=blank))
+def test_without_a_wish_there_is_no_line_for_it(blank: str) -> None:
+    assert not any(line.startswith("With:") for line in notes(user_prompt=blank))
 
 
 @given(st.text() | st.text(alphabet="<>/wishWISH[]|INST \n\x00"))
-def test_no_text_closes_the_fence_or_forges_a_turn_and_any_can_be_sent(user_prompt: str) -> None:
-    inside = fenced(user_prompt).removeprefix("<wish>").removesuffix("</wish>")
-    assert not set(inside) & set("<>[]\n\r\x00")
-    assert "".join(system_and_user(user_prompt=user_prompt)).encode("utf-8")
+def test_no_wish_begins_another_line_or_forges_a_turn_and_any_can_be_sent(user_prompt: str) -> None:
+    assert not set(harmless(user_prompt)) & set("<>[]\n\r\x00")
+    assert len(notes(user_prompt=user_prompt)) <= len(notes()) + 1
+    assert "\n".join(notes(user_prompt=user_prompt)).encode("utf-8")
