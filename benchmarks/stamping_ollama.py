@@ -19,6 +19,9 @@ from tests.support.fake_ollama import Answer, FakeOllama
 ARRIVAL_LIMIT_S = 60
 """Longest wait for requests to come; an analysis each goes before."""
 DONE = "done"
+
+LONG_BEGINNING = "The beginning is longer than what is held back of it: "
+"""So that what is measured is the way, and not that."""
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -79,7 +82,7 @@ def stamping_ollama(tokens: int, tokens_per_s: float, parallel: int) -> Iterator
         parallel: answers at a time.
     """
     ours, theirs = SPAWN.Pipe()
-    answer = Answer([" "] * tokens, interval_s=1 / tokens_per_s, hold_at=0, stamped=True)
+    answer = Answer([LONG_BEGINNING, *[" "] * (tokens - 1)], interval_s=1 / tokens_per_s, hold_at=0, stamped=True)
     process = SPAWN.Process(target=_obey, args=(theirs, answer, parallel))
     process.start()
     try:

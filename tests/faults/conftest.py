@@ -23,7 +23,7 @@ FULL_DISK = "/full"
 """Route prefix of an application whose weights find no room in their cache."""
 
 PHOTOGRAPH = photograph_path("china").read_bytes()
-TOKENS = ["A ", "temple ", "by ", "the ", "lake."]
+TOKENS = ["A temple with a red roof and a high white wall, ", "by ", "the ", "lake."]
 
 
 @pytest.fixture(scope="package")

@@ -49,6 +49,8 @@ def plain(colour: tuple[int, int, int]) -> bytes:
     return buffer.getvalue()
 
 
+SOME_WORDS = " ".join(f"word{number}" for number in range(2000))
+
 FAULTS = {
     "hangs before the first token": Answer(ending="stall"),
     "hangs midway": Answer(TOKENS[:2], ending="stall"),
@@ -86,11 +88,11 @@ def test_garbage_between_words_costs_only_itself(service: Service, ollama: FakeO
 
 
 def test_an_endless_answer_is_cut_by_length_or_by_time(service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(["word " * 200], ending="endless")
+    ollama.answer = Answer([f"{SOME_WORDS} "], ending="endless")
     body = analyze(service).json()
     assert len(body["generatedPrompt"]) <= 8000
     assert "cut" in body["warnings"][0]
-    ollama.answer = Answer(["word "], interval_s=0.3, ending="endless")
+    ollama.answer = Answer(SOME_WORDS.split(), interval_s=0.3, ending="endless")
     began_s = time.monotonic()
     assert analyze(service).json()["promptSource"] == "template"
     assert time.monotonic() - began_s < 2 * 3

@@ -29,7 +29,7 @@ def kill_one(service: Service, deployment: str) -> float:
 
 
 def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=["Never ", "whole"], ending="stall")
+    ollama.answer = Answer(tokens=["A sentence that is never whole, however long ", "one"], ending="stall")
     events: list[dict[str, Any]] = []
     with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
         for line in response.iter_lines():

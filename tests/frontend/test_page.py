@@ -108,7 +108,7 @@ def choose_and_wait(page: Page, path: Path = PHOTOGRAPH) -> None:
 
 
 def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    ollama.answer = Answer(tokens=TOKENS, hold_at=9)
     choose(page)
     preview = page.get_by_alt_text("The chosen picture")
     expect(preview).to_be_visible()
@@ -121,7 +121,7 @@ def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: F
         assert widths[0] > 0
     swatches = page.get_by_role("region", name="Palette").get_by_role("button")
     assert swatches.count() >= 3
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:9]).strip())
     expect(page.get_by_text("Writing the prompt …")).to_be_visible()
     ollama.release(spread_s=0)
     expect(prompt_box(page)).to_have_value(PROMPT)
@@ -133,9 +133,9 @@ def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: F
 
 
 def test_closing_the_page_stops_the_writing(page: Page, ollama: FakeOllama) -> None:
-    ollama.answer = Answer(tokens=TOKENS, hold_at=3)
+    ollama.answer = Answer(tokens=TOKENS, hold_at=9)
     choose(page)
-    expect(prompt_box(page)).to_have_value("".join(TOKENS[:3]))
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:9]).strip())
     page.close()
     assert ollama.wait_until(lambda server: server.chats[-1].closed_by_client)
 
