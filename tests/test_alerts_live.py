@@ -42,17 +42,17 @@ RULES = [rule for group in GROUPS for rule in group["rules"]]
 DASHBOARD = json.loads((ROOT / "monitoring/dashboard.json").read_text())
 PHOTOGRAPH = photograph_path("china").read_bytes()
 OTHER = "/other"
-SPEED = 40
+SPEED = 60
 SOON_S = 60
 PATIENCE_S = 15
 TOKENS = ["A ", "temple ", "by ", "the ", "lake."]
 
 EXPORT = {
-    "RAY_metrics_report_interval_ms": "3000",
+    "RAY_metrics_report_interval_ms": "2000",
     "RAY_SERVE_METRICS_EXPORT_INTERVAL_MS": "1000",
     "RAY_SERVE_STATUS_GAUGE_REPORT_INTERVAL_S": "1",
 }
-"""More often than by default, as the rules are faster; what a replica tells of its state is forgotten after 6 s."""
+"""More often than by default, as the rules are faster; what a replica tells of its state is forgotten after 4 s."""
 
 
 class Watched(NamedTuple):
