@@ -174,7 +174,7 @@ async def test_a_fault_is_a_500_that_is_logged_once_counted_as_failed_and_has_th
     counted: list[tuple[str, str]] = []
 
     def record(metric: Metric, value: float = 1, **tags: str) -> None:
-        if metric is REQUESTS:
+        if metric is REQUESTS and value:
             counted.append((tags["outcome"], tags["status"]))
 
     service = Service(record=record, cors_origins=["http://localhost:5173"])
@@ -197,7 +197,7 @@ async def test_who_leaves_while_sending_has_left_and_is_no_fault(caplog: pytest.
     outcomes: list[str] = []
 
     def record(metric: Metric, value: float = 1, **tags: str) -> None:
-        outcomes.extend([tags["outcome"]] if metric is REQUESTS else [])
+        outcomes.extend([tags["outcome"]] if metric is REQUESTS and value else [])
 
     messages: list[Message] = [
         {"type": "http.request", "body": FORM_S_BEGINNING, "more_body": True},
