@@ -81,8 +81,8 @@ def requests(count: int, languages: Sequence[Language] = ("en",), seed: int = 7)
             shares = (first, second, second * random_.uniform(0.2, 0.9))
             named = random_.sample(labels[category], len(shares))
             scores[category] = tuple(map(LabelScore, named, shares))
-        shares = sorted((random_.uniform(0.05, 0.3) for _ in range(5)), reverse=True)
-        palette = tuple(Swatch(f"#{random_.randrange(1 << 24):06x}", round(share, 4)) for share in shares)
+        areas = sorted((random_.uniform(0.05, 0.3) for _ in range(5)), reverse=True)
+        palette = tuple(Swatch(f"#{random_.randrange(1 << 24):06x}", round(area, 4)) for area in areas)
         wish = WISHES[number % len(WISHES)] if random_.random() < WISHED_SHARE else ""
         options = PromptOptions(user_prompt=wish, language=languages[number % len(languages)])
         yield PromptRequest(scores=scores, palette=palette, options=options)
@@ -103,7 +103,9 @@ def faults(written: Written, request: PromptRequest) -> set[str]:
     wanted, said = _stems(options.user_prompt), _stems(text)
     injected = INJECTED in options.user_prompt
     script = SCRIPTS.get(options.language)
-    leaked = _stems(" ".join(EXAMPLES)) - _stems(" ".join(_notes(request))) - COMMON
+    leaked = (
+        _stems(" ".join(text for example in EXAMPLES for text in example)) - _stems(" ".join(_notes(request))) - COMMON
+    )
     found = {
         "talk": TALK.search(text),
         "percent": "%" in text,
@@ -217,7 +219,7 @@ async def main() -> None:
         print(f"\n{prompt.prompt}")
 
 
-def _common_beginning(rows: Sequence[Sequence[int]]) -> Sequence[int]:
+def _common_beginning(rows: list[list[int]]) -> list[int]:
     first, last = min(rows), max(rows)
     return next((first[:at] for at, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), first)
 

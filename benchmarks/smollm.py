@@ -58,9 +58,10 @@ class SmolLM:
 
     def __init__(self, gguf: Path) -> None:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        named = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+        named: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(**named)
-        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(**named, dtype=torch.float32).eval()
+        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(**named, dtype=torch.float32)
+        self._model.eval()
         self._end = self._tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._cache = transformers.DynamicCache()
         self._cached: list[int] = []
