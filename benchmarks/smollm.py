@@ -61,7 +61,6 @@ class SmolLM:
         named: dict[str, Any] = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
         self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(**named)
         self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(**named, dtype=torch.float32)
-        self._model.eval()
         self._end = self._tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._cache = transformers.DynamicCache()
         self._cached: list[int] = []
