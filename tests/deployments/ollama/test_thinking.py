@@ -15,7 +15,7 @@ from deployments.types import PromptComplete
 from tests.deployments.ollama.samples import MOUNTAINS, collected, outcome
 
 FOX = "A red fox that stands in deep snow under a low sun."
-SECRET = "The caller wants a fox."
+THOUGHT = "The caller wants a fox."
 
 Message = dict[str, str]
 
@@ -48,7 +48,7 @@ async def written(server: ThinkingOllama, **settings: Any) -> PromptComplete:
         events = await collected(writer.write(MOUNTAINS))
     finally:
         await writer.close()
-    assert SECRET not in str(events)
+    assert THOUGHT not in str(events)
     return outcome(events)
 
 
@@ -66,7 +66,7 @@ async def written(server: ThinkingOllama, **settings: Any) -> PromptComplete:
 async def test_only_a_model_that_can_is_told_whether_to_think_and_has_room_for_it(
     capabilities: Sequence[str] | None, settings: dict[str, Any], think: object, num_predict: int
 ) -> None:
-    server = ThinkingOllama([{"thinking": SECRET}, {"content": FOX}], capabilities=capabilities)
+    server = ThinkingOllama([{"thinking": THOUGHT}, {"content": FOX}], capabilities=capabilities)
     assert await written(server, **settings) == PromptComplete(FOX, "ollama")
     asked = server.asked[0]
     assert (asked.get("think"), asked["options"]["num_predict"]) == (think, num_predict)
@@ -78,11 +78,11 @@ def test_a_model_that_always_thinks_is_asked_for_little() -> None:
 
 @pytest.mark.parametrize(
     "thought",
-    [[{"thinking": SECRET}], [{"content": f"<think>{SECRET}</think>"}], [{"content": f"<think>{SECRET}"}]],
+    [[{"thinking": THOUGHT}], [{"content": f"<think>{THOUGHT}</think>"}], [{"content": f"<think>{THOUGHT}"}]],
     ids=["as a field", "in the text", "never closed"],
 )
 async def test_thought_without_a_prompt_is_tried_once_more_with_room_and_then_told(thought: list[Message]) -> None:
-    server = ThinkingOllama(thought, [{"thinking": SECRET}, {"content": FOX}])
+    server = ThinkingOllama(thought, [{"thinking": THOUGHT}, {"content": FOX}])
     assert await written(server) == PromptComplete(FOX, "ollama")
     assert [asked["options"]["num_predict"] for asked in server.asked] == [150, 150 + 2048]
     stubborn = await written(ThinkingOllama(thought))
