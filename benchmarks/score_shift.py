@@ -19,8 +19,15 @@ from deployments.clip.checkpoint import VisionTower, converted
 from deployments.clip.labels import load_labels
 from deployments.clip.model import encoder_in_torch
 from deployments.clip.settings import DEFAULT_LABELS_FILE
-from tests.support.pictures import photograph, photograph_path
-from tests.support.reference import PHOTOGRAPHS, OriginalAlgorithm, camera_jpeg, largest_difference, our_scores
+from tests.support.pictures import photograph
+from tests.support.reference import (
+    PHOTOGRAPHS,
+    OriginalAlgorithm,
+    camera_jpeg,
+    largest_difference,
+    our_scores,
+    without_profile,
+)
 
 CPU = torch.device("cpu")
 
@@ -45,7 +52,7 @@ def main() -> None:
     reference = models["torch float32"]
     rows = []
     for name in PHOTOGRAPHS:
-        upload, expected = photograph_path(name).read_bytes(), original.scores(photograph(name))
+        upload, expected = without_profile(photograph(name)), original.scores(photograph(name))
         camera = camera_jpeg(photograph(name))
         exact, fast = (our_scores(reference, camera, labels, exact=exact) for exact in (True, False))
         rows.append(

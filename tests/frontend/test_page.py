@@ -27,7 +27,7 @@ PATIENCE_MS = 20_000
 API_KEY = "0123456789abcdef"
 KEYS_ARE_READ_AFTER_MS = 1100
 
-ELSEWHERE = "analyzer.example"
+ELSEWHERE = "analyzer.test"
 """A name that the browser takes for another machine's, without HTTPS, and that leads to this one."""
 
 PAGE_BUDGET_BYTES = 150_000

@@ -51,10 +51,14 @@ def stat(pid: int | str) -> list[str]:
         return []
 
 
+OTHERS: set[int] = set()
+"""Children of ours that earlier tests have left."""
+
+
 def children(of: int | None = None) -> set[int]:
-    """Give a process' children, the dead that it has not collected included."""
+    """Give a process' children, the dead that it has not collected included, but not those of earlier tests."""
     parent = str(of or os.getpid())
-    return {int(name) for name in os.listdir("/proc") if name.isdecimal() and stat(name)[1:2] == [parent]}
+    return {int(name) for name in os.listdir("/proc") if name.isdecimal() and stat(name)[1:2] == [parent]} - OTHERS
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -71,10 +75,10 @@ async def at_work(pid: int) -> None:
 
 @pytest.fixture(autouse=True)
 async def _nothing_is_left() -> AsyncIterator[None]:
-    before = children()
+    OTHERS.update(children())
     yield
     gc.collect()
-    await until(lambda: not children() - before)
+    await until(lambda: not children())
 
 
 async def test_what_a_process_decodes_is_what_a_thread_decodes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,9 @@ class Service:
         **overrides: Any,
     ) -> None:
         self.reader, self.writer = FakeReader(), FakeWriter()
-        self.settings: Settings = load_settings(overrides, {})
+        # In threads: a process that decodes would outlive the event loop of its test, and end with the last of all.
+        image = {"quick_decode_s": math.inf, **overrides.get("image", {})}
+        self.settings: Settings = load_settings({**overrides, "image": image}, {})
         keys = ApiKeys(self.settings.access.keys_file, {KEYS_VARIABLE: api_keys})
         self.gate = Gate(self.settings.limits.max_requests, self.settings.limits.retry_after_s)
         pipeline = Pipeline(self.reader, self.writer, self.settings, clock)
