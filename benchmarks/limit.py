@@ -25,7 +25,7 @@ from benchmarks.upload import VariedPicture
 from deployments.clip.labels import load_labels
 from deployments.clip.model import load_encoder
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 
 CORES = len(os.sched_getaffinity(0))

@@ -17,8 +17,8 @@ from cachetools import TTLCache
 
 from deployments.errors import DeadlinePassed
 from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels, Swatch
-from serve_app.decoding import Decoder
-from serve_app.images import Picture
+from serve_app.pictures.decoding import Decoder
+from serve_app.pictures.images import Picture
 from serve_app.schemas import AnalysisBody, Colour
 from serve_app.settings import Settings
 
@@ -33,7 +33,7 @@ HASHED_AT_ONCE_BYTES = 2**19
 
 
 class PictureDecoder(Protocol):
-    """What makes pixels of uploads: `serve_app.decoding.Decoder`."""
+    """What makes pixels of uploads: `serve_app.pictures.decoding.Decoder`."""
 
     async def decode(self, upload: bytes, input_size_px: int) -> Picture:
         """Decode an upload."""

@@ -22,8 +22,8 @@ from serve_app.middleware.auth import AccessControl, ApiKeys
 from serve_app.middleware.errors import FaultAnswers, add_error_handlers
 from serve_app.middleware.headers import ForgivingRoutes, ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
+from serve_app.pictures.refusals import ACCEPTED_FORMATS
 from serve_app.pipeline import Job, Pipeline
-from serve_app.refusals import ACCEPTED_FORMATS
 from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StateAnswer, StreamEvent
 from serve_app.settings import MIB, Settings
 from serve_app.sse import EventStream

@@ -10,7 +10,7 @@ from benchmarks.peers.clip import Answer, LabelScores, Pixels, model_folder
 from benchmarks.peers.litserve_docs import WORKER_NAME
 from deployments.clip.model import load_encoder
 from deployments.clip.settings import ClipSettings
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 
 MAX_BATCH_SIZE = 8

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.refusals import ACCEPTED_FORMATS
+from serve_app.pictures.refusals import ACCEPTED_FORMATS
 from serve_app.web_page import FOLDER
 from tests.support.browser import installed_frontend, run_npm
 from tests.support.openapi_document import DOCUMENT, openapi_document

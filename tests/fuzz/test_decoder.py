@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 from tests.support.pictures import exif, header_of_png, photograph, png_chunk, profile_of, saved
 

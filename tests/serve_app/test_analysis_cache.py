@@ -17,7 +17,7 @@ from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import ClipUnavailable, DeadlinePassed, OutOfMemory, UnreadablePicture
 from deployments.types import CATEGORIES, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Swatch
 from serve_app.analysis_cache import Analysis, AnalysisCache, Lookup
-from serve_app.images import Picture
+from serve_app.pictures.images import Picture
 from serve_app.settings import load_settings
 
 HARBOUR, FOREST, DESERT, BROKEN = b"a harbour", b"a forest", b"a desert", b"broken"

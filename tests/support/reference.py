@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from deployments.clip.classifier import score
 from deployments.clip.labels import LabelSet
 from deployments.clip.model import ClipEncoder
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 
 PHOTOGRAPHS = ("china", "flower", "coffee", "chelsea", "rocket", "astronaut", "hubble", "page")

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from deployments.errors import ComponentUnavailable, DeadlinePassed, QueueFull, TooManyPixels, UnreadablePicture
-from serve_app.decoding import COMMAND, GRACE_S, Decoder
-from serve_app.images import Picture, read_picture
+from serve_app.pictures.decoding import COMMAND, GRACE_S, Decoder
+from serve_app.pictures.images import Picture, read_picture
 from serve_app.settings import ImageSettings, load_settings
 from tests.support.pictures import photograph
 from tests.support.slow_pictures import deep_png, jpeg_of_scans, saved

@@ -16,8 +16,8 @@ from PIL import Image
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from deployments.types import Swatch
-from serve_app.images import read_picture
-from serve_app.palette import measure_palette
+from serve_app.pictures.images import read_picture
+from serve_app.pictures.palette import measure_palette
 from serve_app.settings import ImageSettings
 from tests.support.pictures import header_of_png, photograph, photograph_path, saved
 
@@ -162,7 +162,7 @@ def test_a_picture_of_many_pixels_takes_the_memory_that_the_setting_tells(
     # In a process of its own, whose peak the kernel counts from its start: VmHWM, in KiB.
     script = (
         "import sys\n"
-        "from serve_app.images import read_picture\n"
+        "from serve_app.pictures.images import read_picture\n"
         "from serve_app.settings import ImageSettings\n"
         "peak = lambda: int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
         "data, before = open(sys.argv[1], 'rb').read(), peak()\n"

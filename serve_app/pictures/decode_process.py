@@ -1,8 +1,8 @@
-"""The process that decodes what may take long: `python -m serve_app.decode_process SECONDS MIB`.
+"""The process that decodes what may take long: `python -m serve_app.pictures.decode_process SECONDS MIB`.
 
 It reads pickled arguments of `read_picture` from its standard input until that ends, and writes a pickled `Picture` or
 `AnalyzerError` for each to its standard output. The kernel ends it when one has taken `SECONDS`, by SIGALRM: also where
-whoever asked is gone or hangs. See `serve_app.decoding` for what asks.
+whoever asked is gone or hangs. See `serve_app.pictures.decoding` for what asks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deployments.errors import AnalyzerError, TooManyPixels
-from serve_app.images import Picture, read_picture
+from serve_app.pictures.images import Picture, read_picture
 from serve_app.settings import MIB, ImageSettings
 
 READY = b"ready"

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from deployments.errors import FormatNotAccepted, UnreadablePicture
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 from tests.support.pictures import CASES, photograph, png_chunk, png_of, saved
 

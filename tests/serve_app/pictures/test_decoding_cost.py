@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from deployments.errors import UnreadablePicture
-from serve_app.decoding_cost import decoding_cost_s
+from serve_app.pictures.decoding_cost import decoding_cost_s
 from serve_app.settings import ImageSettings
 from tests.support.pictures import photograph, png_chunk
 from tests.support.slow_pictures import REFUSED, SLOW, jpeg_of_scans, saved

@@ -9,7 +9,7 @@ import re
 from PIL import JpegImagePlugin
 
 from deployments.errors import FormatNotAccepted, UnreadablePicture
-from serve_app import tiff_directory
+from serve_app.pictures import tiff_directory
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 from tests.support.pictures import png_chunk, png_of, saved
 

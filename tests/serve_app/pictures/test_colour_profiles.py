@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 from tests.support.pictures import Rgb, png_chunk, png_of, profile_of, saved
 

@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import TypeVar
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, DeadlinePassed, QueueFull, UnreadablePicture
-from serve_app.decode_process import READY
-from serve_app.decoding_cost import decoding_cost_s
-from serve_app.images import Picture, read_picture
+from serve_app.pictures.decode_process import READY
+from serve_app.pictures.decoding_cost import decoding_cost_s
+from serve_app.pictures.images import Picture, read_picture
 from serve_app.settings import ImageSettings, Settings
 
 Result = TypeVar("Result")
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 Question = tuple[bytes, ImageSettings, int]
 """The arguments of `read_picture`."""
 
-COMMAND = (sys.executable, "-P", "-W", "ignore", "-m", "serve_app.decode_process")
+COMMAND = (sys.executable, "-P", "-W", "ignore", "-m", "serve_app.pictures.decode_process")
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """numpy reserves address space for each thread that it may use."""

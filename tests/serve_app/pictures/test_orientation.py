@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from serve_app.images import read_picture
+from serve_app.pictures.images import read_picture
 from serve_app.settings import ImageSettings
 from tests.support.pictures import exif, png_chunk, saved
 

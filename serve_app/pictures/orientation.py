@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PIL import Image
 
-from serve_app import tiff_directory
+from serve_app.pictures import tiff_directory
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

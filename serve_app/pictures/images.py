@@ -13,13 +13,13 @@ from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from deployments.types import Swatch
-from serve_app import png_chunks, tiff_directory
-from serve_app.colour_profiles import profile_in_bmp, to_srgb
-from serve_app.cut_jpeg import read_cut_jpeg
-from serve_app.levels import averageable, in_eight_bits, on_white, take_levels_as_they_come
-from serve_app.orientation import upright
-from serve_app.palette import measure_palette
-from serve_app.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
+from serve_app.pictures import png_chunks, tiff_directory
+from serve_app.pictures.colour_profiles import profile_in_bmp, to_srgb
+from serve_app.pictures.cut_jpeg import read_cut_jpeg
+from serve_app.pictures.levels import averageable, in_eight_bits, on_white, take_levels_as_they_come
+from serve_app.pictures.orientation import upright
+from serve_app.pictures.palette import measure_palette
+from serve_app.pictures.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
 from serve_app.settings import ImageSettings
 
 # MPO is what Pillow calls a JPEG with a second picture in it, as many phones write.
