@@ -246,7 +246,7 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
     log_file = tmp_path / "log"
     log_file.write_text("of yesterday\n")
     parallel = f"      # as many at a time as there are callers\n        max_parallel: {CALLERS}\n"
-    slowly = Answer(tokens=["A ", "temple."] * 4, interval_s=0.1)
+    slowly = Answer(tokens=["A ", "temple ", "by ", "a ", "lake ", "at ", "dusk", "."], interval_s=0.1)
     with FakeOllama(slowly, parallel=CALLERS) as one, FakeOllama(slowly, parallel=CALLERS) as two:
         named = f"{one.url}, {two.url}"
         with (

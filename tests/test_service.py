@@ -83,7 +83,7 @@ def test_a_photograph_is_analysed_by_clip_and_described_by_ollama(service: Servi
     assert response.status_code == 200
     body = response.json()
     assert (body["analyzer"], body["promptSource"], body["warnings"]) == ("clip", "ollama", [])
-    assert body["generatedPrompt"] == "A temple by the lake."
+    assert body["generatedPrompt"] == "".join(TOKENS)
     assert list(body["analysis"]) == ["style", "mood", "composition", "color_palette", "subjects"]
     assert {len(labels) for labels in body["analysis"].values()} == {3}
     assert body["palette"][0]["hex"].startswith("#")

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 WAITS = """
+import signal  # as it is where nobody has begun the tests with nohup
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 import time
 from serve_app.cli.stopping import EndAtOnce, StopAsked, StopSignals
 signals = StopSignals()

@@ -210,7 +210,7 @@ async def test_costly_pictures_do_not_take_the_places_of_others() -> None:
 
 async def test_a_process_ends_with_its_parent_even_where_that_is_killed_at_work() -> None:
     program = (
-        "import asyncio, sys; from tests.serve_app.test_decoding import decoder, ENDLESS; "
+        "import asyncio, sys; from tests.serve_app.pictures.test_decoding import decoder, ENDLESS; "
         "asyncio.run(decoder(deadline_s=600).decode(ENDLESS, 32))"
     )
     parent = await asyncio.to_thread(subprocess.Popen, [sys.executable, "-c", program])
