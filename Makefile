@@ -45,7 +45,7 @@ units: install
 services: install
 	@$(BIN)/python -m pytest -m serve
 
-cluster: install | units
+cluster: install | units services
 	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
 	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
 
