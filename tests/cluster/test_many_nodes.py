@@ -354,6 +354,8 @@ def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster) -> None:
         entry["autoscaling_config"] |= quick | {"target_ongoing_requests": target, "max_replicas": most}
     cluster.statuses.clear()
     cluster.redeploy(content)
+    # As soon as a change is taken, some have stopped and their successors have not begun.
+    assert soon(lambda: len(serving(cluster)) == REPLICAS["Ingress"])
     with ExitStack() as stack:
         many = crowds(serving(cluster), stack, callers=6)
         assert soon(lambda: all(len(cluster.running(name)) == most for name, (_, most) in QUICK_SCALING.items()))
