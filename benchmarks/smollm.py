@@ -81,7 +81,8 @@ class SmolLM:
             prompt = self.tokens(messages)
             known = zip(prompt[:-1], self._cached, strict=False)
             common = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], known))
-            self._cache.crop(common)
+            if surplus := len(self._cached) - common:
+                self._cache.crop(-surplus)
             logits = self._computed(prompt, common)
             evaluated_s = time.perf_counter()
             generator = torch.Generator().manual_seed(int(options.get("seed", time.time_ns() % 2**31)))
