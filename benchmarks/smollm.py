@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -35,6 +35,7 @@ REPEAT_LAST_N = 64
 
 TOP_K = 40
 NS_PER_S = 1e9
+TOKEN_S = 0.05
 
 
 def weights(place: Path = PLACE) -> Path:
@@ -129,6 +130,17 @@ def _sampled(logits: torch.Tensor, recent: list[int], options: dict[str, Any], g
     return int(best.indices[torch.multinomial(shares, 1, generator=generator)])
 
 
+def _end(pieces: Iterator[dict[str, Any]]) -> None:
+    """Have an answer give its place up, whose reader has left perhaps while a thread computes its next token."""
+    while True:
+        try:
+            cast("Generator[dict[str, Any], None, None]", pieces).close()
+        except ValueError:
+            time.sleep(TOKEN_S)
+        else:
+            return
+
+
 def create_server(model: SmolLM) -> Starlette:
     """Build the application: the routes of Ollama that the service asks."""
     entry = {"name": NAME, "model": NAME, "digest": "0" * 64, "capabilities": ["completion"]}
@@ -150,9 +162,14 @@ def create_server(model: SmolLM) -> Starlette:
 
         async def lines() -> AsyncIterator[str]:
             pieces = model.answer(asked["messages"], asked.get("options") or {})
-            while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-                message = {"role": "assistant", "content": piece.pop("content", "")}
-                yield json.dumps({"model": NAME, "message": message, "done": "done_reason" in piece, **piece}) + "\n"
+            try:
+                while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+                    message = {"role": "assistant", "content": piece.pop("content", "")}
+                    yield (
+                        json.dumps({"model": NAME, "message": message, "done": "done_reason" in piece, **piece}) + "\n"
+                    )
+            finally:
+                threading.Thread(target=_end, args=(pieces,)).start()
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
