@@ -35,10 +35,9 @@ Think = Literal[True, False, "low", "medium", "high"]
 
 
 class Said(NamedTuple):
-    """The next of an answer: a piece of text, or a sign that the model thinks; with the last one, why it ended."""
+    """The next piece of an answer; with the last one, why it ended."""
 
-    text: str = ""
-    thought: bool = False
+    text: str
     done_reason: str = ""
 
 
@@ -123,9 +122,7 @@ class OllamaClient:
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
                 done = bool(line.done)
-                if line.message.thinking and not thought:
-                    thought = True
-                    yield Said(thought=True)
+                thought = thought or bool(line.message.thinking)
                 text = NO_CHARACTER.sub("", line.message.content or "")[:room_chars]
                 if room_chars == limits.max_prompt_chars:
                     text = text.lstrip()
@@ -156,7 +153,7 @@ class OllamaClient:
         found = next((model for model in models if is_same(model.model, self._settings.model)), None)
         if found is None:
             raise self.failures.missing(models)
-        self._can = await self._capabilities(found)
+        self._can = await self._capabilities(found) or ()
         if self._can and WRITES not in self._can:
             raise self.failures.unfit(models)
 
