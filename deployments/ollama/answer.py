@@ -33,7 +33,7 @@ QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "�
 
 SENTENCE_END = re.compile(r"[.!?…؟]+[\"'”’»」)]*(?=\s)|[。！？]+[」”)]*")
 LAST_END = re.compile(rf"(?:{SENTENCE_END.pattern}|[.!?…؟]+[\"'”’»」)]*\Z)")
-PHRASE_END = re.compile(r"[,;–—](?=\s)|[、，；؛،]")
+PHRASE_END = re.compile(r"[,;–—](?=\s|\Z)|[、，；؛،]")
 
 CJK = "\u3040-\u30ff\u3400-\u9fff"
 UNIT = re.compile(rf"[{CJK}]|[^\W{CJK}]+")

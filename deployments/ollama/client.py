@@ -13,7 +13,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from deployments import telemetry
-from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure
+from deployments.ollama.failures import BrokenOff, FailureNames, ModelUnfit, OllamaFailure
 from deployments.ollama.model_names import is_same
 from deployments.ollama.package import make_client, ollama
 from deployments.ollama.settings import OllamaSettings
@@ -28,6 +28,12 @@ SLOW_STEP = "sent no further token for {:g} s"
 SLOW_END = "did not finish within {:g} s"
 
 NS_PER_S = 1e9
+
+LOOP_TOKENS = 30
+"""After so many of the same Ollama ends an answer without a last line: an end, and no broken connection."""
+
+LOOPED = "loop"
+"""Why an answer ended that Ollama ended so."""
 
 Line = TypeVar("Line")
 
@@ -113,17 +119,24 @@ class OllamaClient:
             limits.model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
         )
         thought = done = False
+        last, times = "", 0
         async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", answer)) as lines:
             while room_chars and not done:
                 try:
                     line = await self._next(lines, deadline_s, patience_s, complaint)
+                except BrokenOff:
+                    if times < LOOP_TOKENS:
+                        raise
+                    line = ollama.ChatResponse(message=ollama.Message(role="assistant"), done=True, done_reason=LOOPED)
                 except ModelUnfit:
                     await self.check()  # which says the same, and what is there in its place
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
                 done = bool(line.done)
                 thought = thought or bool(line.message.thinking)
-                text = NO_CHARACTER.sub("", line.message.content or "")[:room_chars]
+                token = line.message.content or ""
+                last, times = token, times + 1 if token == last else 1
+                text = NO_CHARACTER.sub("", token)[:room_chars]
                 if room_chars == limits.max_prompt_chars:
                     text = text.lstrip()
                 if text and room_chars == limits.max_prompt_chars:

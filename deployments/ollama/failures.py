@@ -59,6 +59,10 @@ class ServerFailed(OllamaFailure):
     """The server answered with an error, broke off, or sent what is not its protocol."""
 
 
+class BrokenOff(ServerFailed):
+    """The answer has no end."""
+
+
 class ThoughtOnly(ServerFailed):
     """The model thought, and wrote nothing."""
 
@@ -125,9 +129,9 @@ class FailureNames:
             f"Ollama failed: {told.removesuffix('.') or 'it does not say why'}.", "Its own log says more."
         )
 
-    def broken_off(self) -> ServerFailed:
+    def broken_off(self) -> BrokenOff:
         """Say that an answer has no end."""
-        return ServerFailed(
+        return BrokenOff(
             f"Ollama at {self._host} broke off in the middle of its answer.", "Try again; its own log says why."
         )
 
