@@ -68,17 +68,24 @@ class Exchange:
 
 
 class Gate:
-    """Where what is held waits, in the order of its coming; closed at first."""
+    """Where what is held waits, in the order of its coming; closed at first. `note` is called when one has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[], None]) -> None:
         self._is_open = False
+        self._note = note
         self._waiting: list[asyncio.Future[None]] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
 
     async def passage(self) -> None:
         """Wait until the gate opens."""
         if not self._is_open:
             waiter = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
+            self._note()
             await waiter
 
     def open(self, spread_s: float) -> None:

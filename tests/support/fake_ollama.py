@@ -94,6 +94,11 @@ class FakeOllama:
         """The requests to `/api/chat` so far."""
         return [exchange for exchange in self.exchanges if exchange.path == "/api/chat"]
 
+    @property
+    def held(self) -> int:
+        """How many answers wait for `release()`."""
+        return self._gate.waiting
+
     def __enter__(self) -> FakeOllama:
         self.start()
         return self
@@ -153,7 +158,7 @@ class FakeOllama:
             self._changed.notify_all()
 
     async def _listen(self) -> None:
-        self._gate = Gate()
+        self._gate = Gate(self._note)
         self._runner = Runner(self.version, parallel=self._parallel, max_queue=self._max_queue, look_s=self.look_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = await asyncio.start_server(self._accept, self._address, self.port)
