@@ -64,7 +64,8 @@ def test_held_answers_can_begin_one_after_another_and_others_be_held_again() -> 
         server.release(spread_s=0.08)
         for one in reading:
             one.result()
-        begun_s = sorted(chat.sent_at_s[0] for chat in server.chats)
+        begun_s = [chat.sent_at_s[0] for chat in server.chats]
+        assert begun_s == sorted(begun_s)
         assert begun_s[-1] - begun_s[0] >= 0.03
         server.hold()
         held = pool.submit(read_one)
