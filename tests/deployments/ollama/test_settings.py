@@ -92,7 +92,7 @@ def test_a_name_without_a_tag_means_latest(model: str, listed: str) -> None:
     ],
 )
 def test_the_pull_command_reaches_the_configured_server(host: str, command: str) -> None:
-    assert OllamaSettings(hosts=(host,)).pull_command(host) == command
+    assert OllamaSettings(hosts=(host,)).pull_command(host, "mistral:latest") == command
 
 
 def test_several_servers_are_a_list_or_stand_between_commas() -> None:
