@@ -101,8 +101,8 @@ class ServerPool:
         finally:
             self._leave(server)
 
-    def rest(self, server: Server, reason: str) -> bool:
-        """Leave a server that failed alone for a while; tells whether another works."""
+    def rest(self, server: Server, reason: str, model: str = "") -> bool:
+        """Leave a server that failed alone for a while; tells whether another works, and has the model."""
         loop = asyncio.get_running_loop()
         server.rests_until_s = loop.time() + self._rest_s
         another = bool(self._awake())
@@ -110,7 +110,7 @@ class ServerPool:
             logger.warning("%s is left alone for %g s: %s", server.client.host, self._rest_s, reason)
             loop.call_at(server.rests_until_s, self._let_in)
         self._let_in()
-        return another
+        return any(server in self._awake() for server in self._holders(model))
 
     def works(self, server: Server) -> None:
         """End a server's rest: it has just written a prompt."""
@@ -120,8 +120,11 @@ class ServerPool:
         now_s = asyncio.get_running_loop().time()
         return [server for server in self.servers if server.rests_until_s <= now_s]
 
+    def _holders(self, model: str) -> list[Server]:
+        return [server for server in self.servers if not server.client.has.lacks(model)]
+
     def _free(self, model: str) -> Server | None:
-        fit = [server for server in self.servers if not model or not server.client.has.lacks(model)] or self.servers
+        fit = self._holders(model) or self.servers
         awake = [server for server in self._awake() if server in fit]
         least_busy = min(awake or fit, key=lambda server: (server.writing, server.last_turn))
         return least_busy if least_busy.writing < self._max_parallel else None

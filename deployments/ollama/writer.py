@@ -15,7 +15,15 @@ from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable,
 from deployments.ollama.answer import Answer, Prompt
 from deployments.ollama.client import OllamaClient, Said
 from deployments.ollama.coalescer import Coalescer, Take
-from deployments.ollama.failures import ModelMissing, ModelUnfit, OllamaFailure, ServerFailed, ThoughtOnly, TookTooLong
+from deployments.ollama.failures import (
+    CannotDo,
+    ModelMissing,
+    ModelUnfit,
+    OllamaFailure,
+    ServerFailed,
+    ThoughtOnly,
+    TookTooLong,
+)
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.model_names import is_same
 from deployments.ollama.pool import Server, ServerPool
@@ -125,7 +133,7 @@ class PromptWriter:
         for server, failure in zip(servers, found, strict=True):
             self._record(telemetry.OLLAMA_UP, float(failure is None), host=server.client.host)
         failures = [
-            self._answered_by_pull(server, failure)
+            self._answered_by_pull(server, failure, self._settings.model)
             for server, failure in zip(servers, found, strict=True)
             if failure is not None
         ]
@@ -160,8 +168,8 @@ class PromptWriter:
         can = {", ".join(sorted(client.has.known(model) or ())) or UNKNOWN for client in clients}
         shares = [running.gpu_share for running in loaded if running is not None]
         told: dict[str, str | float] = {"capabilities": "; ".join(sorted(can)), "loaded": "yes" if shares else "no"}
-        if versions:
-            told["version"] = ", ".join(sorted(map(str, versions)))
+        if named := {version for version in versions if version}:
+            told["version"] = ", ".join(sorted(named))
         if shares:
             told["gpu_share"] = round(min(shares), 3)
         return told
@@ -236,8 +244,8 @@ class PromptWriter:
                 except OllamaFailure as failure:
                     outcome = "failed"
                     roomy = isinstance(failure, ThoughtOnly)
-                    another = not roomy and self._another(server, failure, model)
-                    told = self._answered_by_pull(server, failure)
+                    another = not isinstance(failure, ThoughtOnly | CannotDo) and self._another(server, failure, model)
+                    told = self._answered_by_pull(server, failure, model)
                     if not (another and not answer.shown) or isinstance(failure, TookTooLong):
                         if repeated or not isinstance(failure, ServerFailed):
                             raise told from None
@@ -273,15 +281,16 @@ class PromptWriter:
 
     def _another(self, server: Server, failure: OllamaFailure, model: str) -> bool:
         """Tell whether another server may do better; one that lacks a model does not rest: it has others."""
-        if isinstance(failure, ModelUnfit):
+        if isinstance(failure, ModelUnfit) and server.client.has.lacks(model):
             return not all(other.client.has.lacks(model) for other in self._pool.servers)
-        return self._pool.rest(server, failure.reason)
+        return self._pool.rest(server, failure.reason, model)
 
     def _flush_interval_s(self) -> float:
         return max(self._settings.flush_interval_s, self._pool.writing / self._settings.max_pieces_per_s)
 
-    def _answered_by_pull(self, server: Server, failure: OllamaFailure) -> OllamaFailure:
-        if not (self._settings.auto_pull and isinstance(failure, ModelMissing)):
+    def _answered_by_pull(self, server: Server, failure: OllamaFailure, model: str) -> OllamaFailure:
+        pulled = self._settings.auto_pull and model == self._settings.model
+        if not (pulled and isinstance(failure, ModelMissing)):
             return failure
         server.pull.start()
         return ModelMissing(server.pull.sentence(), "Wait until it is there.")

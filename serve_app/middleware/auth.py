@@ -32,7 +32,8 @@ class AccessControl:
     """ASGI middleware: what is not allowed is refused before its body is read.
 
     Only POST does any work here, and of GET only `KEYED` asks for a key; the page, the API's description and what tells
-    of the service's state are open to everyone. Whose key it was is left in `scope["state"]["caller"]`, empty where none is asked for.
+    of the service's state are open to everyone. Whose key it was is left in `scope["state"]["caller"]`, empty where
+    none is asked for.
 
     Args:
         app: what the requests are for.
