@@ -6,9 +6,9 @@ import os
 import shlex
 from collections.abc import Mapping
 from string import Template
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from deployments.ollama.addresses import DEFAULT_PORT, is_default, normalized, split_list
 from deployments.ollama.model_names import is_remote, is_same, tagged
@@ -35,14 +35,14 @@ class OllamaSettings(BaseModel):
         description="Headers that the server at an address gets and no other: `{https://gpu.example: {Authorization: "
         '"Bearer ${GPU_KEY}"}}`. `${NAME}` is that variable of the environment where OllamaDeployment runs.',
     )
-    model: str = Field("mistral:latest", description="Name in `ollama list`; without a tag, `:latest`.")
-    allowed_models: tuple[str, ...] = Field(
-        (), description="Models that a request may name in place of this one, each on one of the servers at least."
-    )
     allow_cloud: bool = Field(
         False,
         description="Take models whose names end in `:cloud` or `-cloud`: their server sends text and picture to "
         "ollama.com.",
+    )
+    model: str = Field("mistral:latest", description="Name in `ollama list`; without a tag, `:latest`.")
+    allowed_models: tuple[str, ...] = Field(
+        (), description="Models that a request may name in place of this one, each on one of the servers at least."
     )
     preload: bool = Field(
         False,
@@ -149,20 +149,16 @@ class OllamaSettings(BaseModel):
 
     @field_validator("model", "allowed_models")
     @classmethod
-    def _without_blanks(cls, named: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        names = (named,) if isinstance(named, str) else named
-        if not all(name and not any(map(str.isspace, name)) for name in names):
-            raise ValueError("a model's name has no blanks")
+    def _are_names(cls, named: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        for name in (named,) if isinstance(named, str) else named:
+            if not name or any(map(str.isspace, name)):
+                raise ValueError("a model's name has no blanks")
+            if is_remote(name) and not info.data.get("allow_cloud"):
+                raise ValueError(
+                    f"{name} is a cloud model, and what it is told would leave the house: name another, or set "
+                    "ollama.allow_cloud"
+                )
         return named
-
-    @model_validator(mode="after")
-    def _stay_in_the_house(self) -> Self:
-        if remote := [name for name in self.models if is_remote(name) and not self.allow_cloud]:
-            raise ValueError(
-                f"{remote[0]} is a cloud model, and what it is told would leave the house: name another, or set "
-                "ollama.allow_cloud"
-            )
-        return self
 
     @property
     def models(self) -> tuple[str, ...]:
