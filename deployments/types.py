@@ -87,6 +87,7 @@ class PromptOptions:
     deep_thinking: Flag = False
     language: Annotated[Language, BeforeValidator(language_of)] = "en"
     analysis_only: Flag = False
+    model: Annotated[str, BeforeValidator(_stripped)] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +147,28 @@ class ComponentStatus:
     reason: str = ""
     remedy: str = ""
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldModel:
+    """A model that a server has.
+
+    `capabilities`: None where the server does not tell. `gpu_share`: how much of it is on a GPU, 0 to 1; None where it
+    is not loaded.
+    """
+
+    name: str
+    capabilities: tuple[str, ...] | None
+    gpu_share: float | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostModels:
+    """A server, its version and its models, or why it does not tell and what to do."""
+
+    host: str
+    version: str | None = None
+    models: tuple[HeldModel, ...] = ()
+    reason: str = ""
+    remedy: str = ""

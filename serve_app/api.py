@@ -24,7 +24,15 @@ from serve_app.middleware.headers import ForgivingRoutes, ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
 from serve_app.pictures.refusals import ACCEPTED_FORMATS
 from serve_app.pipeline import Job, Pipeline
-from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StateAnswer, StreamEvent
+from serve_app.schemas import (
+    AnalyzeAnswer,
+    ErrorAnswer,
+    HealthAnswer,
+    ModelsAnswer,
+    StateAnswer,
+    StreamEvent,
+    UnloadedAnswer,
+)
 from serve_app.settings import MIB, Settings
 from serve_app.sse import EventStream
 from serve_app.web_page import add_page
@@ -64,6 +72,9 @@ async def described_form(
         Language, Form(description="The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.")
     ] = "en",
     analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
+    model: Annotated[
+        str, Form(description="The model that writes: one of `allowed` of `/api/images/models`; else the configured.")
+    ] = "",
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError
@@ -162,6 +173,24 @@ def create_api(
         return EventStream(pipeline.stream(job), limits.heartbeat_s, ended=job.close)
 
     api.include_router(pictures)
+
+    @api.get(
+        "/api/images/models",
+        dependencies=described,
+        responses={status: _FAILURES[status] for status in (401, 503)},
+        summary="Which models may be asked for, what each can, and what is loaded where",
+    )
+    async def models() -> ModelsAnswer:
+        return await pipeline.models()
+
+    @api.post(
+        "/api/images/unload",
+        dependencies=described,
+        responses={status: _FAILURES[status] for status in (401, 403, 429, 503)},
+        summary="Free the memory that the models take on the servers",
+    )
+    async def unload() -> UnloadedAnswer:
+        return await pipeline.unload()
 
     @api.get(
         "/api/images/health",

@@ -10,9 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, is_fault
+from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, InvalidForm, is_fault
 from deployments.types import (
     ComponentStatus,
+    HostModels,
     PromptComplete,
     PromptDelta,
     PromptEvent,
@@ -21,6 +22,7 @@ from deployments.types import (
     PromptRestart,
 )
 from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
+from serve_app.models import models_answer
 from serve_app.schemas import (
     AnalyzeAnswer,
     AnalyzedEvent,
@@ -31,8 +33,10 @@ from serve_app.schemas import (
     ErrorEvent,
     GeneratingEvent,
     HealthAnswer,
+    ModelsAnswer,
     StreamEvent,
     Timings,
+    UnloadedAnswer,
 )
 from serve_app.settings import Settings
 from serve_app.shared import Shared
@@ -56,6 +60,14 @@ class Writer(Protocol):
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
+        ...
+
+    async def models(self) -> Sequence[HostModels]:
+        """Tell which models each server has."""
+        ...
+
+    async def unload(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Free the servers' memory; gives the names of what was loaded, and the servers that answered."""
         ...
 
 
@@ -130,9 +142,14 @@ class Pipeline:
             caller: whose key it came with: nobody is told, nor can measure, what another has sent.
 
         Raises:
+            InvalidForm: the model that is asked for is not among those allowed.
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
+        try:
+            self._settings.ollama.chosen(options.model)
+        except ValueError as error:
+            raise InvalidForm(f"Form field 'model' is wrong: {error}.") from None
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
         lookup = Lookup(self._cache, upload, caller)
         job = Job(lookup, options, self._clock, started_s=self._clock(), deadline_s=deadline_s, warnings=warnings)
@@ -224,6 +241,19 @@ class Pipeline:
             stopping=stopping,
             components={"analyzer": analyzer, "writer": writer},
         )
+
+    async def models(self) -> ModelsAnswer:
+        """Tell which models may be asked for, and what there is of each server's."""
+        return models_answer(self._settings.ollama, await self._writer.models())
+
+    async def unload(self) -> UnloadedAnswer:
+        """Free the memory that the models take.
+
+        Raises:
+            OllamaUnavailable: no server answers.
+        """
+        models, hosts = await self._writer.unload()
+        return UnloadedAnswer(models=list(models), hosts=list(hosts))
 
     def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()

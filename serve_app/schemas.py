@@ -158,3 +158,40 @@ class HealthAnswer(BaseModel):
     key_required: bool = Field(description="Whether a picture must come with an API key.")
     stopping: bool = Field(False, description="Whether the service is being stopped: it finishes what was begun.")
     components: dict[Literal["analyzer", "writer"], ComponentHealth]
+
+
+class ModelEntry(BaseModel):
+    """A model that a server has at least."""
+
+    name: str
+    capabilities: list[str] | None = Field(description="completion, thinking, vision, …; null: an old server.")
+    loaded: bool
+    gpu_share: float | None = Field(ge=0, le=1, description="How much of a loaded one is on a GPU.")
+    size_bytes: int | None
+    hosts: list[str]
+
+
+class ModelHost(BaseModel):
+    """A server, or why it does not tell."""
+
+    host: str
+    version: str | None
+    reason: str
+    remedy: str
+
+
+class ModelsAnswer(BaseModel):
+    """What may be asked for, and what is there."""
+
+    default: str = Field(description="The model that writes where none is asked for.")
+    allowed: list[str] = Field(description="What the form field model takes.")
+    models: list[ModelEntry]
+    hosts: list[ModelHost]
+
+
+class UnloadedAnswer(BaseModel):
+    """The memory is free, or will be once what is being written is."""
+
+    status: Literal["unloaded"] = "unloaded"
+    models: list[str] = Field(description="Those that were loaded.")
+    hosts: list[str] = Field(description="The servers that answered.")

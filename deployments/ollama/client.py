@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import aiohttp
@@ -13,11 +13,10 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from deployments import telemetry
-from deployments.ollama.failures import BrokenOff, FailureNames, ModelUnfit, OllamaFailure
-from deployments.ollama.model_names import is_same
+from deployments.ollama.failures import BrokenOff, CannotDo, FailureNames, ModelUnfit
+from deployments.ollama.inventory import Inventory
 from deployments.ollama.package import make_client, ollama
 from deployments.ollama.settings import OllamaSettings
-from deployments.ollama.wire import THINKS, WRITES, ListedModel, ModelList, ShownModel
 from deployments.telemetry import Record, unrecorded
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
@@ -48,7 +47,7 @@ class Said(NamedTuple):
 
 
 class OllamaClient:
-    """Talks to one server about one model.
+    """Talks to one server.
 
     Goes straight to the server: an HTTP_PROXY meant for the internet must not see a local call, and giving
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
@@ -76,8 +75,6 @@ class OllamaClient:
         self.failures = FailureNames(settings, host)
         """Names what goes wrong here."""
 
-        self._shown: dict[ListedModel, ShownModel] = {}
-        self._can: Sequence[str] | None = None
         self._ollama = make_client(
             host,
             settings.headers_for(host),
@@ -85,6 +82,8 @@ class OllamaClient:
             transport=transport or _straight_to_the_server(),
             event_hooks={"response": [self._refuse_failure]},
         )
+        self.has = Inventory(self._ollama, settings, self.failures)
+        """What is there."""
 
     async def close(self) -> None:
         """Close what is open."""
@@ -96,6 +95,7 @@ class OllamaClient:
         options: Mapping[str, float | int],
         *,
         deadline_s: float,
+        model: str = "",
         think: Think | None = None,
     ) -> AsyncGenerator[Said, None]:
         """Stream the answer, its text without leading blanks and cut at `max_prompt_chars`.
@@ -106,17 +106,19 @@ class OllamaClient:
             messages: role and content of each.
             options: temperature, num_predict and so on, by Ollama's names.
             deadline_s: event loop time by which the answer must be complete.
+            model: the configured one when empty.
             think: whether and how hard the model is to think; not sent when None.
 
         Raises:
             OllamaFailure: any of the family; an answer without a visible character is one too.
         """
         limits = self._settings
+        model = model or limits.model
         room_chars = limits.max_prompt_chars
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
         asked_s = asyncio.get_running_loop().time()
         answer = await self._ollama.chat(
-            limits.model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
+            model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
         )
         thought = done = False
         last, times = "", 0
@@ -129,7 +131,10 @@ class OllamaClient:
                         raise
                     line = ollama.ChatResponse(message=ollama.Message(role="assistant"), done=True, done_reason=LOOPED)
                 except ModelUnfit:
-                    await self.check()  # which says the same, and what is there in its place
+                    await self.has.check(model)  # which says the same, and what is there in its place
+                    raise
+                except CannotDo:
+                    self.has.forget(model)
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
                 done = bool(line.done)
@@ -148,7 +153,7 @@ class OllamaClient:
                 if done:
                     self._record_speed(line)
         if room_chars == limits.max_prompt_chars:
-            raise self.failures.nothing(thought=thought)
+            raise self.failures.nothing(model, thought=thought)
 
     def _record_speed(self, last: ollama.ChatResponse) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
@@ -156,27 +161,34 @@ class OllamaClient:
             self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
             self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
-    async def check(self) -> None:
-        """Ask whether the server is up and holds the model.
+    async def load(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, float | int]) -> None:
+        """Have the server load the configured model, and read what every request begins with.
 
         Raises:
-            OllamaFailure: it is not, does not, failed, or took longer than `status_timeout_s`.
+            OllamaFailure: it could not, or took longer than a first token may.
         """
-        models = await self._models()
-        found = next((model for model in models if is_same(model.model, self._settings.model)), None)
-        if found is None:
-            raise self.failures.missing(models)
-        self._can = await self._capabilities(found) or ()
-        if self._can and WRITES not in self._can:
-            raise self.failures.unfit(models)
+        limits = self._settings
+        await self._told(limits.first_token_timeout_s, limits.model, messages, options, limits.keep_alive)
 
-    async def thinks(self, deadline_s: float) -> bool:
-        """Tell whether the model can think; not, where that cannot be found out by then (event loop time)."""
-        if self._can is None:
-            with suppress(OllamaFailure, TimeoutError):
-                async with asyncio.timeout_at(deadline_s):
-                    await self.check()
-        return self._can is not None and THINKS in self._can
+    async def unload(self, model: str) -> None:
+        """Have the server free the memory that the model takes, once it has written what it writes.
+
+        Raises:
+            OllamaFailure: it could not, or took longer than `status_timeout_s`.
+        """
+        await self._told(self._settings.status_timeout_s, model, [], None, 0)
+
+    async def _told(
+        self,
+        limit_s: float,
+        model: str,
+        messages: Sequence[Mapping[str, str]],
+        options: Mapping[str, float | int] | None,
+        keep_alive: str | int,
+    ) -> None:
+        with self.failures.named(f"did not answer within {limit_s:g} s"):
+            async with asyncio.timeout(limit_s):
+                await self._ollama.chat(model, messages, options=options, keep_alive=keep_alive)
 
     async def pull(self) -> AsyncGenerator[int, None]:
         """Have the server fetch the model; yields the percentage that is there, over all layers known so far.
@@ -198,23 +210,6 @@ class OllamaClient:
                     layers[line.digest] = (line.completed or 0, line.total)
                     completed, total = map(sum, zip(*layers.values(), strict=True))
                     yield 100 * completed // total
-
-    async def _models(self) -> Sequence[ListedModel]:
-        limit_s = self._settings.status_timeout_s
-        with self.failures.named(f"did not list its models within {limit_s:g} s"):
-            async with asyncio.timeout(limit_s):
-                # As `list` does, whose own model of the answer leaves out what a model can (ollama 0.6.3).
-                return (await self._ollama._request(ModelList, "GET", "/api/tags")).models
-
-    async def _capabilities(self, model: ListedModel) -> Sequence[str] | None:
-        """Tell what a model can, None where it is not known; older servers are asked once for each version of it."""
-        limit_s = self._settings.status_timeout_s
-        if model.capabilities is None and model not in self._shown:
-            with suppress(OllamaFailure), self.failures.named(f"did not show {model.model} within {limit_s:g} s"):
-                async with asyncio.timeout(limit_s):
-                    asked = {"model": model.model}
-                    self._shown = {model: await self._ollama._request(ShownModel, "POST", "/api/show", json=asked)}
-        return self._shown.get(model, model).capabilities
 
     async def _refuse_failure(self, response: httpx.Response) -> None:
         if not response.is_success:

@@ -55,7 +55,7 @@ class ServerPool:
         self._rest_s = rest_s
         self._retry_after_s = retry_after_s
         self._turns = 0
-        self._line: deque[asyncio.Future[Server]] = deque()
+        self._line: deque[tuple[asyncio.Future[Server], str]] = deque()
 
     @property
     def writing(self) -> int:
@@ -68,29 +68,31 @@ class ServerPool:
         return len(self._line)
 
     @asynccontextmanager
-    async def turn(self, *, again: bool = False) -> AsyncIterator[Server]:
+    async def turn(self, *, again: bool = False, model: str = "") -> AsyncIterator[Server]:
         """Wait in line, then hold a place at a server until the block ends. Cancelled while waiting, none is held.
 
         Args:
+            model: a server that lacks it is asked only where all do.
             again: the server of the turn before failed; the line is not for whoever has stood in it already.
 
         Raises:
             QueueFull: at once, when the line is full.
         """
-        if not again and len(self._line) >= self._max_waiting and self._free() is None:
+        if not again and len(self._line) >= self._max_waiting and self._free(model) is None:
             raise QueueFull(
                 f"{self._max_waiting} requests already wait for a prompt, and no more may; "
                 f"try again in {self._retry_after_s} s.",
                 retry_after_s=self._retry_after_s,
             )
         place: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
-        self._line.insert(0 if again else len(self._line), place)
+        entry = (place, model)
+        self._line.insert(0 if again else len(self._line), entry)
         self._let_in()
         try:
             server = await place
         except asyncio.CancelledError:
-            if place in self._line:
-                self._line.remove(place)
+            if entry in self._line:
+                self._line.remove(entry)
             elif not place.cancelled():
                 self._leave(place.result())
             raise
@@ -99,8 +101,8 @@ class ServerPool:
         finally:
             self._leave(server)
 
-    def rest(self, server: Server, reason: str) -> bool:
-        """Leave a server that failed alone for a while; tells whether another works."""
+    def rest(self, server: Server, reason: str, model: str = "") -> bool:
+        """Leave a server that failed alone for a while; tells whether another works, and has the model."""
         loop = asyncio.get_running_loop()
         server.rests_until_s = loop.time() + self._rest_s
         another = bool(self._awake())
@@ -108,7 +110,7 @@ class ServerPool:
             logger.warning("%s is left alone for %g s: %s", server.client.host, self._rest_s, reason)
             loop.call_at(server.rests_until_s, self._let_in)
         self._let_in()
-        return another
+        return any(server in self._awake() for server in self._holders(model))
 
     def works(self, server: Server) -> None:
         """End a server's rest: it has just written a prompt."""
@@ -118,14 +120,23 @@ class ServerPool:
         now_s = asyncio.get_running_loop().time()
         return [server for server in self.servers if server.rests_until_s <= now_s]
 
-    def _free(self) -> Server | None:
-        least_busy = min(self._awake() or self.servers, key=lambda server: (server.writing, server.last_turn))
+    def _holders(self, model: str) -> list[Server]:
+        return [server for server in self.servers if not server.client.has.lacks(model)]
+
+    def _free(self, model: str) -> Server | None:
+        fit = self._holders(model) or self.servers
+        awake = [server for server in self._awake() if server in fit]
+        least_busy = min(awake or fit, key=lambda server: (server.writing, server.last_turn))
         return least_busy if least_busy.writing < self._max_parallel else None
 
     def _let_in(self) -> None:
-        while self._line and (server := self._free()) is not None:
-            place = self._line.popleft()
-            if not place.done():
+        for entry in list(self._line):
+            place, model = entry
+            # Whoever waits for a model that a busy server alone has does not keep others from the free ones.
+            if place.done():
+                self._line.remove(entry)
+            elif (server := self._free(model)) is not None:
+                self._line.remove(entry)
                 server.writing += 1
                 self._turns += 1
                 server.last_turn = self._turns

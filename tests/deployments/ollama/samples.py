@@ -122,4 +122,4 @@ async def tokens_of(server: Server = None, **settings: Any) -> list[str]:
 async def check(server: Server = None, **settings: Any) -> None:
     """Ask what health asks."""
     async with open_client(server, **settings) as client:
-        await client.check()
+        await client.has.check(client._settings.model)

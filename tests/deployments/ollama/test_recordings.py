@@ -185,6 +185,7 @@ async def test_a_caller_gets_of_each_recorded_chat(name: str) -> None:
         settings = OllamaSettings(
             hosts=(url + recording.path.removesuffix("/api/chat"),),
             model=model,
+            allow_cloud=True,
             first_token_timeout_s=SILENCE_S,
             token_gap_timeout_s=SILENCE_S,
         )
@@ -242,8 +243,8 @@ async def test_what_is_listed_or_shown_tells_whether_a_model_that_writes_also_th
     name: str, model: str, thinks: bool
 ) -> None:
     async with replaying(recordings()[name]) as url, open_client(host=url, model=model) as client:
-        await client.check()
-        assert await client.thinks(asyncio.get_running_loop().time() + PATIENCE_S) == thinks
+        await client.has.check(model)
+        assert await client.has.thinks(model, asyncio.get_running_loop().time() + PATIENCE_S) == thinks
 
 
 @pytest.mark.parametrize(

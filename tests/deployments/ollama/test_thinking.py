@@ -73,7 +73,7 @@ async def test_only_a_model_that_can_is_told_whether_to_think_and_has_room_for_i
 
 
 def test_a_model_that_always_thinks_is_asked_for_little() -> None:
-    assert OllamaSettings(model="gpt-oss:20b").thinking() == "low"
+    assert OllamaSettings().thinking("gpt-oss:20b") == "low"
 
 
 @pytest.mark.parametrize(
