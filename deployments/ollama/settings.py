@@ -206,9 +206,10 @@ class OllamaSettings(BaseModel):
             return "low" if ALWAYS_THINKS in model else False
         return True if self.think == "on" else self.think
 
-    def sampling(self, *, deep: bool, thinks: bool = False) -> dict[str, float | int]:
+    def sampling(self, *, deep: bool, thinks: bool = False, seed: int | None = None) -> dict[str, float | int]:
         """Give Ollama's `options` for one mode, with room for a thought if there is to be one."""
-        return {
+        chance = {} if seed is None else {"seed": seed}
+        return chance | {
             "temperature": self.temperature_deep if deep else self.temperature_standard,
             "num_predict": (self.num_predict_deep if deep else self.num_predict_standard)
             + (self.think_tokens if thinks else 0),

@@ -236,7 +236,9 @@ class PromptWriter:
                     think = (
                         self._settings.thinking(model) if await server.client.has.thinks(model, deadline_s) else None
                     )
-                    options = self._settings.sampling(deep=request.options.deep_thinking, thinks=roomy or bool(think))
+                    options = self._settings.sampling(
+                        deep=request.options.deep_thinking, thinks=roomy or bool(think), seed=request.options.seed
+                    )
                     said = server.client.chat(messages, options, deadline_s=deadline_s, model=model, think=think)
                     prompt = await self._answered(said, answer, take)
                     if not prompt.text:

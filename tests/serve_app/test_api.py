@@ -58,10 +58,10 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
 
 
 async def test_what_the_caller_wishes_reaches_the_writer_and_only_the_picture_is_required(service: Service) -> None:
-    await service.post(user_prompt="at dusk", deep_thinking="true", language="ja")
+    await service.post(user_prompt="at dusk", deep_thinking="true", language="ja", seed="7")
     await service.post()
     wished, plain = service.writer.requests
-    assert wished.options == PromptOptions("at dusk", deep_thinking=True, language="ja")
+    assert wished.options == PromptOptions("at dusk", deep_thinking=True, language="ja", seed=7)
     assert wished.scores["mood"][0].value == "mood 0"
     assert wished.palette
     assert plain.options == PromptOptions()

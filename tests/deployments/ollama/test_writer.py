@@ -76,6 +76,17 @@ async def test_ollama_writes_the_prompt_that_it_is_asked_for(deep: bool, options
     assert body["messages"] == build_messages(request)
 
 
+async def test_the_same_picture_and_seed_ask_ollama_for_the_very_same() -> None:
+    with FakeOllama(tokens=WORDS) as server:
+        async with open_writer(server, temperature_standard=0) as writer:
+            for seed in (7, 7, 8, None):
+                await collected(writer.write(mountains(user_prompt="dusk", seed=seed)))
+    bodies = [chat.body for chat in server.chats]
+    assert bodies[0] == bodies[1]
+    assert [body["options"].get("seed") for body in bodies] == [7, 7, 8, None]
+    assert bodies[0]["options"]["temperature"] == 0
+
+
 async def test_first_token_is_passed_on_before_there_is_a_second() -> None:
     with FakeOllama(Answer(WORDS, hold_at=1)) as server:
         async with open_writer(server) as writer, aclosing(writer.write(MOUNTAINS)) as events:
