@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 Pixels = NDArray[np.uint8]
 """One picture: uint8, (height, width, 3), RGB."""
@@ -23,6 +23,9 @@ GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
 AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
+
+MAX_SEED = 2**31 - 1
+"""Ollama's runner keeps it in 32 bits."""
 
 
 def language_of(tag: str) -> str:
@@ -88,6 +91,7 @@ class PromptOptions:
     language: Annotated[Language, BeforeValidator(language_of)] = "en"
     analysis_only: Flag = False
     model: Annotated[str, BeforeValidator(_stripped)] = ""
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

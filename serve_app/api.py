@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language
+from deployments.types import MAX_SEED, Language
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
@@ -75,6 +75,9 @@ async def described_form(
     model: Annotated[
         str, Form(description="The model that writes: one of `allowed` of `/api/images/models`; else the configured.")
     ] = "",
+    seed: Annotated[
+        int | None, Form(ge=0, le=MAX_SEED, description="The same number gives much the same prompt again.")
+    ] = None,
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError

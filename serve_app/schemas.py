@@ -56,6 +56,7 @@ class AnalyzeAnswer(BaseModel):
     userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
     palette: list[Colour]
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
+    model: str | None = Field(None, description="The model that wrote; absent where the template or nobody did.")
     truncated: bool = Field(description="Whether the model broke off or repeated itself, so that an end was cut away.")
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
@@ -94,9 +95,22 @@ class AnalyzedEvent(BaseModel):
 
 
 class GeneratingEvent(BaseModel):
-    """A prompt is being written. Sent again if the writer failed midway: the text so far is void."""
+    """A prompt is being written, or waits in line; then sent again with each new place, and when its turn has come.
+
+    Sent again too if the writer failed midway: the text so far is void.
+    """
 
     status: Literal["generating"] = "generating"
+    message: str
+    before: int | None = Field(
+        None, description="How many prompts are written before this one; absent once it is being written."
+    )
+
+
+class ThinkingEvent(BaseModel):
+    """The model thinks before it writes; told once at most."""
+
+    status: Literal["thinking"] = "thinking"
     message: str
 
 
@@ -114,6 +128,7 @@ class CompleteEvent(BaseModel):
     generatedPrompt: str  # noqa: N815
     userInput: str  # noqa: N815
     promptSource: PromptSource  # noqa: N815
+    model: str | None = None
     truncated: bool
     timings: Timings
     warnings: list[str]
@@ -127,7 +142,7 @@ class ErrorEvent(BaseModel):
     code: str
 
 
-StreamEvent = AnalyzingEvent | AnalyzedEvent | GeneratingEvent | DeltaEvent | CompleteEvent | ErrorEvent
+StreamEvent = AnalyzingEvent | AnalyzedEvent | GeneratingEvent | ThinkingEvent | DeltaEvent | CompleteEvent | ErrorEvent
 
 
 class ComponentHealth(BaseModel):

@@ -13,7 +13,7 @@ export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElem
   const facts = [
     analyzer.analyzer !== null && `read by ${analyzer.analyzer}`,
     analyzer.cached && "remembered from before",
-    analyzer.promptSource !== null && `prompt by ${analyzer.promptSource}`,
+    analyzer.promptSource !== null && `prompt by ${analyzer.model ?? analyzer.promptSource}`,
     ...stages,
   ];
   return <p className="timings">{facts.filter(Boolean).join(" · ")}</p>;
