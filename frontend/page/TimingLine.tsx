@@ -20,5 +20,5 @@ export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElem
 }
 
 function duration(milliseconds: number): string {
-  return milliseconds < 1000 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+  return milliseconds < 1000 ? `${milliseconds.toFixed(0)}\u00a0ms` : `${(milliseconds / 1000).toFixed(1)}\u00a0s`;
 }

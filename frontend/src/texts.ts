@@ -47,7 +47,7 @@ export const DEFAULT_TEXTS: Texts = {
   modelFacts: {
     usual: "default",
     thinks: "thinks first",
-    sees: "sees",
+    sees: "sees pictures",
     loaded: "loaded",
     absent: "not installed",
     cannotWrite: "cannot write",
