@@ -8,7 +8,7 @@ export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElem
   if (timings === null) return null;
   const stages = (["decode", "analysis", "prompt", "total"] as const).flatMap((stage) => {
     const milliseconds = timings[stage];
-    return milliseconds == null ? [] : [`${stage} ${duration(milliseconds)}`];
+    return milliseconds == null ? [] : [`${stage}\u00a0${duration(milliseconds)}`];
   });
   const facts = [
     analyzer.analyzer !== null && `read by ${analyzer.analyzer}`,
