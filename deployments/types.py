@@ -24,9 +24,6 @@ AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
 
-MAX_SEED = 2**31 - 1
-"""Ollama's runner keeps it in 32 bits."""
-
 
 def language_of(tag: str) -> str:
     """Give the language that a BCP 47 tag begins with (`pt` of `pt-BR`), or of a locale's name (`pt_BR`)."""
@@ -38,6 +35,9 @@ def _stripped(text: str) -> str:
 
 
 Flag = Annotated[bool, BeforeValidator(_stripped)]
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""What a model's choice of words begins from: 31 bits, which every runner takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class PromptOptions:
     language: Annotated[Language, BeforeValidator(language_of)] = "en"
     analysis_only: Flag = False
     model: Annotated[str, BeforeValidator(_stripped)] = ""
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
 
 
 @dataclass(frozen=True, slots=True)

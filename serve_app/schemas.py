@@ -56,7 +56,7 @@ class AnalyzeAnswer(BaseModel):
     userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
     palette: list[Colour]
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
-    model: str | None = Field(None, description="The model that wrote; absent where the template or nobody did.")
+    model: str | None = Field(None, description="The model that wrote the prompt; absent where none did.")
     truncated: bool = Field(description="Whether the model broke off or repeated itself, so that an end was cut away.")
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
@@ -95,10 +95,7 @@ class AnalyzedEvent(BaseModel):
 
 
 class GeneratingEvent(BaseModel):
-    """A prompt is being written, or waits in line; then sent again with each new place, and when its turn has come.
-
-    Sent again too if the writer failed midway: the text so far is void.
-    """
+    """A prompt is being written, or waits for that. Sent again if the writer failed midway: the text so far is void."""
 
     status: Literal["generating"] = "generating"
     message: str
@@ -108,10 +105,10 @@ class GeneratingEvent(BaseModel):
 
 
 class ThinkingEvent(BaseModel):
-    """The model thinks before it writes; told once at most."""
+    """The model thinks, and will write then; sent once at most."""
 
     status: Literal["thinking"] = "thinking"
-    message: str
+    message: str = "The model is thinking before it writes."
 
 
 class DeltaEvent(BaseModel):

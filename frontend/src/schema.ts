@@ -32,11 +32,11 @@ export interface paths {
         put?: never;
         /**
          * The same, as Server-Sent Events while it happens
-         * @description Send `analyzing`, `analyzed`, `generating`, any number of `delta`, and `complete`.
+         * @description Send `analyzing`, `analyzed`, `generating`, perhaps `thinking`, any number of `delta`, and `complete`.
          *
          *     With `analysis_only` there is neither `generating` nor `delta`. A failure once the stream has begun is sent as
-         *     an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
-         *     over. Ignore statuses you do not know.
+         *     an `error` event, which ends it. Another `generating` tells the place in line, or that the writer failed midway
+         *     and another starts over: the text so far is void. Ignore statuses you do not know.
          */
         post: operations["analyze_stream_api_images_analyze_stream_post"];
         delete?: never;
@@ -182,7 +182,7 @@ export interface components {
             promptSource: "ollama" | "template" | "none";
             /**
              * Model
-             * @description The model that wrote; absent where the template or nobody did.
+             * @description The model that wrote the prompt; absent where none did.
              */
             model?: string | null;
             /**
@@ -287,7 +287,7 @@ export interface components {
             model: string;
             /**
              * Seed
-             * @description The same number gives much the same prompt again.
+             * @description With the same one, and temperature 0, a picture gets the same prompt again.
              */
             seed?: number | null;
         };
@@ -331,7 +331,7 @@ export interface components {
             model: string;
             /**
              * Seed
-             * @description The same number gives much the same prompt again.
+             * @description With the same one, and temperature 0, a picture gets the same prompt again.
              */
             seed?: number | null;
         };
@@ -470,9 +470,7 @@ export interface components {
         };
         /**
          * GeneratingEvent
-         * @description A prompt is being written, or waits in line; then sent again with each new place, and when its turn has come.
-         *
-         *     Sent again too if the writer failed midway: the text so far is void.
+         * @description A prompt is being written, or waits for that. Sent again if the writer failed midway: the text so far is void.
          */
         GeneratingEvent: {
             /**
@@ -616,7 +614,7 @@ export interface components {
         };
         /**
          * ThinkingEvent
-         * @description The model thinks before it writes; told once at most.
+         * @description The model thinks, and will write then; sent once at most.
          */
         ThinkingEvent: {
             /**
@@ -625,7 +623,10 @@ export interface components {
              * @constant
              */
             status: "thinking";
-            /** Message */
+            /**
+             * Message
+             * @default The model is thinking before it writes.
+             */
             message: string;
         };
         /**
