@@ -39,6 +39,9 @@ def _stripped(text: str) -> str:
 
 Flag = Annotated[bool, BeforeValidator(_stripped)]
 
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""What a model's choice of words begins from: 31 bits, which every runner takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelScore:
@@ -91,7 +94,7 @@ class PromptOptions:
     language: Annotated[Language, BeforeValidator(language_of)] = "en"
     analysis_only: Flag = False
     model: Annotated[str, BeforeValidator(_stripped)] = ""
-    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
 
 
 @dataclass(frozen=True, slots=True)
