@@ -171,7 +171,7 @@ async def test_a_failing_analysis_has_its_status_or_ends_the_stream_and_tells_no
 async def test_a_fault_is_a_500_that_is_logged_once_counted_as_failed_and_has_the_headers_of_every_answer(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ray raises CancelledError where nobody has left (findings/service.md, 5)."""
+    """Ray raises CancelledError where nobody has left."""
     counted: list[tuple[str, str]] = []
 
     def record(metric: Metric, value: float = 1, **tags: str) -> None:
