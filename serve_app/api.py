@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language
+from deployments.types import Language, Seed
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
@@ -64,6 +64,9 @@ async def described_form(
         Language, Form(description="The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.")
     ] = "en",
     analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
+    seed: Annotated[
+        Seed | None, Form(description="With the same one, and temperature 0, a picture gets the same prompt again.")
+    ] = None,
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError
@@ -153,11 +156,11 @@ def create_api(
         summary="The same, as Server-Sent Events while it happens",
     )
     async def analyze_stream(job: Accepted) -> EventStream:
-        """Send `analyzing`, `analyzed`, `generating`, any number of `delta`, and `complete`.
+        """Send `analyzing`, `analyzed`, `generating`, perhaps `thinking`, any number of `delta`, and `complete`.
 
         With `analysis_only` there is neither `generating` nor `delta`. A failure once the stream has begun is sent as
-        an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
-        over. Ignore statuses you do not know.
+        an `error` event, which ends it. Another `generating` tells the place in line, or that the writer failed midway
+        and another starts over: the text so far is void. Ignore statuses you do not know.
         """
         return EventStream(pipeline.stream(job), limits.heartbeat_s, ended=job.close)
 

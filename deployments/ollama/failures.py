@@ -59,6 +59,10 @@ class ServerFailed(OllamaFailure):
     """The server answered with an error, broke off, or sent what is not its protocol."""
 
 
+class SaidNothing(ServerFailed):
+    """The answer is empty, or loops from its beginning."""
+
+
 class ThoughtOnly(ServerFailed):
     """The model thought, and wrote nothing."""
 
@@ -134,7 +138,9 @@ class FailureNames:
     def nothing(self, *, thought: bool) -> ServerFailed:
         """Say that there is no prompt in an answer: it is empty, or all thought."""
         if not thought:
-            return ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+            return SaidNothing(
+                "Ollama's answer was empty, or the same again and again.", "Try again, or try another model."
+            )
         return ThoughtOnly(
             f"{self._settings.model} thought, and came to no answer.",
             "Raise ollama.think_tokens, or set OLLAMA_MODEL to a model that does not think.",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 import httpx
 
@@ -15,7 +15,15 @@ from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable,
 from deployments.ollama.answer import Answer, Prompt
 from deployments.ollama.client import OllamaClient, Said
 from deployments.ollama.coalescer import Coalescer, Take
-from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, ThoughtOnly, TookTooLong
+from deployments.ollama.failures import (
+    FailureNames,
+    ModelMissing,
+    OllamaFailure,
+    SaidNothing,
+    ServerFailed,
+    ThoughtOnly,
+    TookTooLong,
+)
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.pull import ModelPull
@@ -29,6 +37,8 @@ from deployments.types import (
     PromptEvent,
     PromptRequest,
     PromptRestart,
+    PromptThinking,
+    PromptWaiting,
 )
 
 STOPPED = "stop"
@@ -72,7 +82,7 @@ class PromptWriter:
         )
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        """Stream the prompt: pieces, perhaps a restart and other pieces, then the whole.
+        """Stream the prompt: perhaps places in line and that the model thinks, pieces, perhaps a restart, the whole.
 
         The whole is the pieces after the last restart joined, less a broken end or a loop. Close the generator
         (`contextlib.aclosing`) or cancel its reader, and Ollama stops.
@@ -82,13 +92,16 @@ class PromptWriter:
             OllamaUnavailable: Ollama is required and cannot write.
             DeadlinePassed: Ollama is required and took too long.
         """
-        shown = False
+        shown = thought = False
         try:
             async with Coalescer[Prompt](functools.partial(self._read, request), self._flush_interval_s) as coalescer:
                 while events := await coalescer.events():
                     for event in events:
+                        if thought and isinstance(event, PromptThinking):
+                            continue
                         yield event
-                        shown = isinstance(event, PromptDelta)
+                        thought = thought or isinstance(event, PromptThinking)
+                        shown = (shown or isinstance(event, PromptDelta)) and not isinstance(event, PromptRestart)
                 prompt = coalescer.result
         except OllamaFailure as failure:
             if self._required:
@@ -99,7 +112,8 @@ class PromptWriter:
                 raise
             shortcoming = str(full)
         else:
-            yield PromptComplete(prompt.text, "ollama", (CUT,) if prompt.truncated else (), prompt.truncated)
+            warnings = (CUT,) if prompt.truncated else ()
+            yield PromptComplete(prompt.text, "ollama", warnings, prompt.truncated, self._settings.tagged_model)
             return
         if shown:
             yield PromptRestart(shortcoming)
@@ -152,31 +166,34 @@ class PromptWriter:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
         messages = build_messages(request)
-        repeated = again = roomy = False
+        repeated = roomy = looped = False
+        told: OllamaFailure | None = None
         while True:
             came_s = loop.time()
-            # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
-            async with self._pool.turn(again=again) as server:
+            async with self._turn(request, deadline_s, take, told) as server:
                 started_s = loop.time()
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
-                outcome, answer = "left", Answer()
+                outcome, answer = "left", Answer(self._settings.max_prompt_chars)
                 try:
-                    think = self._settings.thinking() if await server.client.thinks(deadline_s) else None
-                    options = self._settings.sampling(deep=request.options.deep_thinking, thinks=roomy or bool(think))
+                    can_think = await server.client.thinks(deadline_s)
+                    think = self._settings.thinking(off=roomy) if can_think else None
+                    options = self._settings.sampling(
+                        deep=request.options.deep_thinking,
+                        thinks=roomy or bool(think),
+                        loops=looped,
+                        seed=request.options.seed,
+                    )
                     said = server.client.chat(messages, options, deadline_s=deadline_s, think=think)
-                    prompt = await self._answered(said, answer, take)
-                    if not prompt.text:
-                        raise server.client.failures.nothing(thought=answer.thought)
+                    prompt = await self._answered(said, answer, take, server.client.failures)
                 except OllamaFailure as failure:
                     outcome = "failed"
-                    roomy = isinstance(failure, ThoughtOnly)
-                    another = not roomy and self._pool.rest(server, failure.reason)
+                    roomy, looped = isinstance(failure, ThoughtOnly), isinstance(failure, SaidNothing)
+                    another = not (roomy or looped) and self._pool.rest(server, failure.reason)
                     told = self._answered_by_pull(server, failure)
                     if not (another and not answer.shown) or isinstance(failure, TookTooLong):
                         if repeated or not isinstance(failure, ServerFailed):
                             raise told from None
                         repeated = True
-                    again = True
                     if answer.shown:
                         take(PromptRestart(failure.reason))
                 else:
@@ -187,12 +204,36 @@ class PromptWriter:
                 finally:
                     self._record(telemetry.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
 
-    async def _answered(self, said: AsyncGenerator[Said, None], answer: Answer, take: Take) -> Prompt:
-        ended = ""
+    @asynccontextmanager
+    async def _turn(
+        self, request: PromptRequest, deadline_s: float, take: Take, failed: OllamaFailure | None
+    ) -> AsyncIterator[Server]:
+        """Hold a place at a server; raises `failed`, which was met at the one before, where none is free in time."""
+        limit = asyncio.timeout_at(deadline_s)
+        place = self._pool.turn(
+            again=failed is not None, picture=request.picture, tell=lambda before: take(PromptWaiting(before))
+        )
+        try:
+            async with limit, place as server:
+                limit.reschedule(None)
+                yield server
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = f"Ollama had no place for this prompt within {self._settings.total_timeout_s:g} s."
+            raise failed or TookTooLong(late, "Try again, or name more servers in OLLAMA_HOST.") from None
+
+    async def _answered(
+        self, said: AsyncGenerator[Said, None], answer: Answer, take: Take, failures: FailureNames
+    ) -> Prompt:
+        ended, thought = "", False
         async with aclosing(said):
             async for piece in said:
                 ended = piece.done_reason
                 text, voided = answer.take(piece.text)
+                if (piece.thinks or answer.thinking) and not thought:
+                    thought = True
+                    take(PromptThinking())
                 if voided:
                     take(PromptRestart(VOIDED))
                 if text:
@@ -203,6 +244,8 @@ class PromptWriter:
         prompt = answer.end(cut=ended != STOPPED)
         if prompt.text.startswith(shown) and len(prompt.text) > len(shown):
             take(PromptDelta(prompt.text[len(shown) :]))
+        if not prompt.text:
+            raise failures.nothing(thought=thought or answer.thought)
         return prompt
 
     def _flush_interval_s(self) -> float:

@@ -27,6 +27,9 @@ from deployments.types import (
 )
 from tests.support.fake_ollama import FakeOllama
 
+MODEL = "mistral:latest"
+"""Who writes by the default settings."""
+
 LOCAL = "http://localhost:11434"
 Server = FakeOllama | httpx.AsyncBaseTransport | None
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.ollama.coalescer import Coalescer, Take
-from deployments.types import PromptDelta, PromptRestart
+from deployments.types import PromptDelta, PromptPiece, PromptRestart
 from tests.deployments.ollama.virtual_time import run_virtually
 
 INTERVAL_S = 0.02
@@ -75,7 +75,7 @@ def test_a_restart_keeps_its_place_between_pieces() -> None:
         for event in (PromptDelta("a"), PromptDelta("b"), RESTART, PromptDelta("c"), PromptDelta("d")):
             take(event)
 
-    async def read() -> list[PromptDelta | PromptRestart]:
+    async def read() -> list[PromptPiece]:
         async with Coalescer(source, lambda: INTERVAL_S) as coalescer:
             return await coalescer.events()
 

@@ -12,7 +12,7 @@ import pytest
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
 from deployments.types import PromptComplete
-from tests.deployments.ollama.samples import MOUNTAINS, collected, outcome
+from tests.deployments.ollama.samples import MODEL, MOUNTAINS, collected, outcome
 
 FOX = "A red fox that stands in deep snow under a low sun."
 THOUGHT = "The caller wants a fox."
@@ -67,7 +67,7 @@ async def test_only_a_model_that_can_is_told_whether_to_think_and_has_room_for_i
     capabilities: Sequence[str] | None, settings: dict[str, Any], think: object, num_predict: int
 ) -> None:
     server = ThinkingOllama([{"thinking": THOUGHT}, {"content": FOX}], capabilities=capabilities)
-    assert await written(server, **settings) == PromptComplete(FOX, "ollama")
+    assert await written(server, **settings) == PromptComplete(FOX, "ollama", model=MODEL)
     asked = server.asked[0]
     assert (asked.get("think"), asked["options"]["num_predict"]) == (think, num_predict)
 
@@ -83,7 +83,7 @@ def test_a_model_that_always_thinks_is_asked_for_little() -> None:
 )
 async def test_thought_without_a_prompt_is_tried_once_more_with_room_and_then_told(thought: list[Message]) -> None:
     server = ThinkingOllama(thought, [{"thinking": THOUGHT}, {"content": FOX}])
-    assert await written(server) == PromptComplete(FOX, "ollama")
+    assert await written(server) == PromptComplete(FOX, "ollama", model=MODEL)
     assert [asked["options"]["num_predict"] for asked in server.asked] == [150, 150 + 2048]
     stubborn = await written(ThinkingOllama(thought))
     assert (stubborn.source, "thought, and came to no answer" in stubborn.warnings[0]) == ("template", True)

@@ -13,7 +13,7 @@ from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose
 from deployments.ollama.writer import CUT, PromptWriter
 from deployments.types import ComponentStatus, PromptComplete, PromptDelta, PromptRestart
-from tests.deployments.ollama.samples import MOUNTAINS, TimedOllama, collected, mountains, outcome, text_of
+from tests.deployments.ollama.samples import MODEL, MOUNTAINS, TimedOllama, collected, mountains, outcome, text_of
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama, Pull
 
@@ -68,7 +68,7 @@ async def test_ollama_writes_the_prompt_that_it_is_asked_for(deep: bool, options
         async with open_writer(server, keep_alive="30m") as writer:
             request = mountains(deep_thinking=deep, user_prompt="dusk", language="ja")
             events = await collected(writer.write(request))
-    assert (text_of(events), outcome(events)) == (SENTENCE, PromptComplete(SENTENCE, "ollama"))
+    assert (text_of(events), outcome(events)) == (SENTENCE, PromptComplete(SENTENCE, "ollama", model=MODEL))
     body = server.chats[0].body
     assert (body["model"], body["stream"], body["keep_alive"]) == ("mistral:latest", True, "30m")
     assert body["options"] == {"top_p": 0.9, "repeat_penalty": 1.1, "num_ctx": 4096, **options}
@@ -120,7 +120,7 @@ async def test_what_a_model_wraps_around_the_prompt_is_taken_off_the_whole(said:
 async def test_what_is_cut_ends_with_a_whole_sentence_and_says_so() -> None:
     with FakeOllama(tokens=[SENTENCE, " Behind", " it", " the", " trees"]) as server:
         async with open_writer(server, num_predict_standard=3, max_prompt_chars=90) as writer:
-            assert await written(writer) == PromptComplete(SENTENCE, "ollama", (CUT,), truncated=True)
+            assert await written(writer) == PromptComplete(SENTENCE, "ollama", (CUT,), truncated=True, model=MODEL)
             server.answer = Answer([f"word{number} " for number in range(100)], ending="endless")
             complete = await written(writer)
         assert await server.wait_for_disconnect()
@@ -228,7 +228,7 @@ async def test_a_failure_midway_voids_the_text_so_far_and_another_or_the_same_se
     assert text_of(events[: restarts[0]]) == "".join(WORDS[:3])
     complete = outcome(events)
     if others:
-        assert (len(restarts), complete) == (1, PromptComplete(SENTENCE, "ollama"))
+        assert (len(restarts), complete) == (1, PromptComplete(SENTENCE, "ollama", model=MODEL))
     else:
         assert (len(restarts), len(server.chats), complete.source) == (2, 2, "template")
     assert text_of(events) == complete.prompt
@@ -359,7 +359,7 @@ async def test_where_one_server_fails_another_writes_and_the_first_is_left_alone
     with FakeOllama(Answer(status=500, error="out of memory")) as one, FakeOllama(tokens=WORDS) as two:
         async with open_writer(one, two) as writer:
             for _ in range(3):
-                assert await written(writer) == PromptComplete(SENTENCE, "ollama")
+                assert await written(writer) == PromptComplete(SENTENCE, "ollama", model=MODEL)
     assert (len(one.chats), len(two.chats)) == (1, 3)
     assert caplog.messages[0] == f"{one.url} is left alone for 30 s: Ollama failed: out of memory."
     assert caplog.messages[1].startswith(f"{two.url} wrote a prompt in ")
