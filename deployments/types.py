@@ -24,9 +24,6 @@ AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
 
-MAX_SEED = 2**31 - 1
-"""Ollama's runner keeps it in 32 bits."""
-
 
 def language_of(tag: str) -> str:
     """Give the language that a BCP 47 tag begins with (`pt` of `pt-BR`), or of a locale's name (`pt_BR`)."""
@@ -99,12 +96,13 @@ class PromptOptions:
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """Everything the prompt is written from."""
+    """Everything the prompt is written from. `picture` is the same for the same upload of the same caller, or empty."""
 
     scores: Scores
     palette: tuple[Swatch, ...] = ()
     options: PromptOptions = PromptOptions()
     analyzer: AnalyzerName = "clip"
+    picture: str = ""
 
     @property
     def seen(self) -> Scores:
@@ -112,6 +110,18 @@ class PromptRequest:
         if self.analyzer == "clip":
             return self.scores
         return {category: scores for category, scores in self.scores.items() if category not in GUESSED_FROM_PIXELS}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWaiting:
+    """The request stands in line; `before` prompts have to be ended before it is begun, 0 once it is begun."""
+
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptThinking:
+    """The model thinks before it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +140,20 @@ class PromptRestart:
 
 @dataclass(frozen=True, slots=True)
 class PromptComplete:
-    """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end."""
+    """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end.
+
+    `model`: the name of the model that wrote, as Ollama lists it; empty where none did.
+    """
 
     prompt: str
     source: PromptSource
     warnings: tuple[str, ...] = ()
     truncated: bool = False
+    model: str = ""
 
 
-PromptEvent = PromptDelta | PromptRestart | PromptComplete
+PromptPiece = PromptWaiting | PromptThinking | PromptDelta | PromptRestart
+PromptEvent = PromptPiece | PromptComplete
 
 
 @dataclass(frozen=True, slots=True)

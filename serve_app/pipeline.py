@@ -20,6 +20,8 @@ from deployments.types import (
     PromptOptions,
     PromptRequest,
     PromptRestart,
+    PromptThinking,
+    PromptWaiting,
 )
 from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
 from serve_app.models import models_answer
@@ -35,6 +37,7 @@ from serve_app.schemas import (
     HealthAnswer,
     ModelsAnswer,
     StreamEvent,
+    ThinkingEvent,
     Timings,
     UnloadedAnswer,
 )
@@ -46,6 +49,7 @@ logger = logging.getLogger("image_analyzer.requests")
 NO_PROMPT = PromptComplete("", "none")
 """What a caller gets who asks for the analysis alone."""
 
+WRITING = "Writing the prompt."
 
 HEALTH_HOLDS_S = 1.0
 """How old the parts' word on how they stand may be: however many ask, the parts are asked once in this time."""
@@ -128,7 +132,7 @@ class Pipeline:
         self._settings = settings
         self._clock = clock
         self._cache = AnalysisCache(classifier, settings, clock)
-        self._components = Shared(self._ask_components, HEALTH_HOLDS_S, clock)
+        self._components = Shared(self._ask_components, clock)
 
     async def accept(
         self, upload: bytes, options: PromptOptions, warnings: Sequence[str] = (), caller: str = ""
@@ -178,6 +182,7 @@ class Pipeline:
             userInput=job.options.user_prompt,
             palette=analysis.colours,
             promptSource=written.source,
+            model=written.model or None,
             truncated=written.truncated,
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
@@ -199,18 +204,27 @@ class Pipeline:
                 warnings=[*job.warnings, *analysis.classification.warnings],
             )
             if not job.options.analysis_only:
-                yield GeneratingEvent(message="Writing the prompt.")
+                yield GeneratingEvent(message=WRITING)
+                thought = False
                 async with aclosing(self._write(job, analysis)) as events:
                     while (event := await self._next(job, events)) is not None:
-                        if isinstance(event, PromptDelta):
-                            yield DeltaEvent(text=event.text)
-                        elif isinstance(event, PromptRestart):
-                            yield GeneratingEvent(message=event.reason)
+                        match event:
+                            case PromptDelta(text):
+                                yield DeltaEvent(text=text)
+                            case PromptRestart(reason):
+                                yield GeneratingEvent(message=reason)
+                            case PromptWaiting(before):
+                                message = f"Waiting in line: {before} before you." if before else WRITING
+                                yield GeneratingEvent(message=message, before=before or None)
+                            case PromptThinking() if not thought:
+                                thought = True
+                                yield ThinkingEvent()
             written = job.written = job.written or NO_PROMPT
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
+                model=written.model or None,
                 truncated=written.truncated,
                 timings=job.timings(),
                 warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
@@ -231,7 +245,7 @@ class Pipeline:
 
     async def health(self, *, key_required: bool, stopping: bool = False) -> HealthAnswer:
         """Tell how both deployments stand; what was asked of them within `HEALTH_HOLDS_S` is not asked again."""
-        analyzer, writer = await self._components.get()
+        analyzer, writer = await self._components.get(self._clock() - HEALTH_HOLDS_S)
         states = {analyzer.status, writer.status}
         overall = "error" if stopping or "unavailable" in states else "degraded" if "fallback" in states else "ok"
         return HealthAnswer(
@@ -258,7 +272,9 @@ class Pipeline:
     def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()
         seen = analysis.classification
-        return self._writer.write(PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer))
+        return self._writer.write(
+            PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer, job.lookup.picture)
+        )
 
     async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
         """Give the writer's next event and note the last; None once it has come and there are no more."""

@@ -40,10 +40,11 @@ Think = Literal[True, False, "low", "medium", "high"]
 
 
 class Said(NamedTuple):
-    """The next piece of an answer; with the last one, why it ended."""
+    """The next piece of an answer; with the last one, why it ended. One without text begins a thought."""
 
     text: str
     done_reason: str = ""
+    thinks: bool = False
 
 
 class OllamaClient:
@@ -98,7 +99,7 @@ class OllamaClient:
         model: str = "",
         think: Think | None = None,
     ) -> AsyncGenerator[Said, None]:
-        """Stream the answer, its text without leading blanks and cut at `max_prompt_chars`.
+        """Stream the answer, its text without leading blanks, and that it begins with a thought.
 
         Closing or cancelling the stream closes the connection, and with it the generation.
 
@@ -114,16 +115,15 @@ class OllamaClient:
         """
         limits = self._settings
         model = model or limits.model
-        room_chars = limits.max_prompt_chars
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
         asked_s = asyncio.get_running_loop().time()
         answer = await self._ollama.chat(
             model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
         )
-        thought = done = False
+        thought = begun = done = False
         last, times = "", 0
         async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", answer)) as lines:
-            while room_chars and not done:
+            while not done:
                 try:
                     line = await self._next(lines, deadline_s, patience_s, complaint)
                 except BrokenOff:
@@ -138,21 +138,23 @@ class OllamaClient:
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
                 done = bool(line.done)
-                thought = thought or bool(line.message.thinking)
+                if line.message.thinking and not thought:
+                    thought = True
+                    yield Said("", thinks=True)
                 token = line.message.content or ""
                 last, times = token, times + 1 if token == last else 1
-                text = NO_CHARACTER.sub("", token)[:room_chars]
-                if room_chars == limits.max_prompt_chars:
+                text = NO_CHARACTER.sub("", token)
+                if not begun:
                     text = text.lstrip()
-                if text and room_chars == limits.max_prompt_chars:
+                if text and not begun:
+                    begun = True
                     waited_s = asyncio.get_running_loop().time() - asked_s
                     self._record(telemetry.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
-                room_chars -= len(text)
                 if text or done:
                     yield Said(text, done_reason=line.done_reason or "stop" if done else "")
                 if done:
                     self._record_speed(line)
-        if room_chars == limits.max_prompt_chars:
+        if not begun:
             raise self.failures.nothing(model, thought=thought)
 
     def _record_speed(self, last: ollama.ChatResponse) -> None:

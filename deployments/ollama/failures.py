@@ -76,6 +76,10 @@ class CannotDo(ServerFailed):
     """The model was asked for more than it can."""
 
 
+class SaidNothing(ServerFailed):
+    """The answer is empty, or loops from its beginning."""
+
+
 class ThoughtOnly(ServerFailed):
     """The model thought, and wrote nothing."""
 
@@ -154,7 +158,9 @@ class FailureNames:
     def nothing(self, model: str, *, thought: bool) -> ServerFailed:
         """Say that there is no prompt in an answer: it is empty, or all thought."""
         if not thought:
-            return ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+            return SaidNothing(
+                "Ollama's answer was empty, or the same again and again.", "Try again, or try another model."
+            )
         return ThoughtOnly(
             f"{model} thought, and came to no answer.",
             "Raise ollama.think_tokens, or set OLLAMA_MODEL to a model that does not think.",

@@ -16,6 +16,9 @@ from deployments.ollama.model_names import is_remote, is_same, tagged
 ALWAYS_THINKS = "gpt-oss"
 """Models whose thought has levels, and no end."""
 
+LOOP_PENALTY = 1.2
+"""`repeat_penalty` once a model has said nothing, or the same again and again: it gets real ones out of the loop."""
+
 DEFAULT_HOST = f"http://localhost:{DEFAULT_PORT}"
 
 
@@ -200,20 +203,25 @@ class OllamaSettings(BaseModel):
         server = "" if is_default(normalized(host)) else f"OLLAMA_HOST={shlex.quote(host)} "
         return f"{server}ollama pull {shlex.quote(model)}"
 
-    def thinking(self, model: str) -> bool | Literal["low", "medium", "high"]:
-        """Give Ollama's `think` for a model that can."""
-        if self.think == "off":
+    def thinking(self, model: str, *, off: bool = False) -> bool | Literal["low", "medium", "high"]:
+        """Give Ollama's `think` for a model that can, `off` where it has thought in vain."""
+        if off or self.think == "off":
             return "low" if ALWAYS_THINKS in model else False
         return True if self.think == "on" else self.think
 
-    def sampling(self, *, deep: bool, thinks: bool = False, seed: int | None = None) -> dict[str, float | int]:
-        """Give Ollama's `options` for one mode, with room for a thought if there is to be one."""
-        chance = {} if seed is None else {"seed": seed}
-        return chance | {
+    def sampling(
+        self, *, deep: bool, thinks: bool = False, loops: bool = False, seed: int | None = None
+    ) -> dict[str, float | int]:
+        """Give Ollama's `options` for one mode, with room for a thought if there is to be one, against a loop if told.
+
+        The same arguments give the same bytes: with a temperature of 0 and a seed, the same prompt.
+        """
+        return {
             "temperature": self.temperature_deep if deep else self.temperature_standard,
             "num_predict": (self.num_predict_deep if deep else self.num_predict_standard)
             + (self.think_tokens if thinks else 0),
             "top_p": self.top_p,
-            "repeat_penalty": self.repeat_penalty,
+            "repeat_penalty": max(self.repeat_penalty, LOOP_PENALTY) if loops else self.repeat_penalty,
             "num_ctx": self.num_ctx,
+            **({} if seed is None else {"seed": seed}),
         }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import httpx
 
@@ -17,15 +17,17 @@ from deployments.ollama.client import OllamaClient, Said
 from deployments.ollama.coalescer import Coalescer, Take
 from deployments.ollama.failures import (
     CannotDo,
+    FailureNames,
     ModelMissing,
     ModelUnfit,
     OllamaFailure,
+    SaidNothing,
     ServerFailed,
     ThoughtOnly,
     TookTooLong,
 )
 from deployments.ollama.instructions import build_messages
-from deployments.ollama.model_names import is_same
+from deployments.ollama.model_names import is_same, tagged
 from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
@@ -40,6 +42,8 @@ from deployments.types import (
     PromptEvent,
     PromptRequest,
     PromptRestart,
+    PromptThinking,
+    PromptWaiting,
 )
 
 STOPPED = "stop"
@@ -86,7 +90,7 @@ class PromptWriter:
         )
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        """Stream the prompt: pieces, perhaps a restart and other pieces, then the whole.
+        """Stream the prompt: perhaps places in line and that the model thinks, pieces, perhaps a restart, the whole.
 
         The whole is the pieces after the last restart joined, less a broken end or a loop. Close the generator
         (`contextlib.aclosing`) or cancel its reader, and Ollama stops.
@@ -96,13 +100,16 @@ class PromptWriter:
             OllamaUnavailable: Ollama is required and cannot write.
             DeadlinePassed: Ollama is required and took too long.
         """
-        shown = False
+        shown = thought = False
         try:
             async with Coalescer[Prompt](functools.partial(self._read, request), self._flush_interval_s) as coalescer:
                 while events := await coalescer.events():
                     for event in events:
+                        if thought and isinstance(event, PromptThinking):
+                            continue
                         yield event
-                        shown = isinstance(event, PromptDelta)
+                        thought = thought or isinstance(event, PromptThinking)
+                        shown = (shown or isinstance(event, PromptDelta)) and not isinstance(event, PromptRestart)
                 prompt = coalescer.result
         except OllamaFailure as failure:
             if self._required:
@@ -113,7 +120,9 @@ class PromptWriter:
                 raise
             shortcoming = str(full)
         else:
-            yield PromptComplete(prompt.text, "ollama", (CUT,) if prompt.truncated else (), prompt.truncated)
+            warnings = (CUT,) if prompt.truncated else ()
+            model = tagged(self._settings.chosen(request.options.model))
+            yield PromptComplete(prompt.text, "ollama", warnings, prompt.truncated, model)
             return
         if shown:
             yield PromptRestart(shortcoming)
@@ -224,35 +233,35 @@ class PromptWriter:
         deadline_s = loop.time() + self._settings.total_timeout_s
         messages = build_messages(request)
         model = self._settings.chosen(request.options.model)
-        repeated = again = roomy = False
+        repeated = roomy = looped = False
+        told: OllamaFailure | None = None
         while True:
             came_s = loop.time()
-            # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
-            async with self._pool.turn(again=again, model=model) as server:
+            async with self._turn(request, model, deadline_s, take, told) as server:
                 started_s = loop.time()
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
-                outcome, answer = "left", Answer()
+                outcome, answer = "left", Answer(self._settings.max_prompt_chars)
                 try:
-                    think = (
-                        self._settings.thinking(model) if await server.client.has.thinks(model, deadline_s) else None
-                    )
+                    can_think = await server.client.has.thinks(model, deadline_s)
+                    think = self._settings.thinking(model, off=roomy) if can_think else None
                     options = self._settings.sampling(
-                        deep=request.options.deep_thinking, thinks=roomy or bool(think), seed=request.options.seed
+                        deep=request.options.deep_thinking,
+                        thinks=roomy or bool(think),
+                        loops=looped,
+                        seed=request.options.seed,
                     )
                     said = server.client.chat(messages, options, deadline_s=deadline_s, model=model, think=think)
-                    prompt = await self._answered(said, answer, take)
-                    if not prompt.text:
-                        raise server.client.failures.nothing(model, thought=answer.thought)
+                    prompt = await self._answered(said, answer, take, server.client.failures, model)
                 except OllamaFailure as failure:
                     outcome = "failed"
-                    roomy = isinstance(failure, ThoughtOnly)
-                    another = not isinstance(failure, ThoughtOnly | CannotDo) and self._another(server, failure, model)
+                    roomy, looped = isinstance(failure, ThoughtOnly), isinstance(failure, SaidNothing)
+                    alone = roomy or looped or isinstance(failure, CannotDo)
+                    another = not alone and self._another(server, failure, model)
                     told = self._answered_by_pull(server, failure, model)
                     if not (another and not answer.shown) or isinstance(failure, TookTooLong):
                         if repeated or not isinstance(failure, ServerFailed):
                             raise told from None
                         repeated = True
-                    again = True
                     if answer.shown:
                         take(PromptRestart(failure.reason))
                 else:
@@ -263,12 +272,39 @@ class PromptWriter:
                 finally:
                     self._record(telemetry.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
 
-    async def _answered(self, said: AsyncGenerator[Said, None], answer: Answer, take: Take) -> Prompt:
-        ended = ""
+    @asynccontextmanager
+    async def _turn(
+        self, request: PromptRequest, model: str, deadline_s: float, take: Take, failed: OllamaFailure | None
+    ) -> AsyncIterator[Server]:
+        """Hold a place at a server; raises `failed`, which was met at the one before, where none is free in time."""
+        limit = asyncio.timeout_at(deadline_s)
+        place = self._pool.turn(
+            again=failed is not None,
+            model=model,
+            picture=request.picture,
+            tell=lambda before: take(PromptWaiting(before)),
+        )
+        try:
+            async with limit, place as server:
+                limit.reschedule(None)
+                yield server
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = f"Ollama had no place for this prompt within {self._settings.total_timeout_s:g} s."
+            raise failed or TookTooLong(late, "Try again, or name more servers in OLLAMA_HOST.") from None
+
+    async def _answered(
+        self, said: AsyncGenerator[Said, None], answer: Answer, take: Take, failures: FailureNames, model: str
+    ) -> Prompt:
+        ended, thought = "", False
         async with aclosing(said):
             async for piece in said:
                 ended = piece.done_reason
                 text, voided = answer.take(piece.text)
+                if (piece.thinks or answer.thinking) and not thought:
+                    thought = True
+                    take(PromptThinking())
                 if voided:
                     take(PromptRestart(VOIDED))
                 if text:
@@ -279,6 +315,8 @@ class PromptWriter:
         prompt = answer.end(cut=ended != STOPPED)
         if prompt.text.startswith(shown) and len(prompt.text) > len(shown):
             take(PromptDelta(prompt.text[len(shown) :]))
+        if not prompt.text:
+            raise failures.nothing(model, thought=thought or answer.thought)
         return prompt
 
     def _another(self, server: Server, failure: OllamaFailure, model: str) -> bool:
