@@ -267,7 +267,7 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
             ) as plain,
         ):
             found = fast.run("doctor", fast.config).stdout
-            assert all(f"Ollama: answers at {server.url}" in found for server in (one, two)), found
+            assert all(f"Ollama: {server.version} answers at {server.url}" in found for server in (one, two)), found
             assert "Mode:     fast" in fast.told
             assert "Mode:     plain" in plain.told
             _assert_both_write_and_one_goes_on_where_the_other_is_killed(fast, one, two)
