@@ -15,7 +15,7 @@ import pytest
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
 from deployments.types import PromptComplete, PromptDelta, PromptRestart
-from tests.deployments.ollama.samples import MOUNTAINS, collected, outcome, text_of
+from tests.deployments.ollama.samples import MODEL, MOUNTAINS, collected, outcome, text_of
 from tests.deployments.ollama.virtual_time import run_virtually
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reliability.md"
@@ -106,7 +106,7 @@ def test_wherever_ollama_fails_the_caller_gets_what_the_document_promises(place:
         promised, _, later = told[place, fault].partition(", ")
         assert complete.source == {"its prompt": "ollama", "a composed prompt": "template"}[promised]
         if promised == "its prompt":
-            assert complete == PromptComplete(FOX, "ollama")
+            assert complete == PromptComplete(FOX, "ollama", model=MODEL)
         else:
             assert "Ollama" in complete.warnings[0]
         assert text_of(events) == complete.prompt

@@ -169,7 +169,9 @@ async def test_a_loop_is_not_read_to_its_end() -> None:
 
 
 async def test_a_thought_in_the_text_takes_no_room_from_the_prompt() -> None:
-    with FakeOllama(tokens=["<think>", *["so much to think of "] * 50, "</think>", SENTENCE]) as server:
+    with FakeOllama(
+        tokens=["<think>", *(f"thought {number} " for number in range(50)), "</think>", SENTENCE]
+    ) as server:
         async with open_writer(server, num_predict_standard=100, max_prompt_chars=len(SENTENCE) + 1) as writer:
             assert await written(writer) == PromptComplete(SENTENCE, "ollama", model=MODEL)
 
