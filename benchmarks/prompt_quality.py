@@ -69,7 +69,9 @@ SCRIPTS = {"ja": "\u3040-\u30ff\u4e00-\u9fff", "zh": "\u4e00-\u9fff", "ar": "\u0
 FAULTS = ("talk", "percent", "code", "paragraphs", "loop", "cut", "wish lost", "obeyed", "language", "leak", "template")
 
 
-def requests(count: int, languages: Sequence[Language] = ("en",), seed: int = 7) -> Iterator[PromptRequest]:
+def requests(
+    count: int, languages: Sequence[Language] = ("en",), *, deep: bool = False, seed: int = 7
+) -> Iterator[PromptRequest]:
     """Invent analyses, palettes and wishes, the same each time."""
     random_ = random.Random(seed)  # noqa: S311
     labels = {name: category.labels for name, category, _ in load_labels(DEFAULT_LABELS_FILE).categories()}
@@ -84,7 +86,7 @@ def requests(count: int, languages: Sequence[Language] = ("en",), seed: int = 7)
         areas = sorted((random_.uniform(0.05, 0.3) for _ in range(5)), reverse=True)
         palette = tuple(Swatch(f"#{random_.randrange(1 << 24):06x}", round(area, 4)) for area in areas)
         wish = WISHES[number % len(WISHES)] if random_.random() < WISHED_SHARE else ""
-        options = PromptOptions(user_prompt=wish, language=languages[number % len(languages)])
+        options = PromptOptions(wish, deep_thinking=deep, language=languages[number % len(languages)])
         yield PromptRequest(scores=scores, palette=palette, options=options)
 
 
@@ -203,9 +205,10 @@ async def main() -> None:
     parser.add_argument("--model", default=NAME)
     parser.add_argument("--count", type=int, default=48)
     parser.add_argument("--languages", nargs="+", default=["en"])
+    parser.add_argument("--deep", action="store_true", help="ask for long prompts")
     parser.add_argument("--show", type=int, default=0, help="so many prompts")
     given = parser.parse_args()
-    asked = list(requests(given.count, given.languages))
+    asked = list(requests(given.count, given.languages, deep=given.deep))
     async with AsyncExitStack() as stack:
         host = given.host
         if not host:

@@ -43,6 +43,9 @@ UNIT = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
 LOOP_WORDS, LOOP_CHARACTERS, LOOP_TIMES = 4, 10, 3
 """So many words, or characters, in a row, so often said, are a loop: 20 of 24 of SmolLM2-135M's answers had one."""
 
+ANNOUNCES = (":", "：")
+"""What ends so tells of something that did not come, and is no prompt itself ("The original code is:")."""
+
 MIN_PROMPT_CHARS = 20
 """A shorter first paragraph is a title, and a shorter text is kept as it is where its end is broken."""
 
@@ -116,7 +119,7 @@ class Answer:
             cut: whether the model was stopped before it had said all.
 
         Returns:
-            An empty one where there is nothing but a thought, or what loops from the beginning.
+            An empty one where there is nothing but a thought, what loops from the beginning, or a lead-in.
         """
         if not self.finished:
             self.take("", last=True)
@@ -278,6 +281,8 @@ def _words(sentence: str) -> str:
 
 def _to_last_end(text: str, cut: bool) -> str:
     end = max((found.end() for found in LAST_END.finditer(text)), default=0)
+    if text.endswith(ANNOUNCES):
+        return text[:end]
     if end >= MIN_PROMPT_CHARS or (end and end == len(text)):
         return text[:end]
     if not cut or len(text) < MIN_PROMPT_CHARS:

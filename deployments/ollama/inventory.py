@@ -45,9 +45,10 @@ class Inventory:
         self._client = client
         self._failures = failures
         self._limit_s = settings.status_timeout_s
+        self._believed_s = settings.server_rest_s
         self._shown: dict[FullName, tuple[ListedModel, ShownModel]] = {}
         self._can: dict[FullName, Sequence[str] | None] = {}
-        self._lacks: set[FullName] = set()
+        self._lacks_until_s: dict[FullName, float] = {}
 
     async def models(self) -> Sequence[ListedModel]:
         """List the models, as far as the list tells with what each can.
@@ -105,13 +106,13 @@ class Inventory:
             if can and WRITES not in can:
                 raise self._failures.unfit(model, models)
         except ModelUnfit:
-            self._lacks.add(name)
+            self._lacks_until_s[name] = asyncio.get_running_loop().time() + self._believed_s
             raise
-        self._lacks.discard(name)
+        self._lacks_until_s.pop(name, None)
 
     def lacks(self, model: str) -> bool:
-        """Tell whether the model was not there, or did not write, when it was last asked for."""
-        return in_full(model) in self._lacks
+        """Tell whether the model was not there, or did not write, within the last `server_rest_s`; then it may be."""
+        return asyncio.get_running_loop().time() < self._lacks_until_s.get(in_full(model), 0.0)
 
     def known(self, model: str) -> Sequence[str] | None:
         """Tell what the model can, as far as it was told when it was last asked for; None: unknown."""

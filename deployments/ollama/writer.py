@@ -170,10 +170,10 @@ class PromptWriter:
     async def _facts_of(self, clients: Sequence[OllamaClient]) -> dict[str, str | float]:
         """Tell of the configured model where it is: what it can, whether it is loaded, how much of it is on a GPU."""
         model = self._settings.model
-        loaded = await asyncio.gather(*(client.has.loaded(model) for client in clients))
-        versions = {
-            version for version in await asyncio.gather(*(client.has.version() for client in clients)) if version
-        }
+        loaded, versions = await asyncio.gather(
+            asyncio.gather(*(client.has.loaded(model) for client in clients)),
+            asyncio.gather(*(client.has.version() for client in clients)),
+        )
         can = {", ".join(sorted(client.has.known(model) or ())) or UNKNOWN for client in clients}
         shares = [running.gpu_share for running in loaded if running is not None]
         told: dict[str, str | float] = {"capabilities": "; ".join(sorted(can)), "loaded": "yes" if shares else "no"}

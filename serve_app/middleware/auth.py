@@ -54,24 +54,23 @@ class AccessControl:
         """Let the request in, or refuse it."""
         if scope["type"] == "http" and (scope["method"] == "POST" or scope["path"].endswith(KEYED)):
             try:
-                headers = Headers(scope=scope)
-                if scope["method"] == "POST":
-                    caller = self._checked(headers, (scope.get("client") or ("unknown",))[0])
-                else:
-                    caller = self._holder(headers)
+                caller = self._checked(scope)
                 scope.setdefault("state", {})["caller"] = caller
             except AnalyzerError as refusal:
                 await error_response(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _checked(self, headers: Headers, address: str) -> str:
+    def _checked(self, scope: Scope) -> str:
+        headers, address = Headers(scope=scope), (scope.get("client") or ("unknown",))[0]
+        check_host(headers, address, self._hosts, self._origins)
+        if scope["method"] != "POST":
+            return self._holder(headers)
         # CORS keeps a foreign page from reading the answer, but not from having the work done. Browsers name such
         # pages themselves where the service is on this machine or behind TLS.
         foreign = headers.get("sec-fetch-site") == "cross-site"
         if foreign and not self._origins & {"*", headers.get("origin", "")}:
             raise OriginNotAllowed("Pages of other sites may not call: name the page's origin in cors_origins.")
-        check_host(headers, address, self._hosts, self._origins)
         caller = self._holder(headers)
         if self._rate is not None and (wait_s := self._rate.wait_s(caller or f"address {address}")):
             after_s = math.ceil(wait_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -111,6 +112,19 @@ async def test_a_model_that_one_server_lacks_is_asked_of_the_one_that_has_it_and
             del servers.hosts["b"]
             with pytest.raises(OllamaUnavailable):
                 await written(writer, model="think")
+
+
+async def test_a_model_that_came_to_a_server_which_lacked_it_is_written_there_too() -> None:
+    servers = Servers(a={"smol:latest": PLAIN}, b={"smol:latest": PLAIN, "think:latest": THINKER})
+    async with writing(servers, server_rest_s=0.05) as writer:
+        for _ in range(2):
+            await written(writer, model="think")
+        servers.hosts["a"] = {"smol:latest": PLAIN, "think:latest": THINKER}
+        await asyncio.sleep(0.06)
+        servers.asked.clear()
+        for _ in range(2):
+            await written(writer, model="think")
+    assert set(servers.chats()) == {("a", "think:latest"), ("b", "think:latest")}
 
 
 async def test_a_model_that_no_server_has_is_told_with_what_to_send_instead_and_not_pulled_unasked() -> None:

@@ -42,7 +42,6 @@ STYLE = (
     'associated with a particular subject. The subject is "seascape" and the style is "oil painting."'
 )
 FOX = "A fox in a field."
-CODE = "The original code is:"
 EMPTY = Got(why="answer was empty")
 UNREADABLE = Got(why="Failed to load image or audio file")
 NO_TOWER = Got(why="Multimodal data provided, but model does not support multimodal requests")
@@ -100,11 +99,11 @@ CHATS = {
     "0.33 eyes_data_url": NO_BASE64,
     "0.33 eyes_empty_image": UNREADABLE,
     "0.33 eyes_left_before_first_token": SILENT,
-    "0.33 eyes_png": Got(CODE),
-    "0.33 eyes_png_again": Got(CODE),
-    "0.33 eyes_small_context": Got(CODE),
+    "0.33 eyes_png": EMPTY,
+    "0.33 eyes_png_again": EMPTY,
+    "0.33 eyes_small_context": EMPTY,
     "0.33 eyes_text_only": cut(SEA),
-    "0.33 eyes_think_false": Got(CODE),
+    "0.33 eyes_think_false": EMPTY,
     "0.33 eyes_think_true": NO_THOUGHT,
     "0.33 eyes_twelve_megapixels_jpg": EMPTY,
     "0.33 eyes_two": EMPTY,

@@ -363,7 +363,7 @@ def test_who_begins_again_waits_for_a_place_no_longer_than_its_own_deadline() ->
 
     async def answer(request: httpx.Request) -> httpx.Response:
         if request.method == "GET":
-            return httpx.Response(200, json={"models": []})
+            return httpx.Response(200, json={"models": [{"model": MODEL}]})
         await asyncio.sleep(100 if request.url.host == "one" else 140)
         return httpx.Response(500, json={"error": "out of memory"})
 

@@ -175,6 +175,13 @@ async def test_where_hosts_are_named_a_picture_must_be_sent_to_one_or_to_an_addr
     assert (await post_as(Service(access={"allowed_hosts": ["*"]}), host, None, "127.0.0.1")).status_code == 200
 
 
+async def test_where_hosts_are_named_the_models_are_listed_under_one_of_them_alone() -> None:
+    hosts = ["pictures.example", "evil.example"]
+    async with Service(access={"allowed_hosts": hosts[:1]}).client() as client:
+        asked = [await client.get("/api/images/models", headers={"host": host}) for host in hosts]
+    assert [answer.status_code for answer in asked] == [200, 403]
+
+
 async def post_as(service: Service, host: str, origin: str | None, client: str) -> httpx.Response:
     headers = {"host": host} | ({"origin": origin} if origin else {})
     transport = httpx.ASGITransport(service.api, client=(client, 50000))
