@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.report import filled
@@ -58,6 +59,13 @@ def test_the_settings_tables_are_the_models() -> None:
 def test_links_between_documents_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / path).read_text()):
         assert ((ROOT / path).parent / target).exists(), f"{path} links to {target}"
+
+
+def test_the_readme_s_example_is_what_the_composer_writes() -> None:
+    composed = yaml.safe_load((ROOT / "tests/deployments/ollama/composed.yaml").read_text())
+    assert (
+        composed["a cup of coffee, as the pixel analyser sees it"]["prompts"]["en"] in (ROOT / "README.md").read_text()
+    )
 
 
 Provoke = Callable[[Path], Awaitable[str]]

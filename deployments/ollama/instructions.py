@@ -120,7 +120,7 @@ def _told(request: PromptRequest, category: str) -> list[str]:
 def plain(user_prompt: str) -> str:
     """Give the text as one line, without control characters."""
     line = " ".join(user_prompt.split())
-    return "".join(char for char in line if unicodedata.category(char) not in UNPRINTABLE).strip()
+    return " ".join("".join(char for char in line if unicodedata.category(char) not in UNPRINTABLE).split())
 
 
 def harmless(user_prompt: str) -> str:

@@ -1,90 +1,162 @@
 """The prompt without a model: labels, measured colours and the caller's words put together by rule.
 
-The sentences are English in every language. The labels are the operator's and come in English, image models
-are trained on English first, and half a sentence of each would serve nobody; `shortcomings` says so.
+It reads as a person would write it, in the caller's language, and claims nothing that is not sure.
 """
 
 from __future__ import annotations
 
 from deployments.ollama.colours import named_shares
-from deployments.ollama.instructions import LANGUAGE_NAMES, plain
-from deployments.types import PromptRequest
+from deployments.ollama.instructions import LEAST_SHARE, TOLD_LABELS, plain
+from deployments.ollama.phrases import PHRASES, Phrases
+from deployments.types import GUESSED_FROM_PIXELS, PromptRequest
 
-RUNNER_UP_SHARE = 0.5
-"""A second label is worth naming from this part of the first one's score; in deep mode all are."""
+RUNNER_UP_SHARE, DEEP_RUNNER_UP_SHARE = 0.5, 0.25
+"""A second label is worth naming from this part of the first one's score, of `LEAST_SHARE` of all at least.
+Without deep thinking two labels of a category are told, as to a model."""
 
 SURE_SUBJECT_SHARE = 0.25
-"""A best subject with a smaller share of its category is a guess; an image model would paint it all the same."""
+"""A best subject with a smaller share of its category is a guess; an image model would paint it all the same. So is a
+best style."""
+
+SURE_LOOK_SHARE = 0.2
+"""The same for mood, composition and tones, of which several are true of one picture and share what they get."""
 
 STANDARD_COLOURS, DEEP_COLOURS = 3, 5
 """How many colours are named: more than a few and an image model blends them."""
 
+LEAST_COLOUR_SHARE = 0.05
+"""A colour that covers less of the picture does not make its palette."""
+
 SENTENCE_ENDS = tuple(".!?…。！？؟")
 
-DEEP_FINISH = "Rendered in rich detail, with carefully observed light, texture and depth."
+OPPOSITES = frozenset(
+    frozenset(pair.split(" / "))
+    for pair in (
+        "close-up / wide angle",
+        "close-up / aerial view",
+        "symmetrical / asymmetrical",
+        "symmetrical / diagonal composition",
+        "symmetrical / rule of thirds",
+        "centered subject / rule of thirds",
+        "calm / energetic",
+        "calm / tense",
+        "calm / dramatic",
+        "peaceful / energetic",
+        "peaceful / tense",
+        "peaceful / dramatic",
+        "melancholic / joyful",
+        "tense / joyful",
+        "dramatic / joyful",
+        "dark / bright",
+        "dark / joyful",
+        "intimate / epic",
+        "warm tones / cool tones",
+        "vibrant / muted",
+        "vibrant / monochrome",
+        "saturated / muted",
+        "saturated / pastel",
+        "saturated / monochrome",
+        "neon / muted",
+        "neon / natural",
+        "neon / earth tones",
+        "neon / pastel",
+        "neon / monochrome",
+        "high contrast / low contrast",
+    )
+)
+"""Default labels of which a picture that is told to be both is neither: the better one is told."""
+
+
+IMPLIED_BY = {
+    "landscape": frozenset({"mountains", "forest", "seascape"}),
+    "nature": frozenset({"landscape", "mountains", "forest", "seascape"}),
+}
+"""What is said already by any of these."""
 
 
 def compose(request: PromptRequest) -> str:
     """Write one paragraph; the same request always gives the same text."""
-    sentences = []
-    wish = plain(request.options.user_prompt)
-    if wish:
-        sentences.append(wish if wish.endswith(SENTENCE_ENDS) else f"{wish}.")
-    sentences.append(_scene(request))
-    framing = _labels(request, "composition")
-    if framing:
-        sentences.append(f"Composition: {', '.join(framing)}.")
-    sentences.extend(_colours(request))
+    phrases = PHRASES[request.options.language]
+    sentences = [_view(request, phrases), _mood(request, phrases), _palette(request, phrases)]
     if request.options.deep_thinking:
-        sentences.append(DEEP_FINISH)
-    return " ".join(sentences)
+        sentences.append(phrases.sentence("in detail"))
+    wish = plain(request.options.user_prompt)
+    said = [f"{sentence}{phrases.sentence_end}" for sentence in sentences if sentence]
+    if wish:
+        said.insert(0, wish if wish.endswith(SENTENCE_ENDS) else f"{wish}{phrases.sentence_end}")
+    return phrases.between_sentences.join(said) or f"{phrases.sentence('image')}{phrases.sentence_end}"
 
 
 def shortcomings(request: PromptRequest) -> tuple[str, ...]:
     """Say what this request could expect and `compose` does not do."""
-    told = []
-    if not plain(request.options.user_prompt) and not _subjects_are_sure(request):
-        told.append("What the picture shows is too uncertain to be named: say it in user_prompt.")
-    if request.options.language != "en":
-        told.append(f"Composed prompts are in English only: {LANGUAGE_NAMES[request.options.language]} needs Ollama.")
-    return tuple(told)
+    if plain(request.options.user_prompt) or _sure(request, "subjects"):
+        return ()
+    return ("What the picture shows is too uncertain to be named: say it in user_prompt.",)
 
 
-def _scene(request: PromptRequest) -> str:
-    # Labels are nouns and adjectives mixed ("food", "indoor"): a list in apposition stays grammatical with either.
-    subjects = _labels(request, "subjects") if _subjects_are_sure(request) else []
-    style = _labels(request, "style")
-    mood = _labels(request, "mood")
-    parts = [_listed(subjects) if subjects else "a scene"]
-    if style:
-        parts.append(f"in {_listed(style)} style")
-    if mood:
-        parts.append(f"{_listed(mood)} in mood")
-    scene = ", ".join(parts)
-    return f"{scene[0].upper()}{scene[1:]}."
+def _view(request: PromptRequest, phrases: Phrases) -> str:
+    """What the picture is, what it shows and how it is framed; empty where none of it is sure."""
+    style = _sure(request, "style")[:1]
+    image = phrases.words("style", style)[0] if style else phrases.sentence("image")
+    shown, framed = _subjects(request, phrases)
+    framing = phrases.phrases(phrases.words("framing", [*framed, *_sure(request, "composition")]))
+    if shown:
+        image = phrases.sentence("of", image=image, subjects=shown)
+    if framing:
+        return phrases.sentence("framed" if shown else "only framed", image=image, framing=framing)
+    return image if style or shown else ""
 
 
-def _subjects_are_sure(request: PromptRequest) -> bool:
-    subjects = request.seen.get("subjects", ())
-    return bool(subjects) and subjects[0].score >= SURE_SUBJECT_SHARE
+def _subjects(request: PromptRequest, phrases: Phrases) -> tuple[str, list[str]]:
+    """Give the things, or else the places, that are shown, and the subjects that are ways to frame them.
+
+    Things are in the likeliest place, as two at once would be neither. A place is not framed as a portrait: of the two
+    the likelier is told.
+    """
+    labels = _sure(request, "subjects")
+    labels = [label for label in labels if IMPLIED_BY.get(label, frozenset()).isdisjoint(labels)]
+    framed = [label for label in labels if phrases.knows("framing", label)]
+    places = [label for label in labels if phrases.knows("places", label)]
+    things = phrases.things(phrases.words("things", [label for label in labels if label not in (*framed, *places)]))
+    if things and places:
+        things = phrases.sentence("in place", things=things, place=phrases.words("in places", places[:1])[0])
+    if things:
+        return things, framed
+    if labels[:1] == framed[:1]:
+        return "", framed
+    return phrases.things(phrases.words("places", places)), []
 
 
-def _colours(request: PromptRequest) -> list[str]:
-    tones = _labels(request, "color_palette")
+def _mood(request: PromptRequest, phrases: Phrases) -> str:
+    moods = phrases.words("mood", _sure(request, "mood"))
+    return phrases.sentence("mood", moods=phrases.qualities(moods)) if moods else ""
+
+
+def _palette(request: PromptRequest, phrases: Phrases) -> str:
+    labels = _sure(request, "color_palette")
+    tones = [label for label in labels if phrases.knows("tones", label)]
     kept = DEEP_COLOURS if request.options.deep_thinking else STANDARD_COLOURS
-    measured = list(named_shares(request.palette).items())[:kept]
-    names = [f"{name} ({share:.0%})" if request.options.deep_thinking else name for name, share in measured]
-    parts = [", ".join(tones)] if tones else []
-    if names:
-        parts.append(f"mainly {_listed(names)}")
-    return [f"Color palette: {'; '.join(parts)}."] if parts else []
+    measured = [name for name, share in named_shares(request.palette).items() if share >= LEAST_COLOUR_SHARE][:kept]
+    # An own tone may be any kind of word, "sepia" or "jewel tones": among the colours all are right.
+    own = [label for label in labels if label not in tones]
+    colours = phrases.things(phrases.words("colours", [*own, *measured]))
+    said = phrases.qualities(phrases.words("tones", tones))
+    if not colours:
+        return phrases.sentence("tones", tones=said) if said else ""
+    return phrases.sentence("colours in tones" if said else "colours", colours=colours, tones=said)
 
 
-def _labels(request: PromptRequest, category: str) -> list[str]:
+def _sure(request: PromptRequest, category: str) -> list[str]:
+    """The labels of a category that can be claimed, best first, as one line each."""
     scores = request.seen.get(category, ())
-    least = 0.0 if request.options.deep_thinking or not scores else RUNNER_UP_SHARE * scores[0].score
-    return [label.value for label in scores if label.score >= least]
-
-
-def _listed(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    sure = SURE_SUBJECT_SHARE if category in GUESSED_FROM_PIXELS else SURE_LOOK_SHARE
+    if not scores or scores[0].score < sure:
+        return []
+    share = DEEP_RUNNER_UP_SHARE if request.options.deep_thinking else RUNNER_UP_SHARE
+    least = max(LEAST_SHARE, share * scores[0].score)
+    told: list[str] = []
+    for label in scores:
+        word = plain(label.value).strip(" ,.;:、。，،")
+        if word and label.score >= least and not any(frozenset((word, other)) in OPPOSITES for other in told):
+            told.append(word)
+    return told if request.options.deep_thinking else told[:TOLD_LABELS]
