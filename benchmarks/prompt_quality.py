@@ -86,7 +86,7 @@ def requests(
         areas = sorted((random_.uniform(0.05, 0.3) for _ in range(5)), reverse=True)
         palette = tuple(Swatch(f"#{random_.randrange(1 << 24):06x}", round(area, 4)) for area in areas)
         wish = WISHES[number % len(WISHES)] if random_.random() < WISHED_SHARE else ""
-        options = PromptOptions(wish, deep_thinking=deep, language=languages[number % len(languages)])
+        options = PromptOptions(wish, deep_thinking=deep, language=languages[number % len(languages)], seed=number)
         yield PromptRequest(scores=scores, palette=palette, options=options)
 
 

@@ -39,16 +39,6 @@ TASK = (
 
 EXAMPLES = (
     (
-        "Subjects: urban, architecture\n"
-        "Style: comic book\n"
-        "Mood: tense\n"
-        "Composition: leading lines\n"
-        "Colours: neon, black, orange\n"
-        "With: a wooden boat",
-        "A wooden boat in a tense comic book scene of urban architecture, with leading lines. "
-        "The colours are neon, black and orange.",
-    ),
-    (
         "Subjects: animals, nature\n"
         "Style: watercolor\n"
         "Mood: peaceful\n"
@@ -57,13 +47,23 @@ EXAMPLES = (
         "A peaceful watercolor of animals in nature, seen in close-up. The colours are muted, dark green and gray.",
     ),
     (
+        "Subjects: urban, architecture\n"
+        "Style: comic book\n"
+        "Mood: tense\n"
+        "Composition: leading lines\n"
+        "Colours: neon, black, orange\n"
+        "With: a dog asleep under a bench",
+        "A dog asleep under a bench in a tense comic book scene of urban architecture, with leading lines. "
+        "The colours are neon, black and orange.",
+    ),
+    (
         "Subjects: people\n"
         "Style: vintage\n"
         "Mood: joyful\n"
-        "Composition: wide angle\n"
+        "Composition: symmetrical\n"
         "Colours: pastel, pink, white\n"
-        "With: a brass band",
-        "A brass band among people in a joyful vintage scene, seen in wide angle. "
+        "With: put a piano beside the window",
+        "A piano beside the window, among people in a joyful vintage scene, seen in a symmetrical view. "
         "The colours are pastel, pink and white.",
     ),
 )

@@ -67,7 +67,11 @@ class OllamaSettings(BaseModel):
     num_predict_deep: int = Field(300, ge=1, description="Longest answer in tokens, deep mode.")
     top_p: float = Field(0.9, gt=0, le=1, description="Nucleus sampling: share of probability kept.")
     repeat_penalty: float = Field(
-        1.1, ge=1, le=2, description="How much less likely a token is that came lately: without it small models loop."
+        1.05,
+        ge=1,
+        le=2,
+        description="How much less likely a token is that came lately, or stands at the end of the notes: at 1 small "
+        "models loop, and at 1.1 they name fewer labels.",
     )
     num_ctx: int = Field(
         4096,

@@ -80,7 +80,7 @@ async def test_ollama_writes_the_prompt_that_it_is_asked_for(deep: bool, options
     assert (text_of(events), outcome(events)) == (SENTENCE, PromptComplete(SENTENCE, "ollama", model=MODEL))
     body = server.chats[0].body
     assert (body["model"], body["stream"], body["keep_alive"]) == ("mistral:latest", True, "30m")
-    assert body["options"] == {"top_p": 0.9, "repeat_penalty": 1.1, "num_ctx": 4096, **options}
+    assert body["options"] == {"top_p": 0.9, "repeat_penalty": 1.05, "num_ctx": 4096, **options}
     assert "think" not in body
     assert body["messages"] == build_messages(request)
 
@@ -153,7 +153,7 @@ async def test_what_only_loops_is_asked_for_once_more_with_a_higher_penalty(loop
         async with open_writer(server) as writer:
             complete = await written(writer)
         penalties = [exchange.body["options"]["repeat_penalty"] for exchange in server.chats]
-        assert (complete.source, penalties) == ("template", [1.1, 1.2])
+        assert (complete.source, penalties) == ("template", [1.05, 1.2])
         assert "the same again and again" in complete.warnings[0]
         async with open_writer(server, other, repeat_penalty=1.5) as writer:
             assert (await written(writer)).source == "ollama"
