@@ -105,7 +105,7 @@ class Desk:
 
     stuck_because = ""
 
-    async def decode(self, upload: bytes, input_size_px: int) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
         self.decoded.append(upload)
         await asyncio.to_thread(self.decoding.wait, PATIENCE_S)
         if upload == BROKEN:

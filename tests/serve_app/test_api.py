@@ -58,6 +58,7 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
         "generatedPrompt": "".join(TOKENS),
         "userInput": "A beautiful landscape",
         "promptSource": "ollama",
+        "vision": False,
         "truncated": False,
         "analyzer": "clip",
         "cached": False,

@@ -13,7 +13,7 @@ from deployments.ollama.failures import OllamaFailure
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.wire import ShownModel
 from deployments.ollama.writer import CUT, PromptWriter
-from tests.deployments.ollama.samples import MOUNTAINS, collected, open_client, outcome, text_of
+from tests.deployments.ollama.samples import MOUNTAINS, collected, looked_at, open_client, outcome, text_of
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.recordings import Recording, recordings, replaying
 
@@ -181,13 +181,14 @@ def test_every_recording_is_looked_at() -> None:
 async def test_a_caller_gets_of_each_recorded_chat(name: str) -> None:
     recording, expected = recordings()[name], CHATS[name]
     model = recording.body["model"] if isinstance(recording.body, dict) else "smol"
+    patience_s = SILENCE_S if f"{SILENCE_S} s" in expected.why else PATIENCE_S
     async with replaying(recording) as url:
         settings = OllamaSettings(
             hosts=(url + recording.path.removesuffix("/api/chat"),),
             model=model,
             allow_cloud=True,
-            first_token_timeout_s=SILENCE_S,
-            token_gap_timeout_s=SILENCE_S,
+            first_token_timeout_s=patience_s,
+            token_gap_timeout_s=patience_s,
         )
         writer = PromptWriter(settings, required=False)
         events = await collected(writer.write(MOUNTAINS))
@@ -210,6 +211,33 @@ def _thought(recording: Recording) -> str:
     return "".join(line.get("message", {}).get("thinking", "") for line in recording.content).strip()
 
 
+PICTURED = {name for name in CHATS if "images" in str(recordings()[name].body)}
+
+
+@pytest.mark.parametrize("name", sorted(PICTURED))
+async def test_a_caller_gets_of_each_recorded_look(name: str) -> None:
+    recording, expected = recordings()[name], CHATS[name]
+    text = recordings()["0.33 eyes_text_only" if recording.version == "0.33" else "0.24 chat_stream_warm"]
+    async with replaying(recording, text=text) as url:
+        settings = OllamaSettings(
+            hosts=(url,),
+            model="eyes",
+            first_look_timeout_s=SILENCE_S if expected == SILENT else PATIENCE_S,
+            token_gap_timeout_s=PATIENCE_S,
+        )
+        writer = PromptWriter(settings, required=False)
+        complete = outcome(await collected(writer.write(looked_at(vision="on"))))
+        await writer.close()
+    if not expected.why:
+        assert (complete.prompt, complete.vision, complete.model) == (expected.prompt, True, "eyes:latest")
+    elif expected == SILENT:
+        assert (complete.source, complete.vision, expected.why in complete.warnings[0]) == ("template", False, True)
+    else:
+        without = SEA if recording.version == "0.33" else OLD_SEA
+        assert (complete.prompt, complete.vision, complete.model) == (without, False, "eyes:latest")
+        assert re.match(f"No model looked at the picture: .*{expected.why}", complete.warnings[0])
+
+
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reliability.md"
 
 
@@ -220,8 +248,7 @@ def test_the_document_tells_of_each_recording_with_a_picture_what_the_caller_get
         for row in section.splitlines()
         for name in re.findall(r"`(\d\.\d\d \w+)`", row)
     }  # fmt: skip
-    pictured = {name for name in CHATS if "images" in str(recordings()[name].body)}
-    assert set(told) == pictured
+    assert set(told) == PICTURED
     for name, row in told.items():
         expected = CHATS[name]
         quoted = expected.why or ("truncated: true" if expected.truncated else "promptSource: ollama")
