@@ -110,6 +110,11 @@ class ServerPool:
         return sum(server.writing for server in self.servers)
 
     @property
+    def looking(self) -> int:
+        """How many of those look at a picture."""
+        return sum(server.looking for server in self.servers)
+
+    @property
     def waiting(self) -> int:
         """How many stand in line."""
         return len(self._line)

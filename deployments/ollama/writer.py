@@ -164,6 +164,7 @@ class PromptWriter:
             "model": self._settings.tagged_model,
             "host": ", ".join(self._settings.hosts),
             "writing": self._pool.writing,
+            "looking": self._pool.looking,
             "waiting": self._pool.waiting,
         }
         works = [server.client for server, failure in zip(servers, found, strict=True) if failure is None]
