@@ -24,7 +24,7 @@ from deployments.types import (
     PromptThinking,
     PromptWaiting,
 )
-from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
+from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup, PictureDecoder
 from serve_app.models import models_answer
 from serve_app.schemas import (
     AnalyzeAnswer,
@@ -130,16 +130,22 @@ class Pipeline:
         writer: the Ollama deployment.
         settings: the whole service's.
         clock: seconds, monotonic.
+        decoder: decodes uploads; one by these settings where none is given.
     """
 
     def __init__(
-        self, classifier: Classifier, writer: Writer, settings: Settings, clock: Callable[[], float] = time.perf_counter
+        self,
+        classifier: Classifier,
+        writer: Writer,
+        settings: Settings,
+        clock: Callable[[], float] = time.perf_counter,
+        decoder: PictureDecoder | None = None,
     ) -> None:
         self._classifier = classifier
         self._writer = writer
         self._settings = settings
         self._clock = clock
-        self._cache = AnalysisCache(classifier, settings, clock)
+        self._cache = AnalysisCache(classifier, settings, clock, decoder)
         self._components = Shared(self._ask_components, clock)
         self._looking = Shared(self._ask_looking, clock)
 
@@ -287,11 +293,10 @@ class Pipeline:
 
     def _may_look(self, options: PromptOptions) -> bool:
         """Tell whether a model may look at the picture; where `auto` is not known to, it is."""
-        if options.analysis_only or options.vision == "off":
-            return False
+        if options.analysis_only or options.vision != "auto":
+            return options.vision == "on" and not options.analysis_only
         looking = self._looking.glance(self._clock() - SIGHT_HOLDS_S)
-        looker = self._settings.ollama.looker(options.model)
-        return options.vision == "on" or looking is None or looker in looking
+        return looking is None or self._settings.ollama.looker(options.model) in looking
 
     async def _ask_looking(self) -> Sequence[str]:
         try:

@@ -193,6 +193,8 @@ class FailureNames:
 
     def _instead(self, model: str, there: Sequence[ListedModel]) -> str:
         configured = is_same(model, self._settings.model)
+        if not configured and self._settings.vision_model and is_same(model, self._settings.vision_model):
+            return ""  # Those that write do not look.
         writers = [
             listed.model
             for listed in there
