@@ -57,7 +57,17 @@ def test_of_every_format_one_is_made_with_the_aspect_of_the_picture(
 
 
 def test_of_a_large_jpeg_it_is_the_fraction_that_was_decoded() -> None:
-    assert shown(saved(photograph("china").resize((1600, 1200)), "JPEG")).size == (400, 300)
+    large = photograph("china").resize((1600, 1200))
+    assert shown(saved(large, "JPEG")).size == (400, 300)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((1600, 1200), (534, 400)), ((1024, 768), (512, 384)), ((900, 600), (768, 512))]
+)
+def test_what_is_decoded_whole_is_averaged_where_that_leaves_enough(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert shown(saved(photograph("china").resize(size), "PNG")).size == expected
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -103,8 +113,9 @@ async def test_a_process_that_decodes_makes_the_same_one() -> None:
     await asyncio.sleep(0)
 
 
-def test_it_costs_three_milliseconds_of_cpu_at_most() -> None:
-    upload = saved(photograph("china").resize((1600, 1200)), "JPEG", quality=85)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_it_costs_three_milliseconds_of_cpu_at_most(kind: str) -> None:
+    upload = saved(photograph("china").resize((1600, 1200)), kind)
 
     def cpu_ms(longest_px: int) -> float:
         began_s = time.thread_time()
