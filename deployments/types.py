@@ -22,6 +22,8 @@ GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
 
 AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
+Vision = Literal["auto", "on", "off"]
+"""Whether a model looks at the picture itself: where it is quick about it, if it can, or not."""
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
 
 
@@ -92,17 +94,22 @@ class PromptOptions:
     analysis_only: Flag = False
     model: Annotated[str, BeforeValidator(_stripped)] = ""
     seed: Seed | None = None
+    vision: Annotated[Vision, BeforeValidator(_stripped)] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """Everything the prompt is written from. `picture` is the same for the same upload of the same caller, or empty."""
+    """Everything the prompt is written from. `picture` is the same for the same upload of the same caller, or empty.
+
+    `jpeg`: the picture itself, small, where a model may look at it; for the length of the request, and in no log.
+    """
 
     scores: Scores
     palette: tuple[Swatch, ...] = ()
     options: PromptOptions = PromptOptions()
     analyzer: AnalyzerName = "clip"
     picture: str = ""
+    jpeg: bytes = field(default=b"", repr=False)
 
     @property
     def seen(self) -> Scores:
@@ -117,6 +124,13 @@ class PromptWaiting:
     """The request stands in line; `before` prompts have to be ended before it is begun, 0 once it is begun."""
 
     before: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptLooking:
+    """A model looks at the picture before it writes; not `looks`: that failed, and it writes without."""
+
+    looks: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +156,7 @@ class PromptRestart:
 class PromptComplete:
     """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end.
 
-    `model`: the name of the model that wrote, as Ollama lists it; empty where none did.
+    `model`: the name of the model that wrote, as Ollama lists it; empty where none did. `vision`: it saw the picture.
     """
 
     prompt: str
@@ -150,9 +164,10 @@ class PromptComplete:
     warnings: tuple[str, ...] = ()
     truncated: bool = False
     model: str = ""
+    vision: bool = False
 
 
-PromptPiece = PromptWaiting | PromptThinking | PromptDelta | PromptRestart
+PromptPiece = PromptWaiting | PromptLooking | PromptThinking | PromptDelta | PromptRestart
 PromptEvent = PromptPiece | PromptComplete
 
 

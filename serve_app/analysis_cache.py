@@ -36,8 +36,8 @@ HASHED_AT_ONCE_BYTES = 2**19
 class PictureDecoder(Protocol):
     """What makes pixels of uploads: `serve_app.pictures.decoding.Decoder`."""
 
-    async def decode(self, upload: bytes, input_size_px: int) -> Picture:
-        """Decode an upload."""
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+        """Decode an upload; `jpeg_px` wants a JPEG of it too."""
         ...
 
     @property
@@ -129,16 +129,24 @@ class AnalysisCache:
         at_once = len(upload) <= HASHED_AT_ONCE_BYTES
         return _digest(upload, caller) if at_once else await asyncio.to_thread(_digest, upload, caller)
 
-    async def find(self, upload: bytes, picture: str, came_s: float) -> Analysis | _Flight:
-        """Give the analysis of these bytes, known as `picture`, if one is remembered and holds, or what makes it."""
+    async def find(self, upload: bytes, picture: str, came_s: float, jpeg_px: int) -> Analysis | _Flight:
+        """Give the analysis of these bytes, known as `picture`, if one is remembered and holds, or what makes it.
+
+        A JPEG of `jpeg_px`, if that is not 0, is made with it and not remembered.
+        """
         key: Hashable = picture or object()
         analysis = self._remembered.get(key)
         if analysis is not None and await self.holds(analysis, came_s):
             return analysis
         flight = self._in_flight.get(key)
         if flight is None or not flight.waiting:
-            flight = self._in_flight[key] = _Flight(functools.partial(self._analyse, key, upload))
+            flight = self._in_flight[key] = _Flight(functools.partial(self._analyse, key, upload, jpeg_px))
         return flight
+
+    async def jpeg_of(self, upload: bytes, analysis: Analysis, jpeg_px: int) -> bytes:
+        """Make the JPEG of what was analysed before: it is the one that would have been made with the analysis."""
+        input_size_px = analysis.classification.model_version.input_size_px
+        return (await self._decoder.decode(upload, input_size_px, jpeg_px)).jpeg
 
     async def holds(self, analysis: Analysis, came_s: float) -> bool:
         """Tell whether an analysis may answer a request that came at `came_s`."""
@@ -160,12 +168,13 @@ class AnalysisCache:
                 f"The analysis took longer than {limit_s:g} s: try again, or raise limits.analysis_timeout_s."
             ) from error
 
-    async def _analyse(self, key: Hashable, upload: bytes, flight: _Flight) -> Analysis:
+    async def _analyse(self, key: Hashable, upload: bytes, jpeg_px: int, flight: _Flight) -> Analysis:
         try:
             started_s = self.clock()
             # A picture of the size that another model wanted is classified all the same.
             version = self._version.latest or await self._version.get(started_s)
-            picture = await self._decoder.decode(upload, version.input_size_px)
+            picture = await self._decoder.decode(upload, version.input_size_px, jpeg_px)
+            flight.jpeg = picture.jpeg
             decoded_s = self.clock()
             flight.stages_ms["decode"] = (decoded_s - started_s) * 1000
             flight.settled.set()
@@ -191,6 +200,7 @@ class _Flight:
 
     def __init__(self, analyse: Callable[[_Flight], Coroutine[Any, Any, Analysis]]) -> None:
         self.waiting = 0
+        self.jpeg = b""
         self.stages_ms: dict[str, float] = {}
         self.settled = asyncio.Event()
         """Whether it is a picture is known."""
@@ -213,15 +223,24 @@ class _Flight:
 class Lookup:
     """One caller's way to the analysis of an upload: remembered, being made for others, or made for this caller.
 
-    First `begin`, then `analysis`, both within one `limits.analysis_timeout_s` from now; `leave` however it ends.
+    First `begin`, then `analysis`, both within one `limits.analysis_timeout_s` from now, then perhaps `jpeg`; `leave`
+    however it ends.
+
+    Args:
+        cache: what is remembered and being made.
+        upload: the file's bytes.
+        caller: whose it is.
+        jpeg_px: the longest side of the JPEG that will be wanted; 0: none will.
     """
 
     _found: Analysis | _Flight
 
-    def __init__(self, cache: AnalysisCache, upload: bytes, caller: str = "") -> None:
+    def __init__(self, cache: AnalysisCache, upload: bytes, caller: str = "", jpeg_px: int = 0) -> None:
         self._cache = cache
         self._caller = caller
         self._upload = upload
+        self._jpeg_px = jpeg_px
+        self._jpeg = b""
         self._came_s = cache.clock()
         self._deadline_s = cache.deadline_s()
         self.picture = ""
@@ -257,19 +276,34 @@ class Lookup:
                 if not self.cached:
                     self.stages_ms = self._found.stages_ms
                 if not self.cached or await self._cache.holds(analysis, self._came_s):
+                    self._jpeg = self._found.jpeg if self._jpeg_px else b""
                     self._found = analysis
                 else:
                     self.leave()
                     await self._find()
-        self._upload = b""  # A prompt takes seconds, an upload up to 20 MB.
+        if self._jpeg or not self._jpeg_px:
+            self._upload = b""  # A prompt takes seconds, an upload up to 20 MB.
         return self._found
+
+    async def jpeg(self) -> bytes:
+        """Give the JPEG, once there is an analysis; it was made with that, or is made now. Empty if none was wanted.
+
+        Raises:
+            AnalyzerError: as `begin`, of a picture that is decoded anew.
+        """
+        analysis, jpeg, upload = await self.analysis(), self._jpeg, self._upload
+        self._jpeg = self._upload = b""
+        if jpeg or not self._jpeg_px:
+            return jpeg
+        async with self._cache.until(self._cache.deadline_s()):
+            return await self._cache.jpeg_of(upload, analysis, self._jpeg_px)
 
     def leave(self) -> None:
         """Wait no longer; the work that nobody waits for any more ends."""
         self._place.close()
 
     async def _find(self) -> None:
-        self._found = await self._cache.find(self._upload, self.picture, self._came_s)
+        self._found = await self._cache.find(self._upload, self.picture, self._came_s, self._jpeg_px)
         self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
         if isinstance(self._found, _Flight):
             self._found.waiting += 1

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language, Seed
+from deployments.types import Language, Seed, Vision
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
@@ -78,6 +78,10 @@ async def described_form(
     seed: Annotated[
         Seed | None, Form(description="With the same one, and temperature 0, a picture gets the same prompt again.")
     ] = None,
+    vision: Annotated[
+        Vision,
+        Form(description="Whether a model looks at the picture itself: `auto` where it can and is quick about it."),
+    ] = "auto",
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError

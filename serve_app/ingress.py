@@ -119,6 +119,11 @@ class WriterHandle:
         status: ComponentStatus = await _repeated(self._handle.status.remote, WRITING)
         return status
 
+    async def looking(self) -> tuple[str, ...]:
+        """Tell which models look at pictures where a request leaves it to `auto`."""
+        names: tuple[str, ...] = await _repeated(self._handle.looking.remote, WRITING)
+        return names
+
     async def models(self) -> tuple[HostModels, ...]:
         """Tell which models each server has."""
         hosts: tuple[HostModels, ...] = await _repeated(self._handle.models.remote, WRITING)

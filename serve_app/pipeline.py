@@ -17,13 +17,14 @@ from deployments.types import (
     PromptComplete,
     PromptDelta,
     PromptEvent,
+    PromptLooking,
     PromptOptions,
     PromptRequest,
     PromptRestart,
     PromptThinking,
     PromptWaiting,
 )
-from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
+from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup, PictureDecoder
 from serve_app.models import models_answer
 from serve_app.schemas import (
     AnalyzeAnswer,
@@ -49,7 +50,10 @@ logger = logging.getLogger("image_analyzer.requests")
 NO_PROMPT = PromptComplete("", "none")
 """What a caller gets who asks for the analysis alone."""
 
-WRITING = "Writing the prompt."
+WRITING, LOOKING = "Writing the prompt.", "Looking at the picture and writing the prompt."
+
+SIGHT_HOLDS_S = 2.0
+"""How old the writer's word on which models look may be before it is asked again."""
 
 HEALTH_HOLDS_S = 1.0
 """How old the parts' word on how they stand may be: however many ask, the parts are asked once in this time."""
@@ -64,6 +68,10 @@ class Writer(Protocol):
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
+        ...
+
+    async def looking(self) -> Sequence[str]:
+        """Tell which models look at pictures where a request leaves it to `auto`."""
         ...
 
     async def models(self) -> Sequence[HostModels]:
@@ -122,17 +130,24 @@ class Pipeline:
         writer: the Ollama deployment.
         settings: the whole service's.
         clock: seconds, monotonic.
+        decoder: decodes uploads; one by these settings where none is given.
     """
 
     def __init__(
-        self, classifier: Classifier, writer: Writer, settings: Settings, clock: Callable[[], float] = time.perf_counter
+        self,
+        classifier: Classifier,
+        writer: Writer,
+        settings: Settings,
+        clock: Callable[[], float] = time.perf_counter,
+        decoder: PictureDecoder | None = None,
     ) -> None:
         self._classifier = classifier
         self._writer = writer
         self._settings = settings
         self._clock = clock
-        self._cache = AnalysisCache(classifier, settings, clock)
+        self._cache = AnalysisCache(classifier, settings, clock, decoder)
         self._components = Shared(self._ask_components, clock)
+        self._looking = Shared(self._ask_looking, clock)
 
     async def accept(
         self, upload: bytes, options: PromptOptions, warnings: Sequence[str] = (), caller: str = ""
@@ -155,7 +170,8 @@ class Pipeline:
         except ValueError as error:
             raise InvalidForm(f"Form field 'model' is wrong: {error}.") from None
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
-        lookup = Lookup(self._cache, upload, caller)
+        jpeg_px = self._settings.ollama.vision_size_px if self._may_look(options) else 0
+        lookup = Lookup(self._cache, upload, caller, jpeg_px)
         job = Job(lookup, options, self._clock, started_s=self._clock(), deadline_s=deadline_s, warnings=warnings)
         try:
             await job.lookup.begin()
@@ -172,7 +188,7 @@ class Pipeline:
         """
         analysis = job.analysis = await job.lookup.analysis()
         if not job.options.analysis_only:
-            async with aclosing(self._write(job, analysis)) as events:
+            async with aclosing(await self._write(job, analysis)) as events:
                 while await self._next(job, events) is not None:
                     pass
         written = job.written = job.written or NO_PROMPT
@@ -183,6 +199,7 @@ class Pipeline:
             palette=analysis.colours,
             promptSource=written.source,
             model=written.model or None,
+            vision=written.vision,
             truncated=written.truncated,
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
@@ -204,18 +221,22 @@ class Pipeline:
                 warnings=[*job.warnings, *analysis.classification.warnings],
             )
             if not job.options.analysis_only:
-                yield GeneratingEvent(message=WRITING)
+                told = WRITING
+                yield GeneratingEvent(message=told)
                 thought = False
-                async with aclosing(self._write(job, analysis)) as events:
+                async with aclosing(await self._write(job, analysis)) as events:
                     while (event := await self._next(job, events)) is not None:
                         match event:
                             case PromptDelta(text):
                                 yield DeltaEvent(text=text)
-                            case PromptRestart(reason):
-                                yield GeneratingEvent(message=reason)
+                            case PromptRestart(told):
+                                yield GeneratingEvent(message=told)
                             case PromptWaiting(before):
-                                message = f"Waiting in line: {before} before you." if before else WRITING
-                                yield GeneratingEvent(message=message, before=before or None)
+                                told = f"Waiting in line: {before} before you." if before else WRITING
+                                yield GeneratingEvent(message=told, before=before or None)
+                            case PromptLooking(looks) if told != (now := LOOKING if looks else WRITING):
+                                told = now
+                                yield GeneratingEvent(message=told, vision=looks or None)
                             case PromptThinking() if not thought:
                                 thought = True
                                 yield ThinkingEvent()
@@ -225,6 +246,7 @@ class Pipeline:
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
                 model=written.model or None,
+                vision=written.vision,
                 truncated=written.truncated,
                 timings=job.timings(),
                 warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
@@ -269,11 +291,29 @@ class Pipeline:
         models, hosts = await self._writer.unload()
         return UnloadedAnswer(models=list(models), hosts=list(hosts))
 
-    def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
+    def _may_look(self, options: PromptOptions) -> bool:
+        """Tell whether a model may look at the picture; where `auto` is not known to, it is."""
+        if options.analysis_only or options.vision != "auto":
+            return options.vision == "on" and not options.analysis_only
+        looking = self._looking.glance(self._clock() - SIGHT_HOLDS_S)
+        return looking is None or self._settings.ollama.looker(options.model) in looking
+
+    async def _ask_looking(self) -> Sequence[str]:
+        try:
+            return await self._writer.looking()
+        except Exception:
+            logger.debug("The writer does not tell which models look.", exc_info=True)
+            return ()
+
+    async def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()
-        seen = analysis.classification
+        seen, jpeg = analysis.classification, b""
+        try:
+            jpeg = await job.lookup.jpeg()
+        except AnalyzerError as error:
+            job.warnings = [*job.warnings, f"No model looked at the picture: {error}"]
         return self._writer.write(
-            PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer, job.lookup.picture)
+            PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer, job.lookup.picture, jpeg)
         )
 
     async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:

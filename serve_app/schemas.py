@@ -57,6 +57,7 @@ class AnalyzeAnswer(BaseModel):
     palette: list[Colour]
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
     model: str | None = Field(None, description="The model that wrote the prompt; absent where none did.")
+    vision: bool = Field(description="Whether the model saw the picture itself, beside what was measured of it.")
     truncated: bool = Field(description="Whether the model broke off or repeated itself, so that an end was cut away.")
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
@@ -102,6 +103,7 @@ class GeneratingEvent(BaseModel):
     before: int | None = Field(
         None, description="How many prompts are written before this one; absent once it is being written."
     )
+    vision: bool | None = Field(None, description="Whether a model looks at the picture first; absent if none does.")
 
 
 class ThinkingEvent(BaseModel):
@@ -126,6 +128,7 @@ class CompleteEvent(BaseModel):
     userInput: str  # noqa: N815
     promptSource: PromptSource  # noqa: N815
     model: str | None = None
+    vision: bool
     truncated: bool
     timings: Timings
     warnings: list[str]

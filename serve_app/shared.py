@@ -33,11 +33,20 @@ class Shared(Generic[Answer]):
             Exception: whatever the question that was waited for came to.
         """
         while self.latest is None or self._asked_s < since_s:
-            if self._question is None or self._question.done():
-                # Of no request's context: Serve cancels the calls that were made in it when its caller leaves.
-                self._question = asyncio.create_task(self._put(), context=Context())
-            await asyncio.shield(self._question)
+            await asyncio.shield(self._being_asked())
         return self.latest
+
+    def glance(self, since_s: float) -> Answer | None:
+        """Give the latest answer, however old; if it was asked for before that, ask, and do not wait."""
+        if self.latest is None or self._asked_s < since_s:
+            self._being_asked()
+        return self.latest
+
+    def _being_asked(self) -> asyncio.Task[None]:
+        if self._question is None or self._question.done():
+            # Of no request's context: Serve cancels the calls that were made in it when its caller leaves.
+            self._question = asyncio.create_task(self._put(), context=Context())
+        return self._question
 
     def learn(self, answer: Answer, asked_s: float) -> None:
         """Take an answer that came unasked, to what was asked of the same part at `asked_s`."""

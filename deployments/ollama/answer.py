@@ -71,6 +71,8 @@ class Answer:
 
     def _start_over(self) -> None:
         self.shown = ""
+        """All that `take` has given since it last took something back."""
+
         self._head, self._paragraph, self._sentences, self._loop = _Head(), _Paragraph(), _Sentences(), _Loop()
 
     @property
@@ -121,6 +123,7 @@ class Answer:
         Returns:
             An empty one where there is nothing but a thought, what loops from the beginning, or a lead-in.
         """
+        taken = self.shown
         if not self.finished:
             self.take("", last=True)
         looped = self._loop.begins_at is not None
@@ -128,6 +131,8 @@ class Answer:
         kept = _to_last_end(self.shown[: self._loop.begins_at].rstrip(), cut)
         if looped and len(kept) < MIN_PROMPT_CHARS:
             kept = ""
+        if not kept:
+            self.shown = taken
         return Prompt(kept, truncated=cut or len(kept) < len(self.shown))
 
 

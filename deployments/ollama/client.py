@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import aiohttp
 import httpx
@@ -37,6 +37,7 @@ LOOPED = "loop"
 Line = TypeVar("Line")
 
 Think = Literal[True, False, "low", "medium", "high"]
+Message = Mapping[str, Any]
 
 
 class Said(NamedTuple):
@@ -92,30 +93,33 @@ class OllamaClient:
 
     async def chat(
         self,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Message],
         options: Mapping[str, float | int],
         *,
         deadline_s: float,
         model: str = "",
         think: Think | None = None,
+        looks: bool = False,
     ) -> AsyncGenerator[Said, None]:
         """Stream the answer, its text without leading blanks, and that it begins with a thought.
 
         Closing or cancelling the stream closes the connection, and with it the generation.
 
         Args:
-            messages: role and content of each.
+            messages: role and content of each, and of one perhaps `images`, a list of a picture's bytes.
             options: temperature, num_predict and so on, by Ollama's names.
             deadline_s: event loop time by which the answer must be complete.
             model: the configured one when empty.
             think: whether and how hard the model is to think; not sent when None.
+            looks: there is a picture, which takes its own time to the first token.
 
         Raises:
             OllamaFailure: any of the family; an answer without a visible character is one too.
         """
         limits = self._settings
         model = model or limits.model
-        patience_s, complaint = limits.first_token_timeout_s, SLOW_START
+        patience_s = limits.first_look_timeout_s if looks else limits.first_token_timeout_s
+        complaint = SLOW_START
         asked_s = asyncio.get_running_loop().time()
         answer = await self._ollama.chat(
             model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
@@ -163,14 +167,14 @@ class OllamaClient:
             self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
             self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
-    async def load(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, float | int]) -> None:
-        """Have the server load the configured model, and read what every request begins with.
+    async def load(self, model: str, messages: Sequence[Message], options: Mapping[str, float | int]) -> None:
+        """Have the server load a model, and read what every request begins with.
 
         Raises:
             OllamaFailure: it could not, or took longer than a first token may.
         """
         limits = self._settings
-        await self._told(limits.first_token_timeout_s, limits.model, messages, options, limits.keep_alive)
+        await self._told(limits.first_token_timeout_s, model, messages, options, limits.keep_alive)
 
     async def unload(self, model: str) -> None:
         """Have the server free the memory that the model takes, once it has written what it writes.
@@ -184,7 +188,7 @@ class OllamaClient:
         self,
         limit_s: float,
         model: str,
-        messages: Sequence[Mapping[str, str]],
+        messages: Sequence[Message],
         options: Mapping[str, float | int] | None,
         keep_alive: str | int,
     ) -> None:

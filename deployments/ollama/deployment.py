@@ -36,6 +36,10 @@ class OllamaDeployment:
         """Tell whether Ollama can write now and, if not, what to do."""
         return await self._writer.status()
 
+    async def looking(self) -> tuple[str, ...]:
+        """Tell which models look at pictures where a request leaves it to `auto`."""
+        return await self._writer.looking()
+
     async def models(self) -> tuple[HostModels, ...]:
         """Tell which models each server has."""
         return await self._writer.models()

@@ -37,6 +37,9 @@ NO_PROTOCOL = (
 MISJUDGED = re.compile("does not support (thinking|multimodal requests)|think value")
 """What a server says whose model cannot do what it was known to."""
 
+TOO_LONG = re.compile("context (size|length)")
+"""What servers say of a prompt that leaves no room, a picture's tokens included."""
+
 BAD_REQUEST = 400
 KEY_WANTED = (401, 403)
 NO_SUCH_PLACE = (404, 405)
@@ -66,6 +69,14 @@ class ModelMissing(ModelUnfit):
 
 class ServerFailed(OllamaFailure):
     """The server answered with an error, broke off, or sent what is not its protocol."""
+
+
+class ErrorTold(ServerFailed):
+    """The server told of an error of its own, or of its runner's."""
+
+
+class ContextTooSmall(ErrorTold):
+    """The request has more tokens than the model was given room for."""
 
 
 class BrokenOff(ServerFailed):
@@ -143,11 +154,10 @@ class FailureNames:
             return ServerFailed(f"Ollama is busy: {told}.", "Try again in a few seconds.")
         return self.of_error(told or f"status {status}") if status >= BAD_REQUEST else self._no_ollama()
 
-    def of_error(self, told: str) -> ServerFailed:
+    def of_error(self, told: str) -> ErrorTold:
         """Pass on what the server itself says."""
-        return ServerFailed(
-            f"Ollama failed: {told.removesuffix('.') or 'it does not say why'}.", "Its own log says more."
-        )
+        kind = ContextTooSmall if TOO_LONG.search(told) else ErrorTold
+        return kind(f"Ollama failed: {told.removesuffix('.') or 'it does not say why'}.", "Its own log says more.")
 
     def broken_off(self) -> BrokenOff:
         """Say that an answer has no end."""
@@ -183,6 +193,8 @@ class FailureNames:
 
     def _instead(self, model: str, there: Sequence[ListedModel]) -> str:
         configured = is_same(model, self._settings.model)
+        if not configured and self._settings.vision_model and is_same(model, self._settings.vision_model):
+            return ""  # Those that write do not look.
         writers = [
             listed.model
             for listed in there

@@ -18,6 +18,7 @@ from deployments.ollama.model_names import in_full, is_same
 from deployments.ollama.package import ollama
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.wire import (
+    SEES,
     THINKS,
     WRITES,
     ListedModel,
@@ -49,6 +50,7 @@ class Inventory:
         self._shown: dict[FullName, tuple[ListedModel, ShownModel]] = {}
         self._can: dict[FullName, Sequence[str] | None] = {}
         self._lacks_until_s: dict[FullName, float] = {}
+        self._shares: dict[FullName, float] = {}
 
     async def models(self) -> Sequence[ListedModel]:
         """List the models, as far as the list tells with what each can.
@@ -70,8 +72,16 @@ class Inventory:
     async def loaded(self, model: str) -> RunningModel | None:
         """Give a model's entry among those in memory; None where it is not, or nobody tells."""
         with suppress(OllamaFailure):
-            return next((running for running in await self.running() if is_same(running.model, model)), None)
+            found = next((running for running in await self.running() if is_same(running.model, model)), None)
+            if found is not None:
+                self._shares[in_full(model)] = found.gpu_share
+            return found
         return None
+
+    async def gpu_share(self, model: str) -> float | None:
+        """Tell how much of a model is on a GPU, 0 to 1, or was when it was last seen loaded; None: it never was."""
+        await self.loaded(model)
+        return self._shares.get(in_full(model))
 
     async def version(self) -> str | None:
         """Give the server's version; None where it does not tell."""
@@ -125,13 +135,22 @@ class Inventory:
 
     async def thinks(self, model: str, deadline_s: float) -> bool:
         """Tell whether the model can think; not, where that cannot be found out by then (event loop time)."""
-        return await self._able(model, THINKS, deadline_s)
+        with suppress(OllamaFailure, TimeoutError):
+            async with asyncio.timeout_at(deadline_s):
+                return await self._able(model, THINKS)
+        return False
 
-    async def _able(self, model: str, capability: str, deadline_s: float) -> bool:
+    async def sees(self, model: str) -> bool:
+        """Tell whether the model can look at pictures; not, where nobody tells.
+
+        Raises:
+            OllamaFailure: as `check`.
+        """
+        return await self._able(model, SEES)
+
+    async def _able(self, model: str, capability: str) -> bool:
         if in_full(model) not in self._can:
-            with suppress(OllamaFailure, TimeoutError):
-                async with asyncio.timeout_at(deadline_s):
-                    await self.check(model)
+            await self.check(model)
         return capability in (self.known(model) or ())
 
     async def _asked(self, slow: str, kind: type[Told], method: str, path: str, **body: Any) -> Told:

@@ -6,6 +6,7 @@ Ollama itself would let any number wait, and knows nothing of other servers.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -35,6 +36,8 @@ class _Place:
     given: asyncio.Future[Server]
     model: str
     picture: str
+    at: Sequence[Server]
+    looks: bool
     tell: Callable[[int], None]
     told: int = 0
 
@@ -46,10 +49,23 @@ class Server:
     client: OllamaClient
     pull: ModelPull
     writing: int = 0
+    looking: int = 0
+    """How many of those look at a picture, or wait for that."""
     last_turn: int = 0
     """The number of its latest turn, counted over all servers: the idle take turns."""
     rests_until_s: float = 0.0
     """Event loop time."""
+
+
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A place at a server; a place for looking too, until `looked`."""
+
+    server: Server
+    looked: Callable[[], None]
+    """Gives back the place for looking, if there is one."""
+    until: asyncio.Future[None] | None = None
+    """Where that is set, the place is kept until then, though its holder has left."""
 
 
 class ServerPool:
@@ -61,20 +77,30 @@ class ServerPool:
     Args:
         servers: at least one.
         max_parallel: turns at one server at a time.
+        max_looking: of those, for pictures that have not been looked at yet.
         max_waiting: how many may stand in line.
         rest_s: how long a server that failed is left alone.
         retry_after_s: what a caller who finds the line full is told to wait.
     """
 
     def __init__(
-        self, servers: Sequence[Server], *, max_parallel: int, max_waiting: int, rest_s: float, retry_after_s: int
+        self,
+        servers: Sequence[Server],
+        *,
+        max_parallel: int,
+        max_waiting: int,
+        rest_s: float,
+        retry_after_s: int,
+        max_looking: int = 1,
     ) -> None:
         self.servers = tuple(servers)
         self._max_parallel = max_parallel
+        self._max_looking = max_looking
         self._max_waiting = max_waiting
         self._rest_s = rest_s
         self._retry_after_s = retry_after_s
         self._turns = 0
+        self._kept: set[asyncio.Future[None]] = set()
         self._line: deque[_Place] = deque()
         self._saw: LRUCache[str, Server] = LRUCache(REMEMBERED_PICTURES)
 
@@ -82,6 +108,11 @@ class ServerPool:
     def writing(self) -> int:
         """How many have their turn."""
         return sum(server.writing for server in self.servers)
+
+    @property
+    def looking(self) -> int:
+        """How many of those look at a picture."""
+        return sum(server.looking for server in self.servers)
 
     @property
     def waiting(self) -> int:
@@ -95,8 +126,10 @@ class ServerPool:
         again: bool = False,
         model: str = "",
         picture: str = "",
+        at: Sequence[Server] = (),
+        looks: bool = False,
         tell: Callable[[int], None] = _nobody_asks,
-    ) -> AsyncIterator[Server]:
+    ) -> AsyncIterator[Turn]:
         """Wait in line, then hold a place at a server until the block ends. Cancelled while waiting, none is held.
 
         Args:
@@ -104,13 +137,16 @@ class ServerPool:
             again: the server of the turn before failed; the line is not for whoever has stood in it already.
             picture: goes to the server that saw it last, if that works and has a place: it may have kept what it
                 computed of it. Empty where that is not known.
+            at: the servers that may be asked; empty: all.
+            looks: wait for a place for looking too.
             tell: takes how many have to end before this one begins, whenever that changes: those ahead in the line and
                 one of those who have their turn; 0 once it begins. Not called where a place is free at once.
 
         Raises:
             QueueFull: at once, when the line is full.
         """
-        if not again and len(self._line) >= self._max_waiting and self._free(model) is None:
+        place = _Place(asyncio.get_running_loop().create_future(), model, picture, at, looks, tell)
+        if not again and len(self._line) >= self._max_waiting and self._free(place) is None:
             raise QueueFull(
                 f"{self._max_waiting} requests already wait for a prompt, and no more may; "
                 f"try again in {self._retry_after_s} s.",
@@ -118,7 +154,6 @@ class ServerPool:
             )
         if again:
             self._saw.pop(picture, None)
-        place = _Place(asyncio.get_running_loop().create_future(), model, picture, tell)
         self._line.insert(0 if again else len(self._line), place)
         self._let_in()
         try:
@@ -128,15 +163,24 @@ class ServerPool:
                 self._line.remove(place)
                 self._tell()
             elif not place.given.cancelled():
-                self._leave(place.given.result())
+                self._leave(Turn(place.given.result(), functools.partial(self._looked, place)))
             raise
+        turn = Turn(server, functools.partial(self._looked, place))
         try:
-            yield server
+            yield turn
         finally:
-            self._leave(server)
+            if turn.until is None:
+                self._leave(turn)
+            else:
+                self._kept.add(turn.until)
+                turn.until.add_done_callback(self._kept.discard)
+                turn.until.add_done_callback(lambda _: self._leave(turn))
 
-    def rest(self, server: Server, reason: str, model: str = "") -> bool:
-        """Leave a server that failed alone for a while; tells whether another works, and has the model."""
+    def rest(self, server: Server, reason: str, model: str = "", at: Sequence[Server] = ()) -> bool:
+        """Leave a server that failed alone for a while; tells whether another works, and has the model, of those `at`.
+
+        All are meant where none is given.
+        """
         loop = asyncio.get_running_loop()
         server.rests_until_s = loop.time() + self._rest_s
         another = bool(self._awake())
@@ -144,7 +188,7 @@ class ServerPool:
             logger.warning("%s is left alone for %g s: %s", server.client.host, self._rest_s, reason)
             loop.call_at(server.rests_until_s, self._let_in)
         self._let_in()
-        return any(server in self._awake() for server in self._holders(model))
+        return any(server in self._awake() for server in self._holders(model) if not at or server in at)
 
     def works(self, server: Server) -> None:
         """End a server's rest: it has just written a prompt."""
@@ -157,11 +201,16 @@ class ServerPool:
     def _holders(self, model: str) -> list[Server]:
         return [server for server in self.servers if not server.client.has.lacks(model)]
 
-    def _free(self, model: str, picture: str = "") -> Server | None:
-        fit = self._holders(model) or self.servers
+    def _free(self, place: _Place) -> Server | None:
+        fit = [server for server in self._holders(place.model) or self.servers if not place.at or server in place.at]
+        fit = fit or list(place.at)
         working = [server for server in self._awake() if server in fit]
-        free = [server for server in working or fit if server.writing < self._max_parallel]
-        saw_it = self._saw.get(picture)
+        free = [
+            server
+            for server in working or fit
+            if server.writing < self._max_parallel and (not place.looks or server.looking < self._max_looking)
+        ]
+        saw_it = self._saw.get(place.picture)
         if saw_it in working and saw_it in free:
             return saw_it
         return min(free, key=lambda server: (server.writing, server.last_turn), default=None)
@@ -171,9 +220,10 @@ class ServerPool:
             # Whoever waits for a model that a busy server alone has does not keep others from the free ones.
             if place.given.done():
                 self._line.remove(place)
-            elif (server := self._free(place.model, place.picture)) is not None:
+            elif (server := self._free(place)) is not None:
                 self._line.remove(place)
                 server.writing += 1
+                server.looking += place.looks
                 self._turns += 1
                 server.last_turn = self._turns
                 if place.picture:
@@ -189,6 +239,13 @@ class ServerPool:
                 place.told = before
                 place.tell(before)
 
-    def _leave(self, server: Server) -> None:
-        server.writing -= 1
+    def _looked(self, place: _Place) -> None:
+        if place.looks:
+            place.looks = False
+            place.given.result().looking -= 1
+            self._let_in()
+
+    def _leave(self, turn: Turn) -> None:
+        turn.server.writing -= 1
+        turn.looked()
         self._let_in()

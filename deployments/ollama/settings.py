@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from deployments.ollama.addresses import DEFAULT_PORT, is_default, normalized, split_list
-from deployments.ollama.model_names import is_remote, is_same, tagged
+from deployments.ollama.model_names import in_full, is_remote, is_same, tagged
 
 ALWAYS_THINKS = "gpt-oss"
 """Models whose thought has levels, and no end."""
@@ -47,10 +47,26 @@ class OllamaSettings(BaseModel):
     allowed_models: tuple[str, ...] = Field(
         (), description="Models that a request may name in place of this one, each on one of the servers at least."
     )
+    vision_model: str = Field(
+        "",
+        description="The model that looks at pictures, and then writes, where a request names no model; empty: the one "
+        "that writes looks too, if it can.",
+    )
+    vision_on_cpu: bool = Field(
+        False,
+        description="Have `vision: auto` look also where less than half of the model is on a GPU, or where it has not "
+        "been loaded yet, so that nobody knows: a CPU takes a minute for a picture.",
+    )
+    vision_size_px: int = Field(
+        768,
+        ge=64,
+        le=2048,
+        description="Longest side of the picture that a model is shown: 768 px are about 600 tokens in most.",
+    )
     preload: bool = Field(
         False,
-        description="Have each server load the model and read the constant part of the instructions when the service "
-        "starts, and not only when the first picture comes: keep_alive holds from then on.",
+        description="Have each server load the model, and the one that looks, and read the constant part of the "
+        "instructions when the service starts, and not when the first picture comes: keep_alive holds from then on.",
     )
     keep_alive: str | int = Field(
         "5m",
@@ -94,6 +110,9 @@ class OllamaSettings(BaseModel):
     first_token_timeout_s: float = Field(
         120.0, gt=0, description="Seconds to the first token: a cold model is loaded first, from a slow disk too."
     )
+    first_look_timeout_s: float = Field(
+        140.0, gt=0, description="Seconds to the first token with a picture: loaded, and looked at by a CPU."
+    )
     token_gap_timeout_s: float = Field(
         30.0, gt=0, description="Seconds between two tokens: even a slow CPU writes one a second."
     )
@@ -111,6 +130,12 @@ class OllamaSettings(BaseModel):
 
     max_parallel: int = Field(
         1, ge=1, description="Requests sent to each server at a time: match its OLLAMA_NUM_PARALLEL, which is 1."
+    )
+    max_looking: int = Field(
+        1,
+        ge=1,
+        description="Of those, requests whose picture is looked at, until their first token: a server looks at one "
+        "picture after another, and ends a look whose caller has left.",
     )
     max_waiting: int = Field(
         16, ge=0, description="Requests in line for those places; Ollama itself would queue without a bound."
@@ -154,9 +179,11 @@ class OllamaSettings(BaseModel):
     def _are_of_addresses(cls, headers: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
         return {normalized(host): of_host for host, of_host in headers.items()}
 
-    @field_validator("model", "allowed_models")
+    @field_validator("model", "vision_model", "allowed_models")
     @classmethod
     def _are_names(cls, named: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        if info.field_name == "vision_model" and not named:
+            return named
         for name in (named,) if isinstance(named, str) else named:
             if not name or any(map(str.isspace, name)):
                 raise ValueError("a model's name has no blanks")
@@ -170,7 +197,8 @@ class OllamaSettings(BaseModel):
     @property
     def models(self) -> tuple[str, ...]:
         """The names that a request may give, the configured first."""
-        return (self.model, *(name for name in self.allowed_models if not is_same(name, self.model)))
+        names = {in_full(name): name for name in (*self.allowed_models, self.vision_model, self.model) if name}
+        return (self.model, *(name for name in names.values() if name != self.model))
 
     def chosen(self, asked: str) -> str:
         """Give the configured name of the model that a request asks for; nothing asked for is `model`.
@@ -186,6 +214,10 @@ class OllamaSettings(BaseModel):
         if found is None:
             raise ValueError(f"send one of {', '.join(self.models)}; ollama.allowed_models allows others")
         return found
+
+    def looker(self, asked: str) -> str:
+        """Give the model that would look for a request that asks for a model; raises as `chosen`."""
+        return self.chosen(asked) if asked or not self.vision_model else self.vision_model
 
     @property
     def max_writing(self) -> int:

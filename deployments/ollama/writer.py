@@ -28,9 +28,10 @@ from deployments.ollama.failures import (
 )
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.model_names import is_same, tagged
-from deployments.ollama.pool import Server, ServerPool
+from deployments.ollama.pool import Server, ServerPool, Turn
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.sight import OF_THE_LOOK, Look, Sights, looked
 from deployments.ollama.template import compose, shortcomings
 from deployments.telemetry import Record, record_state, start_at_zero, unrecorded
 from deployments.types import (
@@ -40,6 +41,7 @@ from deployments.types import (
     PromptComplete,
     PromptDelta,
     PromptEvent,
+    PromptLooking,
     PromptRequest,
     PromptRestart,
     PromptThinking,
@@ -84,13 +86,15 @@ class PromptWriter:
         self._pool = ServerPool(
             [Server(client, ModelPull(client, settings.model)) for client in clients],
             max_parallel=settings.max_parallel,
+            max_looking=settings.max_looking,
             max_waiting=settings.max_waiting,
             rest_s=settings.server_rest_s,
             retry_after_s=settings.retry_after_s,
         )
+        self._sights = Sights(settings)
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        """Stream the prompt: perhaps places in line and that the model thinks, pieces, perhaps a restart, the whole.
+        """Stream the prompt: perhaps places in line, that the model looks and thinks; pieces, a restart, the whole.
 
         The whole is the pieces after the last restart joined, less a broken end or a loop. Close the generator
         (`contextlib.aclosing`) or cancel its reader, and Ollama stops.
@@ -101,8 +105,10 @@ class PromptWriter:
             DeadlinePassed: Ollama is required and took too long.
         """
         shown = thought = False
+        look = Look(request, self._settings)
+        read = functools.partial(self._read, request, look)
         try:
-            async with Coalescer[Prompt](functools.partial(self._read, request), self._flush_interval_s) as coalescer:
+            async with Coalescer[Prompt](read, self._flush_interval_s) as coalescer:
                 while events := await coalescer.events():
                     for event in events:
                         if thought and isinstance(event, PromptThinking):
@@ -120,15 +126,23 @@ class PromptWriter:
                 raise
             shortcoming = str(full)
         else:
-            warnings = (CUT,) if prompt.truncated else ()
-            model = tagged(self._settings.chosen(request.options.model))
-            yield PromptComplete(prompt.text, "ollama", warnings, prompt.truncated, model)
+            warnings = (*look.warnings, *([CUT] if prompt.truncated else []))
+            model, saw = tagged(look.model), bool(look.jpeg)
+            yield PromptComplete(prompt.text, "ollama", warnings, prompt.truncated, model, saw)
             return
         if shown:
             yield PromptRestart(shortcoming)
         composed = compose(request)
         yield PromptDelta(composed)
-        yield PromptComplete(composed, "template", (shortcoming, *shortcomings(request)))
+        yield PromptComplete(composed, "template", (*look.warnings, shortcoming, *shortcomings(request)))
+
+    async def looking(self) -> tuple[str, ...]:
+        """Tell which of the models look at pictures where a request leaves it to `auto`, at one server at least."""
+        names = self._settings.models
+        asked = [(name, server.client) for name in names for server in self._pool.servers]
+        told = await asyncio.gather(*(self._sights.of(client, name) for name, client in asked))
+        looks = {name for (name, _), sight in zip(asked, told, strict=True) if sight.auto}
+        return tuple(name for name in names if name in looks)
 
     async def status(self) -> ComponentStatus:
         """Ask the servers how they stand now; a model found missing is pulled if `auto_pull` is set."""
@@ -150,6 +164,7 @@ class PromptWriter:
             "model": self._settings.tagged_model,
             "host": ", ".join(self._settings.hosts),
             "writing": self._pool.writing,
+            "looking": self._pool.looking,
             "waiting": self._pool.waiting,
         }
         works = [server.client for server, failure in zip(servers, found, strict=True) if failure is None]
@@ -181,6 +196,8 @@ class PromptWriter:
             told["version"] = ", ".join(sorted(named))
         if shares:
             told["gpu_share"] = round(min(shares), 3)
+        sights = await asyncio.gather(*(self._sights.of(client, self._settings.looker("")) for client in clients))
+        told["vision"] = " ".join(dict.fromkeys(sight.told() for sight in sights))
         return told
 
     async def models(self) -> tuple[HostModels, ...]:
@@ -216,10 +233,11 @@ class PromptWriter:
 
     async def _preload(self, client: OllamaClient) -> None:
         options = self._settings.sampling(deep=False) | {"num_predict": 1}
-        try:
-            await client.load(build_messages(PromptRequest({}))[:-1], options)
-        except OllamaFailure as failure:
-            logger.warning("%s did not load its model: %s", client.host, failure)
+        for model in dict.fromkeys((self._settings.looker(""), self._settings.model)):
+            try:
+                await client.load(model, build_messages(PromptRequest({}))[:-1], options)
+            except OllamaFailure as failure:
+                logger.warning("%s did not load %s: %s", client.host, model, failure)
 
     async def close(self) -> None:
         """Stop the pulls and close the clients."""
@@ -227,18 +245,20 @@ class PromptWriter:
             await server.pull.close()
             await server.client.close()
 
-    async def _read(self, request: PromptRequest, take: Take) -> Prompt:
-        """Read one server's answer; where that fails, another's, and once more where one had begun or none is left."""
+    async def _read(self, request: PromptRequest, look: Look, take: Take) -> Prompt:
+        """Read one server's answer; where that fails, another's, and once more where one had begun or none is left.
+
+        A look that has failed is followed by all that for the text alone.
+        """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
-        messages = build_messages(request)
-        model = self._settings.chosen(request.options.model)
+        await look.decide(self._pool.servers, self._sights)
         repeated = roomy = looped = False
         told: OllamaFailure | None = None
         while True:
-            came_s = loop.time()
-            async with self._turn(request, model, deadline_s, take, told) as server:
-                started_s = loop.time()
+            came_s, model, looks = loop.time(), look.model, bool(look.jpeg)
+            async with self._turn(request, look, deadline_s, take, told) as turn:
+                server, started_s = turn.server, loop.time()
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
                 outcome, answer = "left", Answer(self._settings.max_prompt_chars)
                 try:
@@ -250,15 +270,34 @@ class PromptWriter:
                         loops=looped,
                         seed=request.options.seed,
                     )
-                    said = server.client.chat(messages, options, deadline_s=deadline_s, model=model, think=think)
+                    said = server.client.chat(
+                        build_messages(request, look.jpeg),
+                        options,
+                        deadline_s=deadline_s,
+                        model=model,
+                        think=think,
+                        looks=looks,
+                    )
+                    if looks:
+                        take(PromptLooking())
+                        said = looked(said, turn)
                     prompt = await self._answered(said, answer, take, server.client.failures, model)
                 except OllamaFailure as failure:
                     outcome = "failed"
                     roomy, looped = isinstance(failure, ThoughtOnly), isinstance(failure, SaidNothing)
-                    alone = roomy or looped or isinstance(failure, CannotDo)
-                    another = not alone and self._another(server, failure, model)
+                    unseen = looks and (looped or not answer.shown)
+                    alone = isinstance(failure, OF_THE_LOOK if unseen else (ThoughtOnly, SaidNothing, CannotDo))
+                    look.at = look.at if looks else ()
+                    another = not alone and self._another(server, failure, model, look)
                     told = self._answered_by_pull(server, failure, model)
-                    if not (another and not answer.shown) or isinstance(failure, TookTooLong):
+                    if unseen and not isinstance(failure, TookTooLong):
+                        if (roomy or looped) and not repeated:
+                            repeated = True
+                        elif not look.goes_on(server, failure, another=another):
+                            repeated = roomy = looped = False
+                            self._sights.forget(server.client, model)
+                            take(PromptLooking(looks=False))
+                    elif not (another and not answer.shown) or isinstance(failure, TookTooLong):
                         if repeated or not isinstance(failure, ServerFailed):
                             raise told from None
                         repeated = True
@@ -274,20 +313,22 @@ class PromptWriter:
 
     @asynccontextmanager
     async def _turn(
-        self, request: PromptRequest, model: str, deadline_s: float, take: Take, failed: OllamaFailure | None
-    ) -> AsyncIterator[Server]:
+        self, request: PromptRequest, look: Look, deadline_s: float, take: Take, failed: OllamaFailure | None
+    ) -> AsyncIterator[Turn]:
         """Hold a place at a server; raises `failed`, which was met at the one before, where none is free in time."""
         limit = asyncio.timeout_at(deadline_s)
         place = self._pool.turn(
             again=failed is not None,
-            model=model,
+            model=look.model,
             picture=request.picture,
+            at=look.at,
+            looks=bool(look.jpeg),
             tell=lambda before: take(PromptWaiting(before)),
         )
         try:
-            async with limit, place as server:
+            async with limit, place as turn:
                 limit.reschedule(None)
-                yield server
+                yield turn
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -319,11 +360,11 @@ class PromptWriter:
             raise failures.nothing(model, thought=thought or answer.thought)
         return prompt
 
-    def _another(self, server: Server, failure: OllamaFailure, model: str) -> bool:
+    def _another(self, server: Server, failure: OllamaFailure, model: str, look: Look) -> bool:
         """Tell whether another server may do better; one that lacks a model does not rest: it has others."""
         if isinstance(failure, ModelUnfit) and server.client.has.lacks(model):
-            return not all(other.client.has.lacks(model) for other in self._pool.servers)
-        return self._pool.rest(server, failure.reason, model)
+            return not all(other.client.has.lacks(model) for other in look.at or self._pool.servers)
+        return self._pool.rest(server, failure.reason, model, look.at)
 
     def _flush_interval_s(self) -> float:
         return max(self._settings.flush_interval_s, self._pool.writing / self._settings.max_pieces_per_s)

@@ -3,6 +3,7 @@ import { type ReactElement, useState } from "react";
 import {
   type AnalyzeResult,
   IntelligentModeImageOptions,
+  type ServiceHealth,
   useImageAnalyzer,
   useModels,
   useServiceHealth,
@@ -21,6 +22,12 @@ import { useHistory } from "./useHistory.ts";
 
 /** The page's own folder: under a route prefix, the API is there too. */
 const BASE_URL = new URL(".", document.baseURI).href;
+
+/** Says what `vision: auto` does here; nothing while the service does not tell. */
+function autoVisionOf({ health }: ServiceHealth): string | undefined {
+  const told = health?.components.writer?.facts?.vision;
+  return told === undefined ? undefined : String(told);
+}
 
 /** The page at `/`. */
 export function App(): ReactElement {
@@ -64,6 +71,7 @@ export function App(): ReactElement {
           file={file}
           onFileChange={choose}
           models={models}
+          autoVision={autoVisionOf(service)}
           prompt={prompt}
           onPromptChange={setPrompt}
           onResult={remember}

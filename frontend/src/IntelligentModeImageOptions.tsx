@@ -1,6 +1,6 @@
 import { type ReactElement, type ReactNode, useEffect, useEffectEvent, useId, useRef, useState } from "react";
 
-import { LANGUAGES, type Language, type ModelsAnswer } from "./contract.ts";
+import { LANGUAGES, type Language, type ModelsAnswer, type Vision } from "./contract.ts";
 import { MoreOptions } from "./MoreOptions.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
@@ -31,6 +31,11 @@ export interface IntelligentModeImageOptionsProps {
   /** With the same seed comes much the same prompt; null for a new one each time. */
   seed?: number | null | undefined;
   onSeedChange?: ((seed: number | null) => void) | undefined;
+  /** Whether a model looks at the picture itself. */
+  vision?: Vision | undefined;
+  onVisionChange?: ((vision: Vision) => void) | undefined;
+  /** What the service says that `auto` does: `health.components.writer.facts.vision`. */
+  autoVision?: string | undefined;
   /** Told of every answer and every failure. */
   onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
@@ -40,7 +45,7 @@ export interface IntelligentModeImageOptionsProps {
   /** `document` takes pictures dropped or pasted anywhere on the page; otherwise only here. */
   intake?: Intake | undefined;
   /** Fields that are not shown. */
-  hide?: readonly ("userPrompt" | "deepThinking" | "language" | "model" | "seed")[] | undefined;
+  hide?: readonly ("userPrompt" | "deepThinking" | "language" | "model" | "seed" | "vision")[] | undefined;
   /** In place of the English texts. */
   texts?: Partial<Texts> | undefined;
   disabled?: boolean | undefined;
@@ -63,6 +68,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [language, setLanguage] = useControllable<Language>(props.language, "en", props.onLanguageChange);
   const [model, setModel] = useControllable(props.model, "", props.onModelChange);
   const [seed, setSeed] = useControllable<number | null>(props.seed, null, props.onSeedChange);
+  const [vision, setVision] = useControllable<Vision>(props.vision, "auto", props.onVisionChange);
   const [prompt, setPrompt] = useControllable(props.prompt, "", props.onPromptChange);
   const [suggestion, setSuggestion] = useState("");
   const written = useRef("");
@@ -96,6 +102,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       language,
       model: chosen,
       seed,
+      vision,
       onPrompt,
     });
     onResult?.(result, picture);
@@ -178,6 +185,10 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
           hidesSeed={hide.includes("seed")}
           seed={seed}
           onSeed={setSeed}
+          hidesVision={hide.includes("vision")}
+          vision={vision}
+          onVision={setVision}
+          autoVision={props.autoVision ?? ""}
           isDisabled={disabled}
           texts={texts}
         />
@@ -249,7 +260,8 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   );
 }
 
-function stageText({ stage, before, thinking }: ImageAnalyzer, texts: Texts): string {
+function stageText({ stage, before, looking, thinking }: ImageAnalyzer, texts: Texts): string {
   if (before !== null) return texts.inLine(before);
+  if (looking) return texts.looking;
   return thinking ? texts.thinking : texts.stages[stage];
 }

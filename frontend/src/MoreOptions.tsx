@@ -1,6 +1,6 @@
 import { type ReactElement, useId } from "react";
 
-import { MAX_SEED, type ModelsAnswer } from "./contract.ts";
+import { MAX_SEED, type ModelsAnswer, type Vision } from "./contract.ts";
 import type { Texts } from "./texts.ts";
 
 /** Six digits: many enough, and they can be told to somebody. */
@@ -15,16 +15,27 @@ interface MoreOptionsProps {
   hidesSeed: boolean;
   seed: number | null;
   onSeed: (seed: number | null) => void;
+  /** Whether it is not asked for. */
+  hidesVision: boolean;
+  vision: Vision;
+  onVision: (vision: Vision) => void;
+  /** What `auto` does, as the service says it; empty where it does not. */
+  autoVision: string;
   isDisabled: boolean;
   texts: Texts;
 }
 
 /** What few want to set: folded away, but for what is set. */
 export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
-  const { models, model, onModel, hidesSeed, seed, onSeed, isDisabled, texts } = props;
+  const { models, model, onModel, hidesSeed, seed, onSeed, hidesVision, vision, onVision, autoVision } = props;
+  const { isDisabled, texts } = props;
   const id = useId();
-  if (models === null && hidesSeed) return null;
-  const set = [models !== null && model, !hidesSeed && seed !== null && `${texts.seed} ${String(seed)}`];
+  if (models === null && hidesSeed && hidesVision) return null;
+  const set = [
+    models !== null && model,
+    !hidesSeed && seed !== null && `${texts.seed} ${String(seed)}`,
+    !hidesVision && vision !== "auto" && `${texts.vision}: ${texts.visions[vision]}`,
+  ];
   return (
     <details className="ia-more">
       <summary>
@@ -81,6 +92,31 @@ export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
           <p id={`${id}hint`} className="ia-hint">
             {texts.seedHint}
           </p>
+        </div>
+      )}
+      {!hidesVision && (
+        <div className="ia-field ia-row">
+          <label htmlFor={`${id}vision`}>{texts.vision}</label>
+          <select
+            id={`${id}vision`}
+            value={vision}
+            disabled={isDisabled}
+            aria-describedby={autoVision === "" ? undefined : `${id}auto`}
+            onChange={(event) => {
+              onVision(event.target.value as Vision);
+            }}
+          >
+            {Object.entries(texts.visions).map(([value, text]) => (
+              <option key={value} value={value}>
+                {text}
+              </option>
+            ))}
+          </select>
+          {autoVision !== "" && (
+            <p id={`${id}auto`} className="ia-hint">
+              {autoVision}
+            </p>
+          )}
         </div>
       )}
     </details>

@@ -9,6 +9,7 @@ import {
   type ModelsAnswer,
   ROUTES,
   type StreamEvent,
+  type Vision,
 } from "./contract.ts";
 import { readEventStream } from "./eventStream.ts";
 
@@ -33,6 +34,7 @@ export interface AnalyzeRequest {
   /** Empty for the service's own choice, as is no seed. */
   model: string;
   seed: number | null;
+  vision: Vision;
 }
 
 /** A failure: `message` is the service's own sentence, or names the address that did not answer. */
@@ -110,6 +112,7 @@ export class AnalyzerClient {
       analysis_only: String(request.analysisOnly),
       model: request.model,
       seed: String(request.seed ?? ""),
+      vision: request.vision === "auto" ? "" : request.vision,
     };
     const body = new FormData();
     body.append("image" satisfies keyof AnalyzeForm, request.image, request.filename);

@@ -16,6 +16,8 @@ export type ComponentHealth = Schemas["ComponentHealth"];
 export type ModelsAnswer = Schemas["ModelsAnswer"];
 export type AnalyzeForm = Schemas["Body_analyze_api_images_analyze_post"];
 export type Language = AnalyzeForm["language"];
+/** Whether a model looks at the picture itself: where it is quick about it, if it can, or not. */
+export type Vision = AnalyzeForm["vision"];
 
 type StreamBody = paths["/api/images/analyze-stream"]["post"]["responses"][200]["content"]["text/event-stream"];
 

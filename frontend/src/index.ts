@@ -13,6 +13,7 @@ export {
   type ScoredLabel,
   type StreamEvent,
   type Timings,
+  type Vision,
 } from "./contract.ts";
 export { EventStreamParser, readEventStream } from "./eventStream.ts";
 export { IntelligentModeImageOptions, type IntelligentModeImageOptionsProps } from "./IntelligentModeImageOptions.tsx";

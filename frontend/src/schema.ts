@@ -186,6 +186,11 @@ export interface components {
              */
             model?: string | null;
             /**
+             * Vision
+             * @description Whether the model saw the picture itself, beside what was measured of it.
+             */
+            vision: boolean;
+            /**
              * Truncated
              * @description Whether the model broke off or repeated itself, so that an end was cut away.
              */
@@ -290,6 +295,13 @@ export interface components {
              * @description With the same one, and temperature 0, a picture gets the same prompt again.
              */
             seed?: number | null;
+            /**
+             * Vision
+             * @description Whether a model looks at the picture itself: `auto` where it can and is quick about it.
+             * @default auto
+             * @enum {string}
+             */
+            vision: "auto" | "on" | "off";
         };
         /** Body_analyze_stream_api_images_analyze_stream_post */
         Body_analyze_stream_api_images_analyze_stream_post: {
@@ -334,6 +346,13 @@ export interface components {
              * @description With the same one, and temperature 0, a picture gets the same prompt again.
              */
             seed?: number | null;
+            /**
+             * Vision
+             * @description Whether a model looks at the picture itself: `auto` where it can and is quick about it.
+             * @default auto
+             * @enum {string}
+             */
+            vision: "auto" | "on" | "off";
         };
         /**
          * Colour
@@ -374,6 +393,8 @@ export interface components {
             promptSource: "ollama" | "template" | "none";
             /** Model */
             model?: string | null;
+            /** Vision */
+            vision: boolean;
             /** Truncated */
             truncated: boolean;
             timings: components["schemas"]["Timings"];
@@ -486,6 +507,11 @@ export interface components {
              * @description How many prompts are written before this one; absent once it is being written.
              */
             before?: number | null;
+            /**
+             * Vision
+             * @description Whether a model looks at the picture first; absent if none does.
+             */
+            vision?: boolean | null;
         };
         /**
          * HealthAnswer

@@ -1,3 +1,4 @@
+import type { Vision } from "./contract.ts";
 import type { Stage } from "./useImageAnalyzer.ts";
 
 /** Every text of the component, to be exchanged for those of another language. */
@@ -18,6 +19,8 @@ export interface Texts {
   noSeed: string;
   newSeed: string;
   seedHint: string;
+  vision: string;
+  visions: Readonly<Record<Vision, string>>;
   prompt: string;
   promptHint: string;
   writeAgain: string;
@@ -28,6 +31,8 @@ export interface Texts {
   stages: Readonly<Record<Stage, string>>;
   /** While others are written before; in place of the stage. */
   inLine: (before: number) => string;
+  /** While the model looks at the picture; in place of the stage. */
+  looking: string;
   /** While the model thinks; in place of the stage. */
   thinking: string;
 }
@@ -56,6 +61,8 @@ export const DEFAULT_TEXTS: Texts = {
   noSeed: "random",
   newSeed: "New seed",
   seedHint: "With the same seed you get much the same prompt again; without one, a new prompt each time.",
+  vision: "Look at the picture itself",
+  visions: { auto: "where that is quick", on: "yes, if a model can", off: "no, what was measured will do" },
   prompt: "Prompt",
   promptHint: "The prompt appears here while it is written; you can edit it.",
   writeAgain: "Write again",
@@ -73,5 +80,6 @@ export const DEFAULT_TEXTS: Texts = {
     error: "",
   },
   inLine: (before) => (before > 0 ? `Waiting in line: ${String(before)} before you …` : "You are next in line …"),
+  looking: "Looking at the picture and writing …",
   thinking: "The model is thinking …",
 };

@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useReducer, useRef } from "react";
 
 import { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
-import type { Analysis, AnalyzeAnswer, Colour, Language, StreamEvent, Timings } from "./contract.ts";
+import type { Analysis, AnalyzeAnswer, Colour, Language, StreamEvent, Timings, Vision } from "./contract.ts";
 import { isAccepted } from "./acceptedPictures.ts";
 import { isOnThisMachine } from "./loopback.ts";
 import { shrinkPicture } from "./shrink.ts";
@@ -24,6 +24,8 @@ export interface AnalyzeOptions {
   model?: string | undefined;
   /** A whole number from 0 to `MAX_SEED`: the same one gives much the same prompt again. */
   seed?: number | null | undefined;
+  /** Whether a model looks at the picture itself; `auto` unless told: where it can and is quick about it. */
+  vision?: Vision | undefined;
   /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
   onPrompt?: ((prompt: string) => void) | undefined;
 }
@@ -52,6 +54,8 @@ export interface AnalyzerState {
   truncated: boolean;
   /** How many prompts are written before this one; null unless it waits in line. */
   before: number | null;
+  /** Whether the model looks at the picture, before it writes. */
+  looking: boolean;
   /** Whether the model thinks, before it writes. */
   thinking: boolean;
   analysis: Analysis | null;
@@ -61,6 +65,8 @@ export interface AnalyzerState {
   promptSource: AnalyzeAnswer["promptSource"] | null;
   /** The model that wrote; null where none did. */
   model: string | null;
+  /** Whether it saw the picture itself. */
+  vision: boolean;
   cached: boolean;
   timings: Timings | null;
 }
@@ -86,7 +92,7 @@ export interface ImageAnalyzer extends Omit<AnalyzerState, "error"> {
   reset: () => void;
 }
 
-const NO_WAIT = { before: null, thinking: false } as const;
+const NO_WAIT = { before: null, looking: false, thinking: false } as const;
 
 const NOTHING_YET: AnalyzerState = {
   stage: "idle",
@@ -100,6 +106,7 @@ const NOTHING_YET: AnalyzerState = {
   analyzer: null,
   promptSource: null,
   model: null,
+  vision: false,
   cached: false,
   timings: null,
 };
@@ -132,9 +139,16 @@ function afterEvent(state: AnalyzerState, event: StreamEvent): AnalyzerState {
     case "analyzed":
       return { ...state, ...partsOf(event) };
     case "generating":
-      return { ...state, thinking: false, before: event.before ?? null, stage: "generating", generatedPrompt: "" };
+      return {
+        ...state,
+        thinking: false,
+        looking: event.vision ?? false,
+        before: event.before ?? null,
+        stage: "generating",
+        generatedPrompt: "",
+      };
     case "thinking":
-      return { ...state, thinking: true, before: null };
+      return { ...state, ...NO_WAIT, thinking: true };
     case "delta":
       return { ...state, ...NO_WAIT, generatedPrompt: state.generatedPrompt + event.text };
     case "complete":
@@ -200,6 +214,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
           analysisOnly: options.analysisOnly ?? false,
           model: options.model ?? "",
           seed: options.seed ?? null,
+          vision: options.vision ?? "auto",
         };
         tell({ to: "analyzing" });
         if (options.stream === false) {

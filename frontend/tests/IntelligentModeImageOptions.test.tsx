@@ -186,7 +186,7 @@ describe("IntelligentModeImageOptions", () => {
     const { unmount } = show({ models });
     expect(screen.queryByLabelText("Model")).toBeNull();
     unmount();
-    show({ models, hide: ["seed"] });
+    show({ models, hide: ["seed", "vision"] });
     expect(screen.queryByText(/More options/)).toBeNull();
   });
 
@@ -211,6 +211,21 @@ describe("IntelligentModeImageOptions", () => {
     expect(await sent()).toBe("0");
     await userEvent.clear(seed);
     expect(await sent()).toBeNull();
+  });
+
+  it("asks whether to look, says what auto does, and what is set", async () => {
+    show({ autoVision: "auto looks: gemma3 sees pictures." });
+    const choice = screen.getByLabelText("Look at the picture itself");
+    expect(choice.getAttribute("aria-describedby")).toBe(screen.getByText(/^auto looks/).id);
+    await choose();
+    expect(service.latest().form.get("vision")).toBeNull();
+    await told(ANALYZED, { ...GENERATING, vision: true });
+    expect(screen.getByRole("status").textContent).toBe("Looking at the picture and writing …");
+    await told(COMPLETE);
+    await userEvent.selectOptions(choice, "off");
+    expect(screen.getByText("More options").textContent).toContain("Look at the picture itself: no");
+    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    expect(service.latest().form.get("vision")).toBe("off");
   });
 
   it("cancels", async () => {

@@ -30,6 +30,7 @@ export const COMPLETE = {
   generatedPrompt: "a calm lake",
   userInput: "at dusk",
   promptSource: "ollama",
+  vision: false,
   truncated: false,
   timings: { decode: 5, analysis: 20, prompt: 300, total: 325 },
   warnings: ["first", "second"],

@@ -98,7 +98,11 @@ describe("useImageAnalyzer", () => {
         { ...generating, before: 2 },
         { before: 2, thinking: false, stage: "generating" },
       ],
-      [generating, { before: null, thinking: false, stage: "generating" }],
+      [
+        { ...generating, vision: true },
+        { before: null, looking: true, stage: "generating" },
+      ],
+      [generating, { before: null, looking: false, thinking: false, stage: "generating" }],
       [
         { status: "thinking", message: "" },
         { before: null, thinking: true, stage: "generating" },

@@ -105,7 +105,8 @@ class TextView:
                 case "generating" if event.get("before") is not None:
                     self._progress.show(f"{shown(file.name)}: waiting in line, {event['before']} before you …")
                 case "generating":
-                    self._progress.show(f"{shown(file.name)}: writing the prompt …")
+                    doing = "looking at the picture and writing" if event.get("vision") else "writing the prompt"
+                    self._progress.show(f"{shown(file.name)}: {doing} …")
                 case "thinking":
                     self._progress.show(f"{shown(file.name)}: the model is thinking …")
                 case "delta":
@@ -134,7 +135,8 @@ class TextView:
             self._write_prompt(event["generatedPrompt"])
         self._end_prompt()
         stages = ", ".join(f"{stage} {_duration(ms)}" for stage, ms in event["timings"].items())
-        self._say(f"{INDENT}{stages}; prompt by {event.get('model', event['promptSource'])}")
+        saw = ", which saw the picture" if event.get("vision") else ""
+        self._say(f"{INDENT}{stages}; prompt by {event.get('model', event['promptSource'])}{saw}")
         for warning in event["warnings"]:
             self._say(f"{INDENT}! {warning}")
         self._say("")

@@ -18,6 +18,7 @@ from deployments.errors import SettingsError
 from deployments.ollama.client import OllamaClient
 from deployments.ollama.failures import ModelUnfit, OllamaFailure
 from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.sight import Sight, Sights
 from serve_app.cli.config import ServiceConfig, read_config, require_free_port
 from serve_app.cli.doctor import Finding
 from serve_app.cli.health import ask_health
@@ -133,7 +134,7 @@ def check_ollama(settings: OllamaSettings, transport: httpx.AsyncBaseTransport |
 
 
 def _check_server(settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None) -> Iterator[Finding]:
-    failure, version, held = asyncio.run(_asked(settings, host, transport))
+    failure, version, held, sight = asyncio.run(_asked(settings, host, transport))
     if failure is not None and not isinstance(failure, ModelUnfit):
         yield Finding("Ollama", False, failure.reason, failure.remedy)
         return
@@ -142,21 +143,26 @@ def _check_server(settings: OllamaSettings, host: str, transport: httpx.AsyncBas
         yield Finding("Ollama model", True, f"{settings.tagged_model}{held}")
     else:
         yield Finding("Ollama model", False, failure.reason, failure.remedy)
+    if sight is not None and settings.vision_model and not sight.can:
+        yield Finding("Vision", False, sight.why, sight.remedy)
+    elif sight is not None:
+        yield Finding("Vision", True, sight.told())
 
 
 async def _asked(
     settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None
-) -> tuple[OllamaFailure | None, str | None, str]:
-    """Give what is wrong, the server's version, and in words what the model can and whether it is loaded."""
+) -> tuple[OllamaFailure | None, str | None, str, Sight | None]:
+    """Give what is wrong, the server's version, in words what the model can and whether it is loaded, and who looks."""
     client = OllamaClient(settings, host, transport)
     try:
         await client.has.check(settings.model)
         can = ", ".join(sorted(client.has.known(settings.model) or ())) or "unknown"
         loaded = await client.has.loaded(settings.model)
         where = "not loaded" if loaded is None else f"loaded, {loaded.gpu_share:.0%} of it on a GPU"
-        return None, await client.has.version(), f"; can: {can}; {where}"
+        sight = await Sights(settings).of(client, settings.looker(""))
+        return None, await client.has.version(), f"; can: {can}; {where}", sight
     except OllamaFailure as failure:
-        return failure, None, ""
+        return failure, None, "", None
     finally:
         await client.close()
 

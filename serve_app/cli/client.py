@@ -170,6 +170,7 @@ class ServiceClient:
             "language": shown(options.language),
             "analysis_only": str(options.analysis_only).lower(),
             "model": shown(options.model),
+            "vision": "" if options.vision == "auto" else options.vision,
             "seed": "" if options.seed is None else str(options.seed),
         }
         form = {name: value for name, value in form.items() if value}

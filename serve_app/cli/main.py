@@ -94,6 +94,12 @@ def build_parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--model", default="", metavar="NAME", help="the model that writes, of those that may be asked for"
     )
+    analyze.add_argument(
+        "--vision",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="whether a model looks at the picture itself: auto where it can and is quick about it",
+    )
     analyze.add_argument("--seed", type=int, metavar="NUMBER", help="the same number gives much the same prompt again")
     analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
     return parser
@@ -154,6 +160,7 @@ def _run(arguments: argparse.Namespace) -> int:
                     arguments.language,
                     model=arguments.model,
                     seed=arguments.seed,
+                    vision=arguments.vision,
                 ),
                 as_json=arguments.json,
             )

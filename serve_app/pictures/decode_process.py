@@ -33,9 +33,9 @@ _FIRST_TO_GO = "1000"
 """For the kernel's choice of a process to end when memory runs out."""
 
 
-def _answer(data: bytes, settings: ImageSettings, input_size_px: int) -> Picture | AnalyzerError:
+def _answer(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int) -> Picture | AnalyzerError:
     try:
-        return read_picture(data, settings, input_size_px)
+        return read_picture(data, settings, input_size_px, jpeg_px)
     except AnalyzerError as error:
         if isinstance(error.__cause__, MemoryError):
             return TooManyPixels(

@@ -24,7 +24,7 @@ from serve_app.settings import ImageSettings, Settings
 
 Result = TypeVar("Result")
 
-Question = tuple[bytes, ImageSettings, int]
+Question = tuple[bytes, ImageSettings, int, int]
 """The arguments of `read_picture`."""
 
 COMMAND = (sys.executable, "-P", "-W", "ignore", "-m", "serve_app.pictures.decode_process")
@@ -51,7 +51,7 @@ class Decoder:
     def __init__(
         self,
         settings: Settings,
-        read: Callable[[bytes, ImageSettings, int], Picture] = read_picture,
+        read: Callable[[bytes, ImageSettings, int, int], Picture] = read_picture,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._image = settings.image
@@ -68,7 +68,7 @@ class Decoder:
         self._not_started_s = 0.0
         weakref.finalize(self, _end_all, self._idle)
 
-    async def decode(self, upload: bytes, input_size_px: int) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
         """Decode an upload; a process that works on it for nobody any more is ended.
 
         Raises:
@@ -77,8 +77,8 @@ class Decoder:
             QueueFull: `image.max_costly` costly pictures are there already.
             ComponentUnavailable: no process could be started.
         """
-        question = (upload, self._image, input_size_px)
-        return await self._threads.run(lambda: self._read_if_quick(*question)) or await self._read_costly(question)
+        question = (upload, self._image, input_size_px, jpeg_px)
+        return await self._threads.run(lambda: self._read_if_quick(question)) or await self._read_costly(question)
 
     @property
     def stuck_because(self) -> str:
@@ -89,10 +89,9 @@ class Decoder:
         recently = time.monotonic() - self._not_started_s < self._deadline_s
         return self._why_not_started if recently else ""
 
-    def _read_if_quick(self, upload: bytes, image: ImageSettings, input_size_px: int) -> Picture | None:
-        if decoding_cost_s(upload, image) > image.quick_decode_s:
-            return None
-        return self._read(upload, image, input_size_px)
+    def _read_if_quick(self, question: Question) -> Picture | None:
+        upload, image, *_ = question
+        return None if decoding_cost_s(upload, image) > image.quick_decode_s else self._read(*question)
 
     async def _read_costly(self, question: Question) -> Picture:
         if self._costly >= self._image.max_costly:

@@ -6,17 +6,19 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
+from deployments.ollama.jpeg import encoded
 from deployments.types import Swatch
 from serve_app.pictures import png_chunks, tiff_directory
 from serve_app.pictures.colour_profiles import profile_in_bmp, to_srgb
 from serve_app.pictures.cut_jpeg import read_cut_jpeg
-from serve_app.pictures.levels import averageable, in_eight_bits, on_white, take_levels_as_they_come
+from serve_app.pictures.levels import Range, averageable, in_eight_bits, on_white, take_levels_as_they_come
 from serve_app.pictures.orientation import upright
 from serve_app.pictures.palette import measure_palette
 from serve_app.pictures.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
@@ -34,24 +36,46 @@ _DRAFT_GAP = 1.25
 _REDUCING_GAP = 1.5
 """Pillow first averages whole pixels down to this many times the wanted size."""
 
+_LEAST_JPEG_PX = 32
+"""Runners of some models die of a picture that is narrower than one of their patches, of 28 pixels."""
+
+_QUICK_SHARE = 2 / 3
+"""Of the longest side of a JPEG that is shown: where averaging whole pixels leaves as much, nothing more is done, since
+resizing 1600x1200 pixels takes 10 ms of CPU and averaging them 1."""
+
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 """A picture takes one core, as those of the other formats do: `decode_threads` share them out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded upload: uint8 RGB pixels, (size, size, 3), and its measured palette."""
+    """A decoded upload: uint8 RGB pixels, (size, size, 3), its measured palette, and perhaps a JPEG to be looked at."""
 
     pixels: NDArray[np.uint8]
     palette: tuple[Swatch, ...]
+    jpeg: bytes = b""
 
 
-def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Picture:
+class _Views(NamedTuple):
+    """The square, and the picture with its aspect kept where that is wanted: both of mode RGB, upright."""
+
+    square: Image.Image
+    whole: Image.Image | None
+
+
+def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int = 0) -> Picture:
     """Decode an upload, first frame only, and shrink it for the vision model; blocking.
 
     A JPEG is decoded at a fraction of its size, and every picture resized once, bicubic, aspect not kept; `exact` does
     both in full, by way of a square of `view_size_px`, as the original does. What the client declared the type to be is
     not looked at.
+
+    Args:
+        data: the upload.
+        settings: bounds, and how exactly it is decoded.
+        input_size_px: the square's edge.
+        jpeg_px: what has been decoded, be it a fraction, is given as a JPEG with its aspect kept too, of at most so
+            many pixels on its long side; 0: it is not.
 
     Raises:
         UnreadablePicture: no picture, or a broken one.
@@ -59,7 +83,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         TooManyPixels: its header names more than `max_megapixels`.
     """
     try:
-        view = _view_mended(data, lambda data: _view(data, settings, input_size_px))
+        views = _views_mended(data, lambda data: _views(data, settings, input_size_px, jpeg_px))
     except (FormatNotAccepted, TooManyPixels, UnreadablePicture):
         raise
     except UnidentifiedImageError as error:
@@ -68,24 +92,29 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         raise _too_many_pixels(settings) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
         raise broken(error) from error
-    return Picture(pixels=np.asarray(view), palette=measure_palette(view, settings.palette_colours))
+    return Picture(
+        pixels=np.asarray(views.square),
+        palette=measure_palette(views.square, settings.palette_colours),
+        jpeg=b"" if views.whole is None else encoded(views.whole),
+    )
 
 
-def _view_mended(data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.Image:
+def _views_mended(data: bytes, decode: Callable[[bytes], _Views]) -> _Views:
     """Decode what a browser would show too, though it is not quite as its format has it."""
     if data.startswith(png_chunks.MAGIC):
         return decode(png_chunks.without_burden(data))
     if data.startswith(tiff_directory.MAGICS):
-        return upright(decode(tiff_directory.without_burden(data)), data)
+        square, whole = decode(tiff_directory.without_burden(data))
+        return _Views(upright(square, data), whole and upright(whole, data))
     try:
         return decode(data)
     except OSError:
-        if not data.startswith(_JPEG) or (view := read_cut_jpeg(data, decode)) is None:
+        if not data.startswith(_JPEG) or (views := read_cut_jpeg(data, decode, lambda views: views.square)) is None:
             raise
-        return view
+        return views
 
 
-def _view(data: bytes, settings: ImageSettings, input_size_px: int) -> Image.Image:
+def _views(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int) -> _Views:
     with Image.open(io.BytesIO(data)) as image:
         _check(image, settings)
         if image.format == "BMP":
@@ -95,10 +124,15 @@ def _view(data: bytes, settings: ImageSettings, input_size_px: int) -> Image.Ima
         if not settings.exact:
             image.draft(None, 2 * (math.ceil(_DRAFT_GAP * input_size_px),))
         image.load()
+        plain, value_range = averageable(image, drawn)
+
+        edge_px, gap = (settings.view_size_px, None) if settings.exact else (input_size_px, _REDUCING_GAP)
+        square = plain.resize((edge_px, edge_px), Image.Resampling.BICUBIC, reducing_gap=gap)
+        square = _finished(square, value_range, image)
         if settings.exact:
-            square = _square(image, drawn, settings.view_size_px)
-            return square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
-        return _square(image, drawn, input_size_px, _REDUCING_GAP)
+            square = square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
+        whole = _finished(_within(plain, jpeg_px, settings), value_range, image) if jpeg_px else None
+        return _Views(square, whole)
 
 
 def _check(image: Image.Image, settings: ImageSettings) -> None:
@@ -114,19 +148,27 @@ def _too_many_pixels(settings: ImageSettings) -> TooManyPixels:
     )
 
 
-def _square(
-    image: Image.Image, drawn: tuple[int, int, int, int] | None, edge_px: int, reducing_gap: float | None = None
-) -> Image.Image:
-    """Shrink to a square, then bring it to 8 bits, sRGB, onto white, and upright.
+def _within(plain: Image.Image, longest_px: int, settings: ImageSettings) -> Image.Image:
+    """Keep the aspect, but of strips; what is tiny is enlarged."""
+    size = plain.size
+    factor = math.ceil(max(size) / longest_px)
+    quickly = not settings.exact and max(size) / factor >= _QUICK_SHARE * longest_px
+    if factor > 1 and quickly and min(size) / factor >= _LEAST_JPEG_PX:
+        return plain.reduce(factor)
+    scale = min(longest_px / max(size), max(1.0, _LEAST_JPEG_PX / min(size)))
+    width, height = (max(_LEAST_JPEG_PX, round(px * scale)) for px in size)
+    return plain.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
 
-    All that is done to the square and not to a hundred megapixels; turned afterwards it is the same picture.
+
+def _finished(small: Image.Image, value_range: Range | None, image: Image.Image) -> Image.Image:
+    """Bring what was shrunk to 8 bits, sRGB, onto white, and upright.
+
+    All that is done to little and not to a hundred megapixels; turned afterwards it is the same picture.
     """
-    plain, value_range = averageable(image, drawn)
-    square = plain.resize((edge_px, edge_px), Image.Resampling.BICUBIC, reducing_gap=reducing_gap)
     if value_range is not None:
-        square = in_eight_bits(square, value_range)
-    alpha = square.getchannel("A") if square.mode in ("LA", "RGBA") else None
+        small = in_eight_bits(small, value_range)
+    alpha = small.getchannel("A") if small.mode in ("LA", "RGBA") else None
     if alpha is not None:
-        square = square.convert(square.mode[:-1])
-    rgb = to_srgb(square, image.info)
+        small = small.convert(small.mode[:-1])
+    rgb = to_srgb(small, image.info)
     return upright(rgb if alpha is None else on_white(rgb, alpha), image.info.get("exif", b""))

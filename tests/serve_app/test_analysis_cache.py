@@ -88,9 +88,9 @@ class Desk:
         self.clip.version += 1
         self.now_s += seconds_ago
 
-    async def begun(self, upload: bytes = HARBOUR) -> Lookup:
+    async def begun(self, upload: bytes = HARBOUR, jpeg_px: int = 0) -> Lookup:
         """Give a lookup whose picture is decoded."""
-        lookup = Lookup(self.cache, upload)
+        lookup = Lookup(self.cache, upload, jpeg_px=jpeg_px)
         await lookup.begin()
         return lookup
 
@@ -105,12 +105,16 @@ class Desk:
 
     stuck_because = ""
 
-    async def decode(self, upload: bytes, input_size_px: int) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
         self.decoded.append(upload)
         await asyncio.to_thread(self.decoding.wait, PATIENCE_S)
         if upload == BROKEN:
             raise UnreadablePicture("No picture.")
-        return Picture(np.zeros((input_size_px, input_size_px, 3), np.uint8), (Swatch("#000000", 1.0),))
+        return Picture(
+            np.zeros((input_size_px, input_size_px, 3), np.uint8),
+            (Swatch("#000000", 1.0),),
+            b"%d px" % jpeg_px if jpeg_px else b"",
+        )
 
 
 def version(analysis: Analysis) -> int:
@@ -135,6 +139,16 @@ async def test_the_same_bytes_again_are_neither_decoded_nor_classified() -> None
     assert [set(lookup.stages_ms) for lookup in (first, again, later)] == [{"decode", "analysis"}, set(), set()]
     assert await desk.see(FOREST) == (0, False)
     assert (desk.decoded, desk.clip.calls) == ([HARBOUR, FOREST], 2)
+
+
+async def test_a_jpeg_is_made_with_the_analysis_or_anew_where_that_is_known_and_for_nobody_who_wants_none() -> None:
+    desk = Desk()
+    plain, wanting, first = await desk.begun(), await desk.begun(jpeg_px=768), await desk.begun(FOREST, jpeg_px=768)
+    assert [await lookup.jpeg() for lookup in (plain, wanting, first)] == [b"", b"768 px", b"768 px"]
+    assert desk.decoded == [HARBOUR, FOREST, HARBOUR]
+    again, none = await desk.begun(FOREST, jpeg_px=768), await desk.begun(FOREST)
+    assert [await again.jpeg(), await none.jpeg(), again.cached] == [b"768 px", b"", True]
+    assert (desk.decoded, desk.clip.calls) == ([HARBOUR, FOREST, HARBOUR, FOREST], 2)
 
 
 @pytest.mark.parametrize("size_bytes", [10, 1_000_000])

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import re
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -19,14 +19,18 @@ from deployments.types import (
     ComponentStatus,
     PromptComplete,
     PromptDelta,
+    PromptLooking,
     PromptOptions,
     PromptRestart,
     PromptThinking,
     PromptWaiting,
+    Vision,
 )
+from serve_app.pictures.images import Picture, read_picture
 from serve_app.pipeline import Pipeline
+from serve_app.settings import ImageSettings, Settings
 from tests.support.in_process import ANALYZE, HEALTH, LIVE, PHOTOGRAPH, READY, STREAM, Service
-from tests.support.parts import TOKENS
+from tests.support.parts import TOKENS, FakeReader, FakeWriter
 
 
 @pytest.fixture
@@ -58,6 +62,7 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
         "generatedPrompt": "".join(TOKENS),
         "userInput": "A beautiful landscape",
         "promptSource": "ollama",
+        "vision": False,
         "truncated": False,
         "analyzer": "clip",
         "cached": False,
@@ -136,6 +141,85 @@ async def test_the_place_in_line_and_that_the_model_thinks_are_told_in_the_strea
     ]
     answer = (await service.post()).json()
     assert (answer["generatedPrompt"], answer["model"], events[-1]["model"]) == ("A harbour.", *["qwen3:4b"] * 2)
+
+
+@pytest.mark.parametrize(
+    ("form", "looks", "made"),
+    [
+        ({}, ("mistral:latest",), True),
+        ({}, (), False),
+        ({"vision": "off"}, ("mistral:latest",), False),
+        ({"vision": " on "}, (), True),
+        ({"vision": "on", "analysis_only": "true"}, (), None),
+    ],
+)
+async def test_the_writer_gets_a_picture_where_a_model_may_look_at_it(
+    form: dict[str, Any], looks: tuple[str, ...], made: bool | None
+) -> None:
+    service = Service(ollama={"vision_size_px": 300})
+    service.writer.looks = looks
+    await service.post(vision="auto")  # Which models look is asked by the first; nothing waits for the answer.
+    for _ in range(2):
+        await service.post(**form)
+    jpegs = [request.jpeg for request in service.writer.requests[1:]]
+    assert jpegs[:1] == jpegs[1:], "remembered or not, it is the same"
+    assert [jpeg.startswith(b"\xff\xd8\xff") for jpeg in jpegs] == ([] if made is None else [made] * 2)
+
+
+class TiredDecoder:
+    """Decodes once, and has no place then."""
+
+    stuck_because = ""
+
+    def __init__(self) -> None:
+        self._picture: Picture | None = read_picture(PHOTOGRAPH, ImageSettings(), 224)
+
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+        if self._picture is None:
+            raise QueueFull("As many large pictures wait as may wait.")
+        picture, self._picture = self._picture, None
+        return picture
+
+
+async def test_a_picture_that_cannot_be_made_again_is_not_looked_at_and_the_answer_says_so() -> None:
+    writer = FakeWriter()
+    pipeline = Pipeline(FakeReader(), writer, Settings(), decoder=TiredDecoder())
+    told = [
+        await pipeline.answer(await pipeline.accept(PHOTOGRAPH, PromptOptions(vision=vision)))
+        for vision in get_args(Vision)[::-1]
+    ]
+    assert [answer.generatedPrompt for answer in told] == ["".join(TOKENS)] * 3
+    assert [answer.warnings for answer in told] == [
+        [],
+        *[["No model looked at the picture: As many large pictures wait as may wait."]] * 2,
+    ]
+    assert [request.jpeg for request in writer.requests] == [b""] * 3
+
+
+async def test_that_a_model_looks_is_told_in_the_stream_and_whether_it_saw_the_picture_in_the_answer(
+    service: Service,
+) -> None:
+    service.writer.events = [
+        PromptLooking(),
+        PromptLooking(),
+        PromptLooking(looks=False),
+        PromptDelta("A harbour."),
+        PromptComplete("A harbour.", "ollama", model="gemma3:4b", vision=True),
+    ]
+    events = await service.events()
+    assert events[2:-1] == [
+        {"status": "generating", "message": "Writing the prompt."},
+        {"status": "generating", "message": "Looking at the picture and writing the prompt.", "vision": True},
+        {"status": "generating", "message": "Writing the prompt."},
+        {"status": "delta", "text": "A harbour."},
+    ]
+    assert (events[-1]["vision"], (await service.post()).json()["vision"]) == (True, True)
+
+
+@pytest.mark.parametrize("vision", ["yes", "AUTO", "1"])
+async def test_another_word_for_vision_is_refused_with_those_that_there_are(service: Service, vision: str) -> None:
+    refused = await service.post(vision=vision)
+    assert (refused.status_code, "'auto', 'on' or 'off'" in refused.json()["error"]) == (422, True)
 
 
 async def test_the_writer_knows_the_same_upload_of_the_same_caller_again() -> None:

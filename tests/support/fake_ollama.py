@@ -99,6 +99,11 @@ class FakeOllama:
         """How many answers wait for `release()`."""
         return self._gate.waiting
 
+    @property
+    def longest_wait_s(self) -> float:
+        """How long at most a request waited for its place."""
+        return self._runner.longest_wait_s
+
     def __enter__(self) -> FakeOllama:
         self.start()
         return self

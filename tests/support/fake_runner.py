@@ -10,6 +10,7 @@ import base64
 import binascii
 import io
 import json
+import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache, partial
@@ -91,6 +92,7 @@ class Runner:
         self._max_queue, self._waiting = max_queue, 0
         self._look_s = look_s
         self._looking: set[asyncio.Task[None]] = set()
+        self.longest_wait_s = 0.0
         self._start()
 
     def _start(self) -> None:
@@ -161,10 +163,12 @@ class Runner:
         if self._places.locked() and self._waiting >= self._max_queue:
             raise Refusal(503, "server busy, please try again.  maximum pending requests exceeded")
         self._waiting += 1
+        came_s = time.monotonic()
         try:
             await self._places.acquire()
         finally:
             self._waiting -= 1
+            self.longest_wait_s = max(self.longest_wait_s, time.monotonic() - came_s)
         looking: asyncio.Task[None] | None = None
         try:
             if not pictures:

@@ -90,6 +90,7 @@ class FakeWriter:
         self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "ollama")
         self.hosts: tuple[HostModels, ...] = ()
+        self.looks: tuple[str, ...] = ()
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         self.requests.append(request)
@@ -113,6 +114,9 @@ class FakeWriter:
 
     async def status(self) -> ComponentStatus:
         return self.current_status
+
+    async def looking(self) -> tuple[str, ...]:
+        return self.looks
 
     async def models(self) -> tuple[HostModels, ...]:
         return self.hosts

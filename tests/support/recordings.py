@@ -15,6 +15,8 @@ from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "recordings"
 VERSIONS = ("0.33", "0.24")
+OF_EYES = {"show": "show_eyes", "ps": "ps_loaded"}
+"""What is asked of a model → what was recorded of the one that sees, or of another."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +65,24 @@ def recordings() -> dict[str, Recording]:
 
 
 @asynccontextmanager
-async def replaying(recording: Recording) -> AsyncIterator[str]:
+async def replaying(recording: Recording, *, text: Recording | None = None) -> AsyncIterator[str]:
     """Serve a recording to whoever asks for its path, and else what its version lists and shows; gives the URL.
 
+    With `text` that is served to chats without a picture, and what is shown is the model that sees.
     Lines come without their pauses. Where the recorded caller left, nothing comes until this one does.
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            head, body = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1"), b""
             asked = head.split(" ", 2)[1]
             if length := re.search(r"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE):
-                await reader.readexactly(int(length[1]))
-            told = (
-                recording
-                if asked == recording.path
-                else recordings()[f"{recording.version} {asked.rpartition('/')[2]}"]
-            )
+                body = await reader.readexactly(int(length[1]))
+            kind = asked.rpartition("/")[2]
+            if asked == recording.path:
+                told = recording if text is None or b'"images"' in body else text
+            else:
+                told = recordings()[f"{recording.version} {OF_EYES.get(kind, kind) if text else kind}"]
             await _send(told, writer)
             if told.ended != "complete":
                 await reader.read()

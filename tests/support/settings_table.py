@@ -38,7 +38,7 @@ def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
 def _default(value: Any) -> str:
     if value == DEFAULT_LABELS_FILE:
         return "`configs/labels.yaml`"
-    if value is None or value in ((), {}):
+    if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, tuple):
         return f"`[{', '.join(value)}]`"

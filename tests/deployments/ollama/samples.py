@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -10,8 +11,10 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+from PIL import Image
 
 from deployments.ollama.client import OllamaClient
+from deployments.ollama.jpeg import encoded
 from deployments.ollama.settings import OllamaSettings
 from deployments.types import (
     AnalyzerName,
@@ -53,6 +56,19 @@ MOUNTAINS = PromptRequest(
 def mountains(scores: Scores = MOUNTAINS.scores, analyzer: AnalyzerName = "clip", **options: Any) -> PromptRequest:
     """The same picture, or one with other scores or of the stand-in, asked for differently."""
     return replace(MOUNTAINS, scores=scores, analyzer=analyzer, options=PromptOptions(**options))
+
+
+def jpeg(size: tuple[int, int] = (768, 576), colour: str = "teal") -> bytes:
+    """Give a picture as a model is shown it."""
+    return encoded(Image.new("RGB", size, colour))
+
+
+JPEG = jpeg()
+
+
+def looked_at(picture: bytes = JPEG, **options: Any) -> PromptRequest:
+    """The same picture, which may be looked at."""
+    return replace(mountains(**options), jpeg=picture, picture=hashlib.sha256(picture).hexdigest())
 
 
 class TimedOllama(httpx.AsyncBaseTransport):

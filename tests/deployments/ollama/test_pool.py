@@ -50,8 +50,8 @@ class Scene:
         return self.admitted[name]
 
     async def _visit(self, name: str, again: bool, picture: str) -> None:
-        async with self.pool.turn(again=again, picture=picture, tell=self.told[name].append) as server:
-            self.admitted[name] = server
+        async with self.pool.turn(again=again, picture=picture, tell=self.told[name].append) as turn:
+            self.admitted[name] = turn.server
             await self._leaving[name].wait()
 
 

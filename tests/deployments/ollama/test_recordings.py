@@ -13,7 +13,8 @@ from deployments.ollama.failures import OllamaFailure
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.wire import ShownModel
 from deployments.ollama.writer import CUT, PromptWriter
-from tests.deployments.ollama.samples import MOUNTAINS, collected, open_client, outcome, text_of
+from deployments.types import PromptRestart
+from tests.deployments.ollama.samples import MOUNTAINS, collected, looked_at, open_client, outcome, text_of
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.recordings import Recording, recordings, replaying
 
@@ -43,6 +44,8 @@ STYLE = (
 )
 FOX = "A fox in a field."
 EMPTY = Got(why="answer was empty")
+ANNOUNCED = Got(why="Ollama's answer was empty")
+"""What was shown of it is taken back."""
 UNREADABLE = Got(why="Failed to load image or audio file")
 NO_TOWER = Got(why="Multimodal data provided, but model does not support multimodal requests")
 NO_BASE64 = Got(why="illegal base64 data at input byte 4")
@@ -99,11 +102,11 @@ CHATS = {
     "0.33 eyes_data_url": NO_BASE64,
     "0.33 eyes_empty_image": UNREADABLE,
     "0.33 eyes_left_before_first_token": SILENT,
-    "0.33 eyes_png": EMPTY,
-    "0.33 eyes_png_again": EMPTY,
-    "0.33 eyes_small_context": EMPTY,
+    "0.33 eyes_png": ANNOUNCED,
+    "0.33 eyes_png_again": ANNOUNCED,
+    "0.33 eyes_small_context": ANNOUNCED,
     "0.33 eyes_text_only": cut(SEA),
-    "0.33 eyes_think_false": EMPTY,
+    "0.33 eyes_think_false": ANNOUNCED,
     "0.33 eyes_think_true": NO_THOUGHT,
     "0.33 eyes_twelve_megapixels_jpg": EMPTY,
     "0.33 eyes_two": EMPTY,
@@ -180,13 +183,14 @@ def test_every_recording_is_looked_at() -> None:
 async def test_a_caller_gets_of_each_recorded_chat(name: str) -> None:
     recording, expected = recordings()[name], CHATS[name]
     model = recording.body["model"] if isinstance(recording.body, dict) else "smol"
+    patience_s = SILENCE_S if f"{SILENCE_S} s" in expected.why else PATIENCE_S
     async with replaying(recording) as url:
         settings = OllamaSettings(
             hosts=(url + recording.path.removesuffix("/api/chat"),),
             model=model,
             allow_cloud=True,
-            first_token_timeout_s=SILENCE_S,
-            token_gap_timeout_s=SILENCE_S,
+            first_token_timeout_s=patience_s,
+            token_gap_timeout_s=patience_s,
         )
         writer = PromptWriter(settings, required=False)
         events = await collected(writer.write(MOUNTAINS))
@@ -195,6 +199,9 @@ async def test_a_caller_gets_of_each_recorded_chat(name: str) -> None:
     assert complete.source == ("template" if expected.why else "ollama")
     if expected.why:
         assert expected.why in complete.warnings[0]
+        if expected in (EMPTY, ANNOUNCED):
+            restarts = [event for event in events if isinstance(event, PromptRestart)]
+            assert bool(restarts) == (expected == ANNOUNCED)
     else:
         warned = (CUT,) if expected.truncated else ()
         assert (complete.prompt, complete.truncated, complete.warnings) == (expected.prompt, expected.truncated, warned)
@@ -209,6 +216,33 @@ def _thought(recording: Recording) -> str:
     return "".join(line.get("message", {}).get("thinking", "") for line in recording.content).strip()
 
 
+PICTURED = {name for name in CHATS if "images" in str(recordings()[name].body)}
+
+
+@pytest.mark.parametrize("name", sorted(PICTURED))
+async def test_a_caller_gets_of_each_recorded_look(name: str) -> None:
+    recording, expected = recordings()[name], CHATS[name]
+    text = recordings()["0.33 eyes_text_only" if recording.version == "0.33" else "0.24 chat_stream_warm"]
+    async with replaying(recording, text=text) as url:
+        settings = OllamaSettings(
+            hosts=(url,),
+            model="eyes",
+            first_look_timeout_s=SILENCE_S if expected == SILENT else PATIENCE_S,
+            token_gap_timeout_s=PATIENCE_S,
+        )
+        writer = PromptWriter(settings, required=False)
+        complete = outcome(await collected(writer.write(looked_at(vision="on"))))
+        await writer.close()
+    if not expected.why:
+        assert (complete.prompt, complete.vision, complete.model) == (expected.prompt, True, "eyes:latest")
+    elif expected == SILENT:
+        assert (complete.source, complete.vision, expected.why in complete.warnings[0]) == ("template", False, True)
+    else:
+        without = SEA if recording.version == "0.33" else OLD_SEA
+        assert (complete.prompt, complete.vision, complete.model) == (without, False, "eyes:latest")
+        assert re.match(f"No model looked at the picture: .*{expected.why}", complete.warnings[0])
+
+
 DOCUMENT = Path(__file__).parents[3] / "docs" / "reliability.md"
 
 
@@ -219,8 +253,7 @@ def test_the_document_tells_of_each_recording_with_a_picture_what_the_caller_get
         for row in section.splitlines()
         for name in re.findall(r"`(\d\.\d\d \w+)`", row)
     }  # fmt: skip
-    pictured = {name for name in CHATS if "images" in str(recordings()[name].body)}
-    assert set(told) == pictured
+    assert set(told) == PICTURED
     for name, row in told.items():
         expected = CHATS[name]
         quoted = expected.why or ("truncated: true" if expected.truncated else "promptSource: ollama")

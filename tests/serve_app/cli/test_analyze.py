@@ -172,11 +172,21 @@ def test_who_wrote_and_what_was_cut_is_told(analyse: Analyse) -> None:
     assert COMPLETE.items() <= json.loads(analyse(url=HERE, as_json=True, transport=answering(whole))[1]).items()
 
 
+def test_that_the_model_saw_the_picture_is_told(analyse: Analyse) -> None:
+    _, told = analyse(url=HERE, transport=answering(streamed({**COMPLETE, "vision": True})))
+    assert "prompt by qwen3:4b, which saw the picture" in told
+
+
 def test_a_terminal_sees_the_place_in_line_and_that_the_model_thinks() -> None:
     progress = Terminal()
     generating = {"status": "generating", "message": ""}
     told = streamed(
-        {**generating, "before": 2}, {**generating, "before": 1}, generating, {"status": "thinking"}, COMPLETE
+        {**generating, "before": 2},
+        {**generating, "before": 1},
+        generating,
+        {**generating, "vision": True},
+        {"status": "thinking"},
+        COMPLETE,
     )
     with ServiceClient(HERE, transport=answering(told)) as client:
         TextView(Terminal(), progress, {}).show(client, PICTURE, PromptOptions())
@@ -188,16 +198,17 @@ def test_a_terminal_sees_the_place_in_line_and_that_the_model_thinks() -> None:
             "waiting in line, 2 before you",
             "waiting in line, 1 before you",
             "writing the prompt",
+            "looking at the picture and writing",
             "the model is thinking",
         )
     ]
 
 
 def test_a_model_and_a_seed_reach_the_service(service: Service) -> None:
-    done = run(str(PICTURE), "--url", service.url, "--model", "mistral", "--seed", "0")
+    done = run(str(PICTURE), "--url", service.url, "--model", "mistral", "--seed", "0", "--vision", "off")
     assert done.returncode == 0
     options = service.writer.requests[0].options
-    assert (is_same(options.model, "mistral:latest"), options.seed) == (True, 0)
+    assert (is_same(options.model, "mistral:latest"), options.seed, options.vision) == (True, 0, "off")
 
 
 def test_what_is_not_asked_for_is_not_sent_to_a_service_that_may_not_know_it(analyse: Analyse) -> None:

@@ -18,6 +18,7 @@ from serve_app.cli.config import ServiceConfig
 from serve_app.cli.doctor import Finding, check_packages, check_python, examine, report, runtime_requirements
 from serve_app.cli.ray_env import BINARY, SWITCH
 from tests.serve_app.cli.conftest import answering, health_answer, write_config
+from tests.support.fake_ollama import FakeOllama
 
 
 def test_a_finding_shows_its_remedy_below_and_one_fault_makes_the_exit_status_one(
@@ -136,7 +137,9 @@ def listing(*models: str) -> httpx.Response:
 
 
 def test_ollama_with_the_model_without_it_and_none() -> None:
-    server, model = ollama(listing("llava:7b", "mistral:latest"))
+    server, model, vision = ollama(listing("llava:7b", "mistral:latest"))
+    assert vision.ok
+    assert vision.detail.startswith("auto does not look: mistral may not see pictures")
     assert server == Finding("Ollama", True, "answers at http://localhost:11434")
     assert (model.ok, model.detail) == (True, "mistral:latest; can: unknown; loaded, 0% of it on a GPU")
     server, model = ollama(listing("llava:7b"))
@@ -151,6 +154,25 @@ def test_ollama_with_the_model_without_it_and_none() -> None:
     assert not server.ok
     assert "http://localhost:11434" in server.detail
     assert "ollama serve" in server.remedy
+
+
+@pytest.mark.parametrize(
+    ("vision_model", "seers", "ok", "told"),
+    [
+        ("", ["mistral"], True, "auto does not look: mistral:latest has not been loaded yet"),
+        ("", [], True, "auto does not look: mistral:latest does not see pictures."),
+        ("gemma3:4b", [], False, "Ollama has no model gemma3:4b."),
+    ],
+)
+def test_who_looks_at_pictures_and_how_to_fetch_who_is_to(
+    vision_model: str, seers: list[str], ok: bool, told: str
+) -> None:
+    with FakeOllama(seers=seers) as server:
+        settings = OllamaSettings(hosts=(server.url,), vision_model=vision_model)
+        *_, vision = checks.check_ollama(settings)
+    assert (vision.name, vision.ok) == ("Vision", ok)
+    assert vision.detail.startswith(told)
+    assert ok or vision.remedy.endswith("ollama pull gemma3:4b")
 
 
 def test_a_port_that_is_free_that_another_program_has_and_that_the_service_has(config: ServiceConfig) -> None:
