@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from deployments.ollama.colours import named_shares
 from deployments.ollama.instructions import LEAST_SHARE, TOLD_LABELS, plain
-from deployments.ollama.phrases import PHRASES, Phrases
+from deployments.ollama.wording import WORDINGS, Wording
 from deployments.types import GUESSED_FROM_PIXELS, PromptRequest
 
 RUNNER_UP_SHARE, DEEP_RUNNER_UP_SHARE = 0.5, 0.25
@@ -76,7 +76,7 @@ IMPLIED_BY = {
 
 def compose(request: PromptRequest) -> str:
     """Write one paragraph; the same request always gives the same text."""
-    phrases = PHRASES[request.options.language]
+    phrases = WORDINGS[request.options.language]
     sentences = [_view(request, phrases), _mood(request, phrases), _palette(request, phrases)]
     if request.options.deep_thinking:
         sentences.append(phrases.sentence("in detail"))
@@ -94,7 +94,7 @@ def shortcomings(request: PromptRequest) -> tuple[str, ...]:
     return ("What the picture shows is too uncertain to be named: say it in user_prompt.",)
 
 
-def _view(request: PromptRequest, phrases: Phrases) -> str:
+def _view(request: PromptRequest, phrases: Wording) -> str:
     """What the picture is, what it shows and how it is framed; empty where none of it is sure."""
     style = _sure(request, "style")[:1]
     image = phrases.words("style", style)[0] if style else phrases.sentence("image")
@@ -107,7 +107,7 @@ def _view(request: PromptRequest, phrases: Phrases) -> str:
     return image if style or shown else ""
 
 
-def _subjects(request: PromptRequest, phrases: Phrases) -> tuple[str, list[str]]:
+def _subjects(request: PromptRequest, phrases: Wording) -> tuple[str, list[str]]:
     """Give the things, or else the places, that are shown, and the subjects that are ways to frame them.
 
     Things are in the likeliest place, as two at once would be neither. A place is not framed as a portrait: of the two
@@ -127,12 +127,12 @@ def _subjects(request: PromptRequest, phrases: Phrases) -> tuple[str, list[str]]
     return phrases.things(phrases.words("places", places)), []
 
 
-def _mood(request: PromptRequest, phrases: Phrases) -> str:
+def _mood(request: PromptRequest, phrases: Wording) -> str:
     moods = phrases.words("mood", _sure(request, "mood"))
     return phrases.sentence("mood", moods=phrases.qualities(moods)) if moods else ""
 
 
-def _palette(request: PromptRequest, phrases: Phrases) -> str:
+def _palette(request: PromptRequest, phrases: Wording) -> str:
     labels = _sure(request, "color_palette")
     tones = [label for label in labels if phrases.knows("tones", label)]
     kept = DEEP_COLOURS if request.options.deep_thinking else STANDARD_COLOURS

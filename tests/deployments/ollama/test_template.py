@@ -16,14 +16,14 @@ from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.ollama.colours import colour_name, named_shares
 from deployments.ollama.instructions import plain
-from deployments.ollama.phrases import PHRASES_FILE
+from deployments.ollama.wording import WORDING_FILE
 from deployments.ollama.template import OPPOSITES, SENTENCE_ENDS, compose, shortcomings
 from deployments.types import LabelScore, Language, PromptOptions, PromptRequest, Swatch
 from tests.deployments.ollama.samples import mountains
 
 PICTURES: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name("composed.yaml").read_text(encoding="utf-8"))
 LANGUAGES: tuple[Language, ...] = get_args(Language)
-WORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = yaml.safe_load(PHRASES_FILE.read_text(encoding="utf-8"))
+WORDS: Mapping[str, Mapping[str, Mapping[str, str]]] = yaml.safe_load(WORDING_FILE.read_text(encoding="utf-8"))
 DEFAULT_LABELS = {name: category.labels for name, category, _ in load_labels(DEFAULT_LABELS_FILE).categories()}
 SAID_IN = {
     "style": ("style",),

@@ -10,10 +10,10 @@ import yaml
 
 from deployments.types import Language
 
-PHRASES_FILE = Path(__file__).with_name("phrases.yaml")
+WORDING_FILE = Path(__file__).with_name("wording.yaml")
 
 
-class Phrases:
+class Wording:
     """One language's words, read once.
 
     Args:
@@ -57,15 +57,15 @@ class Phrases:
         return f"{joints[between].join(words[:-1])}{joints[last]}{words[-1]}"
 
 
-def load_phrases(path: Path = PHRASES_FILE) -> Mapping[Language, Phrases]:
+def load_wordings(path: Path = WORDING_FILE) -> Mapping[Language, Wording]:
     """Read the file of all languages; one that lacks a phrase is a KeyError, as the file comes with the code."""
     content: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {
-        language: Phrases(
+        language: Wording(
             {section: {name: said[language] for name, said in names.items()} for section, names in content.items()}
         )
         for language in get_args(Language)
     }
 
 
-PHRASES = load_phrases()
+WORDINGS = load_wordings()
