@@ -25,7 +25,7 @@ from tests.support.service import Service
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
-SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "kuberay.yaml")]
+SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "targets.yaml", "kuberay.yaml")]
 FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("cpu.yaml", "rtx3050.yaml")]
 """The default config is started by tests/test_command.py, the cluster's by tests/cluster/."""
 
