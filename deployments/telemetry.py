@@ -166,7 +166,7 @@ class BoundedLines(logging.Filter):
 def leave_out_access_lines() -> None:
     """Keep Serve's own line of each call and each poll, in every process that one passes, out of this process's log.
 
-    A picture has its line, from the ingress, and left five more (findings/service.md, 32). Serve's `enable_access_log`
+    A picture has its line, from the ingress, and left five more. Serve's `enable_access_log`
     would do, but it comes with a whole `logging_config`, which would stand before that of the user's config.
     """
     logging.getLogger(SERVES).addFilter(_is_no_access_line)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 Pixels = NDArray[np.uint8]
 """One picture: uint8, (height, width, 3), RGB."""
@@ -35,6 +35,9 @@ def _stripped(text: str) -> str:
 
 
 Flag = Annotated[bool, BeforeValidator(_stripped)]
+
+Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
+"""What a model's choice of words begins from: 31 bits, which every runner takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +90,19 @@ class PromptOptions:
     deep_thinking: Flag = False
     language: Annotated[Language, BeforeValidator(language_of)] = "en"
     analysis_only: Flag = False
+    model: Annotated[str, BeforeValidator(_stripped)] = ""
+    seed: Seed | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """Everything the prompt is written from."""
+    """Everything the prompt is written from. `picture` is the same for the same upload of the same caller, or empty."""
 
     scores: Scores
     palette: tuple[Swatch, ...] = ()
     options: PromptOptions = PromptOptions()
     analyzer: AnalyzerName = "clip"
+    picture: str = ""
 
     @property
     def seen(self) -> Scores:
@@ -104,6 +110,18 @@ class PromptRequest:
         if self.analyzer == "clip":
             return self.scores
         return {category: scores for category, scores in self.scores.items() if category not in GUESSED_FROM_PIXELS}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWaiting:
+    """The request stands in line; `before` prompts have to be ended before it is begun, 0 once it is begun."""
+
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptThinking:
+    """The model thinks before it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +140,20 @@ class PromptRestart:
 
 @dataclass(frozen=True, slots=True)
 class PromptComplete:
-    """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end."""
+    """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end.
+
+    `model`: the name of the model that wrote, as Ollama lists it; empty where none did.
+    """
 
     prompt: str
     source: PromptSource
     warnings: tuple[str, ...] = ()
     truncated: bool = False
+    model: str = ""
 
 
-PromptEvent = PromptDelta | PromptRestart | PromptComplete
+PromptPiece = PromptWaiting | PromptThinking | PromptDelta | PromptRestart
+PromptEvent = PromptPiece | PromptComplete
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +169,28 @@ class ComponentStatus:
     reason: str = ""
     remedy: str = ""
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class HeldModel:
+    """A model that a server has.
+
+    `capabilities`: None where the server does not tell. `gpu_share`: how much of it is on a GPU, 0 to 1; None where it
+    is not loaded.
+    """
+
+    name: str
+    capabilities: tuple[str, ...] | None
+    gpu_share: float | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostModels:
+    """A server, its version and its models, or why it does not tell and what to do."""
+
+    host: str
+    version: str | None = None
+    models: tuple[HeldModel, ...] = ()
+    reason: str = ""
+    remedy: str = ""

@@ -21,6 +21,7 @@ from serve_app.pictures.decoding import Decoder
 from serve_app.pictures.images import Picture
 from serve_app.schemas import AnalysisBody, Colour
 from serve_app.settings import Settings
+from serve_app.shared import Shared
 
 VERSION_HOLDS_S = 1.0
 """How long the CLIP deployment's word on its model and labels is taken for granted: see docs/api.md."""
@@ -113,22 +114,24 @@ class AnalysisCache:
             settings.cache.max_entries, settings.cache.max_age_s, timer=clock
         )
         self._in_flight: dict[Hashable, _Flight] = {}
-        self._version: ModelVersion | None = None
-        self._version_asked_s = 0.0
-        self._question: asyncio.Task[None] | None = None
+        self._version = Shared(self._ask_version, clock)
 
     @property
     def stuck_because(self) -> str:
         """Why this replica cannot decode pictures; empty while it can."""
         return self._decoder.stuck_because
 
-    async def find(self, upload: bytes, came_s: float, caller: str) -> Analysis | _Flight:
-        """Give the caller's analysis of these bytes, if one is remembered and holds, or the flight that makes it."""
-        key: Hashable = object()
-        if self._settings.cache.max_entries:
-            # In no thread that decodes: what is remembered is found however busy those are.
-            at_once = len(upload) <= HASHED_AT_ONCE_BYTES
-            key = caller, _sha256(upload) if at_once else await asyncio.to_thread(_sha256, upload)
+    async def name_of(self, upload: bytes, caller: str) -> str:
+        """Give what the same bytes of the same caller are known by; empty where nothing is remembered."""
+        if not self._settings.cache.max_entries:
+            return ""
+        # In no thread that decodes: what is remembered is found however busy those are.
+        at_once = len(upload) <= HASHED_AT_ONCE_BYTES
+        return _digest(upload, caller) if at_once else await asyncio.to_thread(_digest, upload, caller)
+
+    async def find(self, upload: bytes, picture: str, came_s: float) -> Analysis | _Flight:
+        """Give the analysis of these bytes, known as `picture`, if one is remembered and holds, or what makes it."""
+        key: Hashable = picture or object()
         analysis = self._remembered.get(key)
         if analysis is not None and await self.holds(analysis, came_s):
             return analysis
@@ -139,7 +142,7 @@ class AnalysisCache:
 
     async def holds(self, analysis: Analysis, came_s: float) -> bool:
         """Tell whether an analysis may answer a request that came at `came_s`."""
-        return analysis.classification.model_version == await self._current_version(came_s - VERSION_HOLDS_S)
+        return analysis.classification.model_version == await self._version.get(came_s - VERSION_HOLDS_S)
 
     def deadline_s(self) -> float:
         """Give the event loop's time by which an analysis that is begun now must be done."""
@@ -161,14 +164,14 @@ class AnalysisCache:
         try:
             started_s = self.clock()
             # A picture of the size that another model wanted is classified all the same.
-            version = self._version or await self._current_version(started_s)
+            version = self._version.latest or await self._version.get(started_s)
             picture = await self._decoder.decode(upload, version.input_size_px)
             decoded_s = self.clock()
             flight.stages_ms["decode"] = (decoded_s - started_s) * 1000
             flight.settled.set()
             classification = await self._classifier.classify(picture.pixels)
             flight.stages_ms["analysis"] = (self.clock() - decoded_s) * 1000
-            self._learn(classification.model_version, decoded_s)
+            self._version.learn(classification.model_version, decoded_s)
             analysis = Analysis(classification, picture.palette)
             if self._settings.cache.max_entries and not classification.warnings:
                 self._remembered[key] = analysis
@@ -178,22 +181,9 @@ class AnalysisCache:
             if self._in_flight.get(key) is flight:
                 del self._in_flight[key]
 
-    async def _current_version(self, since_s: float) -> ModelVersion:
-        """Tell the version that a question asked at `since_s` or later was answered with; one is away at a time."""
-        while self._version is None or self._version_asked_s < since_s:
-            if self._question is None or self._question.done():
-                self._question = asyncio.create_task(self._ask_version(), context=Context())
-            await asyncio.shield(self._question)
-        return self._version
-
-    async def _ask_version(self) -> None:
-        asked_s = self.clock()
+    async def _ask_version(self) -> ModelVersion:
         async with self.until(self.deadline_s()):
-            self._learn(await self._classifier.model_version(), asked_s)
-
-    def _learn(self, version: ModelVersion, asked_s: float) -> None:
-        if self._version is None or asked_s >= self._version_asked_s:
-            self._version, self._version_asked_s = version, asked_s
+            return await self._classifier.model_version()
 
 
 class _Flight:
@@ -234,6 +224,8 @@ class Lookup:
         self._upload = upload
         self._came_s = cache.clock()
         self._deadline_s = cache.deadline_s()
+        self.picture = ""
+        """What the same upload of the same caller is known by, once it was begun; empty if nothing is remembered."""
         self._place = ExitStack()
         self.cached = False
         """Whether the analysis was not made for this caller."""
@@ -249,6 +241,7 @@ class Lookup:
             AnalyzerError: whatever kept the CLIP deployment from naming its version.
         """
         async with self._cache.until(self._deadline_s):
+            self.picture = await self._cache.name_of(self._upload, self._caller)
             await self._find()
 
     async def analysis(self) -> Analysis:
@@ -276,7 +269,7 @@ class Lookup:
         self._place.close()
 
     async def _find(self) -> None:
-        self._found = await self._cache.find(self._upload, self._came_s, self._caller)
+        self._found = await self._cache.find(self._upload, self.picture, self._came_s)
         self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
         if isinstance(self._found, _Flight):
             self._found.waiting += 1
@@ -284,5 +277,5 @@ class Lookup:
             await self._found.decoded()
 
 
-def _sha256(upload: bytes) -> bytes:
-    return hashlib.sha256(upload).digest()
+def _digest(upload: bytes, caller: str) -> str:
+    return hashlib.sha256(hashlib.sha256(upload).digest() + caller.encode()).hexdigest()

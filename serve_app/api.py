@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language
+from deployments.types import Language, Seed
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
@@ -24,7 +24,15 @@ from serve_app.middleware.headers import ForgivingRoutes, ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
 from serve_app.pictures.refusals import ACCEPTED_FORMATS
 from serve_app.pipeline import Job, Pipeline
-from serve_app.schemas import AnalyzeAnswer, ErrorAnswer, HealthAnswer, StateAnswer, StreamEvent
+from serve_app.schemas import (
+    AnalyzeAnswer,
+    ErrorAnswer,
+    HealthAnswer,
+    ModelsAnswer,
+    StateAnswer,
+    StreamEvent,
+    UnloadedAnswer,
+)
 from serve_app.settings import MIB, Settings
 from serve_app.sse import EventStream
 from serve_app.web_page import add_page
@@ -64,6 +72,12 @@ async def described_form(
         Language, Form(description="The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.")
     ] = "en",
     analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
+    model: Annotated[
+        str, Form(description="The model that writes: one of `allowed` of `/api/images/models`; else the configured.")
+    ] = "",
+    seed: Annotated[
+        Seed | None, Form(description="With the same one, and temperature 0, a picture gets the same prompt again.")
+    ] = None,
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError
@@ -153,15 +167,33 @@ def create_api(
         summary="The same, as Server-Sent Events while it happens",
     )
     async def analyze_stream(job: Accepted) -> EventStream:
-        """Send `analyzing`, `analyzed`, `generating`, any number of `delta`, and `complete`.
+        """Send `analyzing`, `analyzed`, `generating`, perhaps `thinking`, any number of `delta`, and `complete`.
 
         With `analysis_only` there is neither `generating` nor `delta`. A failure once the stream has begun is sent as
-        an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
-        over. Ignore statuses you do not know.
+        an `error` event, which ends it. Another `generating` tells the place in line, or that the writer failed midway
+        and another starts over: the text so far is void. Ignore statuses you do not know.
         """
         return EventStream(pipeline.stream(job), limits.heartbeat_s, ended=job.close)
 
     api.include_router(pictures)
+
+    @api.get(
+        "/api/images/models",
+        dependencies=described,
+        responses={status: _FAILURES[status] for status in (401, 503)},
+        summary="Which models may be asked for, what each can, and what is loaded where",
+    )
+    async def models() -> ModelsAnswer:
+        return await pipeline.models()
+
+    @api.post(
+        "/api/images/unload",
+        dependencies=described,
+        responses={status: _FAILURES[status] for status in (401, 403, 429, 503)},
+        summary="Free the memory that the models take on the servers",
+    )
+    async def unload() -> UnloadedAnswer:
+        return await pipeline.unload()
 
     @api.get(
         "/api/images/health",

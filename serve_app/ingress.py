@@ -22,6 +22,7 @@ from deployments.telemetry import Recorder, join_serve_log
 from deployments.types import (
     Classification,
     ComponentStatus,
+    HostModels,
     ModelVersion,
     Pixels,
     PromptComplete,
@@ -117,6 +118,16 @@ class WriterHandle:
         """Tell how the deployment stands now."""
         status: ComponentStatus = await _repeated(self._handle.status.remote, WRITING)
         return status
+
+    async def models(self) -> tuple[HostModels, ...]:
+        """Tell which models each server has."""
+        hosts: tuple[HostModels, ...] = await _repeated(self._handle.models.remote, WRITING)
+        return hosts
+
+    async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Free the servers' memory."""
+        unloaded: tuple[tuple[str, ...], tuple[str, ...]] = await _repeated(self._handle.unload.remote, WRITING)
+        return unloaded
 
 
 @serve.ingress()

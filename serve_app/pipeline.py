@@ -10,17 +10,21 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Protocol
 
-from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, is_fault
+from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, InvalidForm, is_fault
 from deployments.types import (
     ComponentStatus,
+    HostModels,
     PromptComplete,
     PromptDelta,
     PromptEvent,
     PromptOptions,
     PromptRequest,
     PromptRestart,
+    PromptThinking,
+    PromptWaiting,
 )
 from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
+from serve_app.models import models_answer
 from serve_app.schemas import (
     AnalyzeAnswer,
     AnalyzedEvent,
@@ -31,8 +35,11 @@ from serve_app.schemas import (
     ErrorEvent,
     GeneratingEvent,
     HealthAnswer,
+    ModelsAnswer,
     StreamEvent,
+    ThinkingEvent,
     Timings,
+    UnloadedAnswer,
 )
 from serve_app.settings import Settings
 from serve_app.shared import Shared
@@ -42,6 +49,7 @@ logger = logging.getLogger("image_analyzer.requests")
 NO_PROMPT = PromptComplete("", "none")
 """What a caller gets who asks for the analysis alone."""
 
+WRITING = "Writing the prompt."
 
 HEALTH_HOLDS_S = 1.0
 """How old the parts' word on how they stand may be: however many ask, the parts are asked once in this time."""
@@ -56,6 +64,14 @@ class Writer(Protocol):
 
     async def status(self) -> ComponentStatus:
         """Tell how the deployment stands now."""
+        ...
+
+    async def models(self) -> Sequence[HostModels]:
+        """Tell which models each server has."""
+        ...
+
+    async def unload(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Free the servers' memory; gives the names of what was loaded, and the servers that answered."""
         ...
 
 
@@ -116,7 +132,7 @@ class Pipeline:
         self._settings = settings
         self._clock = clock
         self._cache = AnalysisCache(classifier, settings, clock)
-        self._components = Shared(self._ask_components, HEALTH_HOLDS_S, clock)
+        self._components = Shared(self._ask_components, clock)
 
     async def accept(
         self, upload: bytes, options: PromptOptions, warnings: Sequence[str] = (), caller: str = ""
@@ -130,9 +146,14 @@ class Pipeline:
             caller: whose key it came with: nobody is told, nor can measure, what another has sent.
 
         Raises:
+            InvalidForm: the model that is asked for is not among those allowed.
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
+        try:
+            self._settings.ollama.chosen(options.model)
+        except ValueError as error:
+            raise InvalidForm(f"Form field 'model' is wrong: {error}.") from None
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
         lookup = Lookup(self._cache, upload, caller)
         job = Job(lookup, options, self._clock, started_s=self._clock(), deadline_s=deadline_s, warnings=warnings)
@@ -161,6 +182,7 @@ class Pipeline:
             userInput=job.options.user_prompt,
             palette=analysis.colours,
             promptSource=written.source,
+            model=written.model or None,
             truncated=written.truncated,
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
@@ -182,18 +204,27 @@ class Pipeline:
                 warnings=[*job.warnings, *analysis.classification.warnings],
             )
             if not job.options.analysis_only:
-                yield GeneratingEvent(message="Writing the prompt.")
+                yield GeneratingEvent(message=WRITING)
+                thought = False
                 async with aclosing(self._write(job, analysis)) as events:
                     while (event := await self._next(job, events)) is not None:
-                        if isinstance(event, PromptDelta):
-                            yield DeltaEvent(text=event.text)
-                        elif isinstance(event, PromptRestart):
-                            yield GeneratingEvent(message=event.reason)
+                        match event:
+                            case PromptDelta(text):
+                                yield DeltaEvent(text=text)
+                            case PromptRestart(reason):
+                                yield GeneratingEvent(message=reason)
+                            case PromptWaiting(before):
+                                message = f"Waiting in line: {before} before you." if before else WRITING
+                                yield GeneratingEvent(message=message, before=before or None)
+                            case PromptThinking() if not thought:
+                                thought = True
+                                yield ThinkingEvent()
             written = job.written = job.written or NO_PROMPT
             yield CompleteEvent(
                 generatedPrompt=written.prompt,
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
+                model=written.model or None,
                 truncated=written.truncated,
                 timings=job.timings(),
                 warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
@@ -214,7 +245,7 @@ class Pipeline:
 
     async def health(self, *, key_required: bool, stopping: bool = False) -> HealthAnswer:
         """Tell how both deployments stand; what was asked of them within `HEALTH_HOLDS_S` is not asked again."""
-        analyzer, writer = await self._components.get()
+        analyzer, writer = await self._components.get(self._clock() - HEALTH_HOLDS_S)
         states = {analyzer.status, writer.status}
         overall = "error" if stopping or "unavailable" in states else "degraded" if "fallback" in states else "ok"
         return HealthAnswer(
@@ -225,10 +256,25 @@ class Pipeline:
             components={"analyzer": analyzer, "writer": writer},
         )
 
+    async def models(self) -> ModelsAnswer:
+        """Tell which models may be asked for, and what there is of each server's."""
+        return models_answer(self._settings.ollama, await self._writer.models())
+
+    async def unload(self) -> UnloadedAnswer:
+        """Free the memory that the models take.
+
+        Raises:
+            OllamaUnavailable: no server answers.
+        """
+        models, hosts = await self._writer.unload()
+        return UnloadedAnswer(models=list(models), hosts=list(hosts))
+
     def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()
         seen = analysis.classification
-        return self._writer.write(PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer))
+        return self._writer.write(
+            PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer, job.lookup.picture)
+        )
 
     async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
         """Give the writer's next event and note the last; None once it has come and there are no more."""

@@ -56,6 +56,7 @@ class AnalyzeAnswer(BaseModel):
     userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
     palette: list[Colour]
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
+    model: str | None = Field(None, description="The model that wrote the prompt; absent where none did.")
     truncated: bool = Field(description="Whether the model broke off or repeated itself, so that an end was cut away.")
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
@@ -94,10 +95,20 @@ class AnalyzedEvent(BaseModel):
 
 
 class GeneratingEvent(BaseModel):
-    """A prompt is being written. Sent again if the writer failed midway: the text so far is void."""
+    """A prompt is being written, or waits for that. Sent again if the writer failed midway: the text so far is void."""
 
     status: Literal["generating"] = "generating"
     message: str
+    before: int | None = Field(
+        None, description="How many prompts are written before this one; absent once it is being written."
+    )
+
+
+class ThinkingEvent(BaseModel):
+    """The model thinks, and will write then; sent once at most."""
+
+    status: Literal["thinking"] = "thinking"
+    message: str = "The model is thinking before it writes."
 
 
 class DeltaEvent(BaseModel):
@@ -114,6 +125,7 @@ class CompleteEvent(BaseModel):
     generatedPrompt: str  # noqa: N815
     userInput: str  # noqa: N815
     promptSource: PromptSource  # noqa: N815
+    model: str | None = None
     truncated: bool
     timings: Timings
     warnings: list[str]
@@ -127,7 +139,7 @@ class ErrorEvent(BaseModel):
     code: str
 
 
-StreamEvent = AnalyzingEvent | AnalyzedEvent | GeneratingEvent | DeltaEvent | CompleteEvent | ErrorEvent
+StreamEvent = AnalyzingEvent | AnalyzedEvent | GeneratingEvent | ThinkingEvent | DeltaEvent | CompleteEvent | ErrorEvent
 
 
 class ComponentHealth(BaseModel):
@@ -158,3 +170,40 @@ class HealthAnswer(BaseModel):
     key_required: bool = Field(description="Whether a picture must come with an API key.")
     stopping: bool = Field(False, description="Whether the service is being stopped: it finishes what was begun.")
     components: dict[Literal["analyzer", "writer"], ComponentHealth]
+
+
+class ModelEntry(BaseModel):
+    """A model that a server has at least."""
+
+    name: str
+    capabilities: list[str] | None = Field(description="completion, thinking, vision, …; null: an old server.")
+    loaded: bool
+    gpu_share: float | None = Field(ge=0, le=1, description="How much of a loaded one is on a GPU.")
+    size_bytes: int | None
+    hosts: list[str]
+
+
+class ModelHost(BaseModel):
+    """A server, or why it does not tell."""
+
+    host: str
+    version: str | None
+    reason: str
+    remedy: str
+
+
+class ModelsAnswer(BaseModel):
+    """What may be asked for, and what is there."""
+
+    default: str = Field(description="The model that writes where none is asked for.")
+    allowed: list[str] = Field(description="What the form field model takes.")
+    models: list[ModelEntry]
+    hosts: list[ModelHost]
+
+
+class UnloadedAnswer(BaseModel):
+    """The memory is free, or will be once what is being written is."""
+
+    status: Literal["unloaded"] = "unloaded"
+    models: list[str] = Field(description="Those that were loaded.")
+    hosts: list[str] = Field(description="The servers that answered.")

@@ -32,10 +32,16 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ollama() -> Iterator[FakeOllama]:
-    """The one that the services below ask; a module that uses it sets its answer for each of its tests."""
+def shared_ollama() -> Iterator[FakeOllama]:
+    """The one that the services below ask."""
     with FakeOllama() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def ollama(shared_ollama: FakeOllama) -> FakeOllama:
+    """A module that uses it sets its answer for each of its tests."""
+    return shared_ollama
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +62,10 @@ def keys_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def service(
-    tiny_clip: Path, ollama: FakeOllama, hub: LocalHub, keys_file: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_clip: Path, shared_ollama: FakeOllama, hub: LocalHub, keys_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """One start for all tests that do not need a service of their own; in fast mode, as the command starts it."""
-    writer = {"hosts": [ollama.url]}
+    writer = {"hosts": [shared_ollama.url]}
     eager = {"download_retry_first_s": 1, "download_retry_max_s": 1}
     missing = {"model": "nobody/nothing"}
     required = {"ollama": {"hosts": [f"http://127.0.0.1:{free_port()}"]}, "require_clip": True, "require_ollama": True}
@@ -78,10 +84,10 @@ def service(
 
 
 @pytest.fixture(scope="session")
-def plain_service(tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
+def plain_service(tiny_clip: Path, shared_ollama: FakeOllama) -> Iterator[Service]:
     """In plain mode, as on a cluster: logging JSON and tracing every request."""
     watched = {"logging_config": {"encoding": "JSON"}, "tracing_config": {"enabled": True, "sampling_ratio": 1.0}}
-    writer = {"hosts": [ollama.url]}
+    writer = {"hosts": [shared_ollama.url]}
     applications = [application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer}), _rated(writer)]
     with Service(applications, {SWITCH: "0", "HF_HUB_OFFLINE": "1"}, for_all=watched) as service:
         assert "Mode:     plain" in service.log()

@@ -248,7 +248,7 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
     parallel = f"      # as many at a time as there are callers\n        max_parallel: {CALLERS}\n"
     slowly = Answer(tokens=["A ", "temple ", "by ", "a ", "lake ", "at ", "dusk", "."], interval_s=0.1)
     with FakeOllama(slowly, parallel=CALLERS) as one, FakeOllama(slowly, parallel=CALLERS) as two:
-        named = f"{one.url}, {two.url}"
+        named = f"{one.url},{two.url}"
         with (
             serving(
                 folders["fast"],
@@ -267,12 +267,14 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
             ) as plain,
         ):
             found = fast.run("doctor", fast.config).stdout
-            assert all(f"Ollama: answers at {server.url}" in found for server in (one, two)), found
+            assert all(f"Ollama: {server.version} answers at {server.url}" in found for server in (one, two)), found
             assert "Mode:     fast" in fast.told
             assert "Mode:     plain" in plain.told
+            _assert_both_write_and_one_goes_on_where_the_other_is_killed(fast, one, two)
             _assert_status_and_deploy_meet_the_right_one(fast, plain)
             for service, number in ((fast, signal.SIGTERM), (plain, signal.SIGINT)):
-                answered = _assert_all_that_was_begun_is_finished(service, number)
+                # With the one whose first server was killed.
+                answered = _assert_all_that_was_begun_is_finished(service, number) + (service is fast)
                 assert _told_in_the_log(service)["answered"] == answered
                 if service is fast:
                     first, *others = log_file.read_text().splitlines()
@@ -280,7 +282,31 @@ def test_two_services_are_told_apart_and_each_finishes_what_it_began(tmp_path: P
                     # Ray brings these lines, and those of the very end perhaps not.
                     told = sum(" answered 200: " in line for line in others)
                     assert answered - CALLERS <= told <= answered
-            assert two.chats, "both servers write"
+
+
+def _assert_both_write_and_one_goes_on_where_the_other_is_killed(service: Serving, *servers: FakeOllama) -> None:
+    usual = servers[0].answer
+    texts = {
+        server.url: f"A temple of stone with a red roof, as the server at {server.url} sees it." for server in servers
+    }
+    for server in servers:
+        server.answer = Answer([texts[server.url]], hold_at=1)
+    with httpx.stream("POST", f"{service.url}{STREAM}", files={"image": PHOTOGRAPH}, timeout=PATIENCE_S) as response:
+        events = (json.loads(line.removeprefix("data: ")) for line in response.iter_lines() if line)
+        begun = next(event["text"] for event in events if event["status"] == "delta")
+        killed, other = servers if servers[0].chats else reversed(servers)
+        assert (len(killed.chats), other.chats) == (1, [])
+        other.answer = Answer([texts[other.url]])
+        killed.stop()
+        rest = list(events)
+    killed.start()
+    assert texts[killed.url].startswith(begun)
+    (restart,) = (at for at, event in enumerate(rest) if event["status"] == "generating")
+    assert "".join(event.get("text", "") for event in rest[restart:]) == texts[other.url]
+    assert (rest[-1]["status"], rest[-1]["promptSource"]) == ("complete", "ollama")
+    assert rest[-1]["generatedPrompt"] == texts[other.url]
+    for server in servers:
+        server.answer = usual
 
 
 def _assert_status_and_deploy_meet_the_right_one(fast: Serving, plain: Serving) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
@@ -18,19 +17,11 @@ from deployments.ollama.deployment import OllamaDeployment
 from serve_app.cli.config import DEPLOYMENTS, read_config
 from serve_app.ingress import Ingress
 from serve_app.middleware.auth import KEYS_VARIABLE
-from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE
-from tests.support.pictures import photograph_path
-from tests.support.service import Service
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
 SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "targets.yaml", "kuberay.yaml")]
-FOR_ONE_MACHINE = [path for path in SERVE_CONFIGS if path.name in ("cpu.yaml", "rtx3050.yaml")]
-"""The default config is started by tests/test_command.py, the cluster's by tests/cluster/."""
-
-MACHINE_CPUS = 2
-"""Of the smallest machine that they are for."""
+"""The cluster's is started by tests/cluster/, the others by tests/test_containers.py."""
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -49,33 +40,6 @@ def test_a_config_is_understood_by_serve_and_by_us(path: Path) -> None:
     assert settings.limits.total_timeout_s >= settings.limits.analysis_timeout_s + settings.ollama.total_timeout_s
     ours_s = settings.limits.upload_timeout_s + settings.limits.total_timeout_s
     assert config["http_options"]["request_timeout_s"] >= ours_s + 30
-
-
-@pytest.fixture(scope="module")
-def started(tiny_clip: Path, ollama: FakeOllama) -> Iterator[Service]:
-    """All configs for one machine, each as an application at its own prefix: one start for all."""
-    applications = []
-    for path in FOR_ONE_MACHINE:
-        (application,) = load(path)["applications"]
-        # There is no CUDA here; what the config asks of Ray for it stays.
-        application["args"]["clip"].pop("precision", None)
-        applications.append(application | {"name": path.stem, "route_prefix": f"/{path.stem}"})
-    ollama.answer = Answer(tokens=["A ", "temple."])
-    environment = {"CLIP_MODEL_NAME": str(tiny_clip), "DEVICE": "cpu", "OLLAMA_HOST": ollama.url}
-    cpus = MACHINE_CPUS * len(applications)
-    with Service(applications, environment, pretended_cpus=cpus, pretended_gpus=1) as service:
-        yield service
-
-
-@pytest.mark.serve
-@pytest.mark.parametrize("path", FOR_ONE_MACHINE, ids=lambda path: path.name)
-def test_a_config_for_one_machine_starts_and_answers(path: Path, started: Service) -> None:
-    (application,) = load(path)["applications"]
-    asked = [entry.get("ray_actor_options", {}).get("num_cpus", 0) for entry in application.get("deployments", ())]
-    assert sum(asked) <= MACHINE_CPUS
-    picture = {"image": photograph_path("china").read_bytes()}
-    answer = httpx.post(f"{started.url}/{path.stem}{ANALYZE}", files=picture, timeout=60).json()
-    assert (answer["analyzer"], answer["promptSource"]) == ("clip", "ollama")
 
 
 def test_the_command_knows_the_deployments_by_their_names() -> None:

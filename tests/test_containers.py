@@ -19,7 +19,8 @@ import yaml
 from serve_app.cli.config import read_config
 from serve_app.cli.ray_env import FLAGS
 from serve_app.settings import load_settings
-from tests.support.in_process import ANALYZE, HEALTH
+from tests.support.fake_ollama import Answer, FakeOllama
+from tests.support.in_process import ANALYZE
 from tests.support.pictures import photograph_path
 from tests.support.service import Service
 
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 INSTRUCTIONS = re.sub(r"\\\n(\s*#.*\n)*", " ", (ROOT / "Dockerfile").read_text()).splitlines()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
+FOR_ONE_MACHINE = ("serve_config.yaml", "configs/cpu.yaml", "configs/rtx3050.yaml")
+MACHINE_CPUS = 2
+"""Of the smallest machine that they are for."""
 
 
 def in_context(name: str) -> bool:
@@ -76,7 +80,7 @@ def inside(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("config", ["serve_config.yaml", "configs/cpu.yaml", "configs/rtx3050.yaml"])
+@pytest.mark.parametrize("config", FOR_ONE_MACHINE)
 def test_a_config_for_one_machine_listens_where_the_engine_s_ports_lead(inside: Path, config: str) -> None:
     *program, named = (given(word, {"CONFIG": config}) for word in SERVICES["image-analyzer"]["command"])
     assert [*program, given("${CONFIG:-serve_config.yaml}")] == yaml.safe_load(instruction("CMD").partition(" ")[2])
@@ -136,16 +140,27 @@ def test_one_ollama_is_asked_and_it_is_told_to_fetch_the_model(shell: dict[str, 
 
 
 @pytest.mark.serve
-def test_the_command_starts_in_compose_s_own_environment_and_answers_a_picture(inside: Path, tiny_clip: Path) -> None:
-    """Its weights lie where the image has them: in a folder that is called as the config calls the model."""
-    content = yaml.safe_load((inside / given(SERVICES["image-analyzer"]["command"][-1])).read_text())
-    (application,) = content["applications"]
-    shutil.copytree(tiny_clip, inside / application["args"]["clip"]["model"])
-    with Service(content["applications"], environment(), folder=inside) as service:
-        health = httpx.get(f"{service.url}{HEALTH}", timeout=10).json()
-        picture = {"image": photograph_path("china").read_bytes()}
-        answer = httpx.post(f"{service.url}{ANALYZE}", files=picture, timeout=60).json()
-    assert answer["analyzer"] == "clip", health
-    assert answer["success"]
-    # No such name here: what is missing is said, by the name that compose gave.
-    assert "http://ollama:11434" in str(health["components"]["writer"])
+def test_each_config_for_one_machine_starts_in_compose_s_own_environment_and_answers_a_picture(
+    inside: Path, tiny_clip: Path, ollama: FakeOllama
+) -> None:
+    """One start for all, each at its own prefix; the weights lie in a folder of their name, as in the image."""
+    applications = {}
+    for config in FOR_ONE_MACHINE:
+        (application,) = yaml.safe_load((inside / config).read_text())["applications"]
+        # There is no CUDA here; what the config asks of Ray for it stays.
+        application["args"]["clip"].pop("precision", None)
+        shutil.copytree(tiny_clip, inside / load_settings(application["args"], {}).clip.model, dirs_exist_ok=True)
+        asked = [entry.get("ray_actor_options", {}).get("num_cpus", 0) for entry in application.get("deployments", ())]
+        assert sum(asked) <= MACHINE_CPUS
+        name = Path(config).stem
+        applications[name] = application | {"name": name, "route_prefix": f"/{name}"}
+    ollama.answer = Answer(tokens=["A ", "temple."])
+    picture = {"image": photograph_path("china").read_bytes()}
+    cpus = MACHINE_CPUS * len(applications)
+    given_there = environment({"IMAGE_ANALYZER_OLLAMA": ollama.url}) | {"DEVICE": "cpu"}
+    with Service(
+        list(applications.values()), given_there, pretended_cpus=cpus, pretended_gpus=1, folder=inside
+    ) as service:
+        for name in applications:
+            answer = httpx.post(f"{service.url}/{name}{ANALYZE}", files=picture, timeout=60).json()
+            assert (answer["analyzer"], answer["promptSource"]) == ("clip", "ollama"), name

@@ -6,6 +6,7 @@ What models say around a prompt was seen in SmolLM2-135M's answers and in the re
 
 from __future__ import annotations
 
+import math
 import re
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ QUOTES = {'"': '"', "'": "'", "“": "”", "„": "“", "«": "»", "「": "�
 
 SENTENCE_END = re.compile(r"[.!?…؟]+[\"'”’»」)]*(?=\s)|[。！？]+[」”)]*")
 LAST_END = re.compile(rf"(?:{SENTENCE_END.pattern}|[.!?…؟]+[\"'”’»」)]*\Z)")
-PHRASE_END = re.compile(r"[,;–—](?=\s)|[、，；؛،]")
+PHRASE_END = re.compile(r"[,;–—](?=\s|\Z)|[、，；؛،]")
 
 CJK = "\u3040-\u30ff\u3400-\u9fff"
 UNIT = re.compile(rf"[{CJK}]|[^\W{CJK}]+")
@@ -54,9 +55,14 @@ class Prompt(NamedTuple):
 
 
 class Answer:
-    """Takes a model's answer piece by piece, and gives what of it may be shown."""
+    """Takes a model's answer piece by piece, and gives what of it may be shown.
 
-    def __init__(self) -> None:
+    Args:
+        max_chars: the longest prompt: what is more is not shown, however long a thought was before it.
+    """
+
+    def __init__(self, max_chars: float = math.inf) -> None:
+        self._max_chars = max_chars
         self._marks = _Marks()
         self._start_over()
 
@@ -66,8 +72,17 @@ class Answer:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more is wanted: the paragraph has ended, or the model says the same again and again."""
-        return self._paragraph.ended or self._loop.begins_at is not None
+        """Whether nothing more is wanted: the paragraph has ended, it loops, or it is as long as it may be."""
+        return self._paragraph.ended or self._loop.begins_at is not None or self._full
+
+    @property
+    def _full(self) -> bool:
+        return len(self.shown) >= self._max_chars
+
+    @property
+    def thinking(self) -> bool:
+        """Whether what came last is a thought."""
+        return self._marks.thinking
 
     @property
     def thought(self) -> bool:
@@ -88,6 +103,8 @@ class Answer:
         text = self._head.take(text, last)
         text = self._paragraph.take(text)
         text = self._sentences.take(text, last)
+        if len(self.shown) + len(text) > self._max_chars:
+            text = text[: int(self._max_chars) - len(self.shown)]
         self.shown += text
         self._loop.look_at(self.shown, last)
         return text, voided_text
@@ -104,7 +121,7 @@ class Answer:
         if not self.finished:
             self.take("", last=True)
         looped = self._loop.begins_at is not None
-        cut = looped or (cut and not self._paragraph.ended)
+        cut = looped or (cut and not self._paragraph.ended) or self._full
         kept = _to_last_end(self.shown[: self._loop.begins_at].rstrip(), cut)
         if looped and len(kept) < MIN_PROMPT_CHARS:
             kept = ""
@@ -116,7 +133,7 @@ class _Marks:
 
     def __init__(self) -> None:
         self._held = ""
-        self._thinking = False
+        self.thinking = False
         self.thought = False
 
     def take(self, piece: str, last: bool) -> tuple[str, bool]:
@@ -124,23 +141,23 @@ class _Marks:
         begin = 0
         end = len(text)
         for mark in MARK.finditer(text):
-            if not self._thinking:
+            if not self.thinking:
                 kept += text[begin : mark.start()]
             begin = mark.end()
             if mark["fence"] and begin == len(text) and not last:
                 begin = end = mark.start()  # Its language may go on.
-            elif mark["fence"] and not self._thinking:
+            elif mark["fence"] and not self.thinking:
                 kept += "\n\n"
             elif mark["end"] is not None:
                 self.thought = True
-                if mark["end"] and not self._thinking:
+                if mark["end"] and not self.thinking:
                     # The model's template had opened it.
                     kept, voided = "", True
-                self._thinking = not mark["end"]
+                self.thinking = not mark["end"]
         if not last and end == len(text) and (perhaps := PERHAPS_MARK.search(text, begin)):
             end = perhaps.start()
         self._held = text[end:]
-        return kept if self._thinking else kept + text[begin:end], voided
+        return kept if self.thinking else kept + text[begin:end], voided
 
 
 class _Head:
@@ -194,7 +211,7 @@ class _Paragraph:
         kept = ""
         for part in re.findall(r"\s+|\S+", text):
             if part.isspace():
-                self._gap += part
+                self._gap = "\n" * min((self._gap + part).count("\n"), 2) or " "
                 self.ended = self.ended or (self._gap.count("\n") > 1 and self._chars >= MIN_PROMPT_CHARS)
             elif not self.ended:
                 kept += f" {part}" if self._gap and self._chars else part

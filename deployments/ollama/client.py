@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Literal, NamedTuple, TypeVar, cast
 
 import aiohttp
@@ -13,11 +13,10 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 from deployments import telemetry
-from deployments.ollama.failures import FailureNames, ModelUnfit, OllamaFailure
-from deployments.ollama.model_names import is_same
+from deployments.ollama.failures import BrokenOff, CannotDo, FailureNames, ModelUnfit
+from deployments.ollama.inventory import Inventory
 from deployments.ollama.package import make_client, ollama
 from deployments.ollama.settings import OllamaSettings
-from deployments.ollama.wire import THINKS, WRITES, ListedModel, ModelList, ShownModel
 from deployments.telemetry import Record, unrecorded
 
 NO_CHARACTER = re.compile("[\ufffd\ud800-\udfff]")
@@ -29,20 +28,27 @@ SLOW_END = "did not finish within {:g} s"
 
 NS_PER_S = 1e9
 
+LOOP_TOKENS = 30
+"""After so many of the same Ollama ends an answer without a last line: an end, and no broken connection."""
+
+LOOPED = "loop"
+"""Why an answer ended that Ollama ended so."""
+
 Line = TypeVar("Line")
 
 Think = Literal[True, False, "low", "medium", "high"]
 
 
 class Said(NamedTuple):
-    """The next piece of an answer; with the last one, why it ended."""
+    """The next piece of an answer; with the last one, why it ended. One without text begins a thought."""
 
     text: str
     done_reason: str = ""
+    thinks: bool = False
 
 
 class OllamaClient:
-    """Talks to one server about one model.
+    """Talks to one server.
 
     Goes straight to the server: an HTTP_PROXY meant for the internet must not see a local call, and giving
     the transport explicitly makes httpx leave such variables aside (SSL_CERT_FILE still counts). A new
@@ -70,8 +76,6 @@ class OllamaClient:
         self.failures = FailureNames(settings, host)
         """Names what goes wrong here."""
 
-        self._shown: dict[ListedModel, ShownModel] = {}
-        self._can: Sequence[str] | None = None
         self._ollama = make_client(
             host,
             settings.headers_for(host),
@@ -79,6 +83,8 @@ class OllamaClient:
             transport=transport or _straight_to_the_server(),
             event_hooks={"response": [self._refuse_failure]},
         )
+        self.has = Inventory(self._ollama, settings, self.failures)
+        """What is there."""
 
     async def close(self) -> None:
         """Close what is open."""
@@ -90,9 +96,10 @@ class OllamaClient:
         options: Mapping[str, float | int],
         *,
         deadline_s: float,
+        model: str = "",
         think: Think | None = None,
     ) -> AsyncGenerator[Said, None]:
-        """Stream the answer, its text without leading blanks and cut at `max_prompt_chars`.
+        """Stream the answer, its text without leading blanks, and that it begins with a thought.
 
         Closing or cancelling the stream closes the connection, and with it the generation.
 
@@ -100,42 +107,55 @@ class OllamaClient:
             messages: role and content of each.
             options: temperature, num_predict and so on, by Ollama's names.
             deadline_s: event loop time by which the answer must be complete.
+            model: the configured one when empty.
             think: whether and how hard the model is to think; not sent when None.
 
         Raises:
             OllamaFailure: any of the family; an answer without a visible character is one too.
         """
         limits = self._settings
-        room_chars = limits.max_prompt_chars
+        model = model or limits.model
         patience_s, complaint = limits.first_token_timeout_s, SLOW_START
         asked_s = asyncio.get_running_loop().time()
         answer = await self._ollama.chat(
-            limits.model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
+            model, messages, stream=True, think=think, options=options, keep_alive=limits.keep_alive
         )
-        thought = done = False
+        thought = begun = done = False
+        last, times = "", 0
         async with aclosing(cast("AsyncGenerator[ollama.ChatResponse, None]", answer)) as lines:
-            while room_chars and not done:
+            while not done:
                 try:
                     line = await self._next(lines, deadline_s, patience_s, complaint)
+                except BrokenOff:
+                    if times < LOOP_TOKENS:
+                        raise
+                    line = ollama.ChatResponse(message=ollama.Message(role="assistant"), done=True, done_reason=LOOPED)
                 except ModelUnfit:
-                    await self.check()  # which says the same, and what is there in its place
+                    await self.has.check(model)  # which says the same, and what is there in its place
+                    raise
+                except CannotDo:
+                    self.has.forget(model)
                     raise
                 patience_s, complaint = limits.token_gap_timeout_s, SLOW_STEP
                 done = bool(line.done)
-                thought = thought or bool(line.message.thinking)
-                text = NO_CHARACTER.sub("", line.message.content or "")[:room_chars]
-                if room_chars == limits.max_prompt_chars:
+                if line.message.thinking and not thought:
+                    thought = True
+                    yield Said("", thinks=True)
+                token = line.message.content or ""
+                last, times = token, times + 1 if token == last else 1
+                text = NO_CHARACTER.sub("", token)
+                if not begun:
                     text = text.lstrip()
-                if text and room_chars == limits.max_prompt_chars:
+                if text and not begun:
+                    begun = True
                     waited_s = asyncio.get_running_loop().time() - asked_s
                     self._record(telemetry.OLLAMA_FIRST_TOKEN_SECONDS, waited_s, host=self.host)
-                room_chars -= len(text)
                 if text or done:
                     yield Said(text, done_reason=line.done_reason or "stop" if done else "")
                 if done:
                     self._record_speed(line)
-        if room_chars == limits.max_prompt_chars:
-            raise self.failures.nothing(thought=thought)
+        if not begun:
+            raise self.failures.nothing(model, thought=thought)
 
     def _record_speed(self, last: ollama.ChatResponse) -> None:
         tokens, took_ns = last.eval_count, last.eval_duration
@@ -143,27 +163,34 @@ class OllamaClient:
             self._record(telemetry.OLLAMA_TOKENS, tokens, host=self.host)
             self._record(telemetry.OLLAMA_TOKENS_PER_SECOND, tokens / (took_ns / NS_PER_S), host=self.host)
 
-    async def check(self) -> None:
-        """Ask whether the server is up and holds the model.
+    async def load(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, float | int]) -> None:
+        """Have the server load the configured model, and read what every request begins with.
 
         Raises:
-            OllamaFailure: it is not, does not, failed, or took longer than `status_timeout_s`.
+            OllamaFailure: it could not, or took longer than a first token may.
         """
-        models = await self._models()
-        found = next((model for model in models if is_same(model.model, self._settings.model)), None)
-        if found is None:
-            raise self.failures.missing(models)
-        self._can = await self._capabilities(found) or ()
-        if self._can and WRITES not in self._can:
-            raise self.failures.unfit(models)
+        limits = self._settings
+        await self._told(limits.first_token_timeout_s, limits.model, messages, options, limits.keep_alive)
 
-    async def thinks(self, deadline_s: float) -> bool:
-        """Tell whether the model can think; not, where that cannot be found out by then (event loop time)."""
-        if self._can is None:
-            with suppress(OllamaFailure, TimeoutError):
-                async with asyncio.timeout_at(deadline_s):
-                    await self.check()
-        return self._can is not None and THINKS in self._can
+    async def unload(self, model: str) -> None:
+        """Have the server free the memory that the model takes, once it has written what it writes.
+
+        Raises:
+            OllamaFailure: it could not, or took longer than `status_timeout_s`.
+        """
+        await self._told(self._settings.status_timeout_s, model, [], None, 0)
+
+    async def _told(
+        self,
+        limit_s: float,
+        model: str,
+        messages: Sequence[Mapping[str, str]],
+        options: Mapping[str, float | int] | None,
+        keep_alive: str | int,
+    ) -> None:
+        with self.failures.named(f"did not answer within {limit_s:g} s"):
+            async with asyncio.timeout(limit_s):
+                await self._ollama.chat(model, messages, options=options, keep_alive=keep_alive)
 
     async def pull(self) -> AsyncGenerator[int, None]:
         """Have the server fetch the model; yields the percentage that is there, over all layers known so far.
@@ -185,23 +212,6 @@ class OllamaClient:
                     layers[line.digest] = (line.completed or 0, line.total)
                     completed, total = map(sum, zip(*layers.values(), strict=True))
                     yield 100 * completed // total
-
-    async def _models(self) -> Sequence[ListedModel]:
-        limit_s = self._settings.status_timeout_s
-        with self.failures.named(f"did not list its models within {limit_s:g} s"):
-            async with asyncio.timeout(limit_s):
-                # As `list` does, whose own model of the answer leaves out what a model can (ollama 0.6.3).
-                return (await self._ollama._request(ModelList, "GET", "/api/tags")).models
-
-    async def _capabilities(self, model: ListedModel) -> Sequence[str] | None:
-        """Tell what a model can, None where it is not known; older servers are asked once for each version of it."""
-        limit_s = self._settings.status_timeout_s
-        if model.capabilities is None and model not in self._shown:
-            with suppress(OllamaFailure), self.failures.named(f"did not show {model.model} within {limit_s:g} s"):
-                async with asyncio.timeout(limit_s):
-                    asked = {"model": model.model}
-                    self._shown = {model: await self._ollama._request(ShownModel, "POST", "/api/show", json=asked)}
-        return self._shown.get(model, model).capabilities
 
     async def _refuse_failure(self, response: httpx.Response) -> None:
         if not response.is_success:

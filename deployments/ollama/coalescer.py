@@ -6,15 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar
 
-from deployments.types import PromptDelta, PromptRestart
+from deployments.types import PromptDelta, PromptPiece, PromptWaiting
 
-Piece = PromptDelta | PromptRestart
-Take = Callable[[Piece], None]
+Take = Callable[[PromptPiece], None]
 Result = TypeVar("Result")
 
 
 class Coalescer(Generic[Result]):
-    """Passes the first piece on at once, later ones joined; enter it to begin, leave it to stop the source.
+    """Passes the first piece of text on at once, later ones joined; enter it to begin, leave it to stop the source.
 
     The source is read ahead in a task of its own, so a slow consumer gets longer pieces and not a longer delay,
     and the source ends when it has no more and not when the consumer has taken all. How far ahead is the
@@ -32,7 +31,7 @@ class Coalescer(Generic[Result]):
     ) -> None:
         self._read = read
         self._flush_interval_s = flush_interval_s
-        self._held: list[Piece] = []
+        self._held: list[PromptPiece] = []
         self._news = asyncio.Event()
 
     async def __aenter__(self) -> Self:
@@ -46,7 +45,7 @@ class Coalescer(Generic[Result]):
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
 
-    async def events(self) -> list[Piece]:
+    async def events(self) -> list[PromptPiece]:
         """Give what has come since last time; nothing where the source has ended, and `result` is there.
 
         Raises:
@@ -60,15 +59,18 @@ class Coalescer(Generic[Result]):
             self._news.clear()
             if self._held:
                 events, self._held = self._held, []
-                self._flush_at_s = self._loop.time() + self._flush_interval_s()
+                if any(isinstance(event, PromptDelta) for event in events):
+                    self._flush_at_s = self._loop.time() + self._flush_interval_s()
                 return events
         self.result = await self._reader
         return []
 
-    def _take(self, event: Piece) -> None:
+    def _take(self, event: PromptPiece) -> None:
         last = self._held[-1] if self._held else None
         if isinstance(last, PromptDelta) and isinstance(event, PromptDelta):
             self._held[-1] = PromptDelta(last.text + event.text)
+        elif isinstance(last, PromptWaiting) and isinstance(event, PromptWaiting):
+            self._held[-1] = event
         else:
             self._held.append(event)
         self._news.set()

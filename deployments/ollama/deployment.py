@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 from ray.serve import metrics
@@ -9,7 +10,7 @@ from ray.serve import metrics
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
 from deployments.telemetry import Recorder, join_serve_log
-from deployments.types import ComponentStatus, PromptEvent, PromptRequest
+from deployments.types import ComponentStatus, HostModels, PromptEvent, PromptRequest
 
 
 class OllamaDeployment:
@@ -23,6 +24,8 @@ class OllamaDeployment:
     def __init__(self, settings: OllamaSettings, required: bool) -> None:
         join_serve_log()
         self._writer = PromptWriter(settings, required=required, record=Recorder(metrics))
+        if settings.preload:
+            self._preloading = asyncio.ensure_future(self._writer.preload())
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         """Write a prompt, piece by piece; the caller's cancellation stops Ollama's generation."""
@@ -32,6 +35,14 @@ class OllamaDeployment:
     async def status(self) -> ComponentStatus:
         """Tell whether Ollama can write now and, if not, what to do."""
         return await self._writer.status()
+
+    async def models(self) -> tuple[HostModels, ...]:
+        """Tell which models each server has."""
+        return await self._writer.models()
+
+    async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Free the servers' memory; gives the names of what was loaded, and the servers that answered."""
+        return await self._writer.unload()
 
     async def check_health(self) -> None:
         """Look at the servers, so that the metrics tell of them while nobody asks; no restart here would mend them."""

@@ -5,6 +5,8 @@ None of the family leaves this room under its own name.
 
 from __future__ import annotations
 
+import json
+import re
 import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +15,16 @@ import aiohttp
 import httpx
 
 from deployments.ollama.addresses import DEFAULT_PORT, at_own_port, without_path
+from deployments.ollama.model_names import is_same
 from deployments.ollama.package import ResponseError
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.wire import ListedModel, error_sentence
 
 SHOWN_MODELS = 5
 """How many of the models that are there are named where the one asked for does not write."""
+
+PLAIN_WRITER = "mistral"
+"""What is named where nothing is there."""
 
 SHOWN_URL_CHARS = 200
 
@@ -27,6 +33,9 @@ NO_PROTOCOL = (
     aiohttp.ClientResponseError,  # no HTTP, which the transport does not translate
 )  # fmt: skip
 """What is raised where an answer is not Ollama's."""
+
+MISJUDGED = re.compile("does not support (thinking|multimodal requests)|think value")
+"""What a server says whose model cannot do what it was known to."""
 
 BAD_REQUEST = 400
 KEY_WANTED = (401, 403)
@@ -57,6 +66,18 @@ class ModelMissing(ModelUnfit):
 
 class ServerFailed(OllamaFailure):
     """The server answered with an error, broke off, or sent what is not its protocol."""
+
+
+class BrokenOff(ServerFailed):
+    """The answer has no end."""
+
+
+class CannotDo(ServerFailed):
+    """The model was asked for more than it can."""
+
+
+class SaidNothing(ServerFailed):
+    """The answer is empty, or loops from its beginning."""
 
 
 class ThoughtOnly(ServerFailed):
@@ -110,9 +131,12 @@ class FailureNames:
                 "If it asks for a key, put it into ollama.headers; for a cloud model, run there: ollama signin",
             )
         if status in NO_SUCH_PLACE:
-            return self.missing() if "model" in told and not told.startswith("<") else self._no_ollama()
+            of_model = "model" in told and not told.startswith("<")
+            return self.missing(_asked(response.request)) if of_model else self._no_ollama()
         if status == BAD_REQUEST and told.endswith(("does not support chat", "does not support generate")):
-            return self.unfit()
+            return self.unfit(_asked(response.request))
+        if status == BAD_REQUEST and MISJUDGED.search(told):
+            return CannotDo(f"Ollama failed: {told.removesuffix('.')}.", "Its own log says more.")
         if status == BAD_REQUEST and "HTTPS" in told:
             return self._other_scheme("https")
         if status == BUSY:
@@ -125,34 +149,47 @@ class FailureNames:
             f"Ollama failed: {told.removesuffix('.') or 'it does not say why'}.", "Its own log says more."
         )
 
-    def broken_off(self) -> ServerFailed:
+    def broken_off(self) -> BrokenOff:
         """Say that an answer has no end."""
-        return ServerFailed(
+        return BrokenOff(
             f"Ollama at {self._host} broke off in the middle of its answer.", "Try again; its own log says why."
         )
 
-    def nothing(self, *, thought: bool) -> ServerFailed:
+    def nothing(self, model: str, *, thought: bool) -> ServerFailed:
         """Say that there is no prompt in an answer: it is empty, or all thought."""
         if not thought:
-            return ServerFailed("Ollama's answer was empty.", "Try again, or try another model.")
+            return SaidNothing(
+                "Ollama's answer was empty, or the same again and again.", "Try again, or try another model."
+            )
         return ThoughtOnly(
-            f"{self._settings.model} thought, and came to no answer.",
+            f"{model} thought, and came to no answer.",
             "Raise ollama.think_tokens, or set OLLAMA_MODEL to a model that does not think.",
         )
 
-    def missing(self, there: Sequence[ListedModel] = ()) -> ModelMissing:
+    def missing(self, model: str, there: Sequence[ListedModel] = ()) -> ModelMissing:
         """Say how to fetch the model, and what could be used in its place."""
-        remedy = f"Run: {self._settings.pull_command(self._host)}"
-        if writers := _writers(there):
-            remedy += f", or set OLLAMA_MODEL to one that is there: {writers}"
-        return ModelMissing(f"Ollama has no model {self._settings.model}.", remedy)
+        remedy = f"Run: {self._settings.pull_command(self._host, model)}"
+        if instead := self._instead(model, there):
+            remedy += f", or {instead}"
+        return ModelMissing(f"Ollama has no model {model}.", remedy)
 
-    def unfit(self, there: Sequence[ListedModel] = ()) -> ModelUnfit:
+    def unfit(self, model: str, there: Sequence[ListedModel] = ()) -> ModelUnfit:
         """Say that the model cannot write, and what could be used in its place."""
+        instead = self._instead(model, there) or f"set OLLAMA_MODEL to one that does: {PLAIN_WRITER}"
         return ModelUnfit(
-            f"{self._settings.model} does not write text: it is for something else, as embeddings are.",
-            f"Set OLLAMA_MODEL to one that does: {_writers(there) or 'mistral'}",
+            f"{model} does not write text: it is for something else, as embeddings are.",
+            f"{instead[0].upper()}{instead[1:]}",
         )
+
+    def _instead(self, model: str, there: Sequence[ListedModel]) -> str:
+        configured = is_same(model, self._settings.model)
+        writers = [
+            listed.model
+            for listed in there
+            if listed.writes and (configured or any(is_same(listed.model, name) for name in self._settings.models))
+        ]
+        way = "set OLLAMA_MODEL to" if configured else "set the form field model to"
+        return f"{way} one that is there: {', '.join(writers[:SHOWN_MODELS])}" if writers else ""
 
     def _unreached(self, error: BaseException) -> ServerDown | ServerFailed:
         cause: BaseException | None = error
@@ -198,5 +235,6 @@ class FailureNames:
         )
 
 
-def _writers(models: Sequence[ListedModel]) -> str:
-    return ", ".join([model.model for model in models if model.writes][:SHOWN_MODELS])
+def _asked(request: httpx.Request) -> str:
+    """Give the model that a question was about."""
+    return str(json.loads(request.content)["model"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
+CLOUD = "-cloud"
 OWN_REGISTRY = "ollama"
 """A label of the name of Ollama's own registry, which Ollama leaves out of the names that it lists."""
 
@@ -15,10 +16,17 @@ def tagged(name: str) -> str:
 
 def is_same(one: str, other: str) -> bool:
     """Tell whether two names mean one model: `Mistral`, `library/mistral` and `mistral:latest` do."""
-    return _in_full(one) == _in_full(other)
+    return in_full(one) == in_full(other)
 
 
-def _in_full(name: str) -> tuple[str, str, str]:
+def is_remote(name: str) -> bool:
+    """Tell whether a model of this name runs at ollama.com, to which its server passes on whatever it is told."""
+    _, model, tag = in_full(name)
+    return tag == "cloud" or tag.endswith(CLOUD) or model.endswith(CLOUD)
+
+
+def in_full(name: str) -> tuple[str, str, str]:
+    """Give registry and namespace, model, and tag, equal for all names of one model."""
     path, _, tag = tagged(name.lower().rpartition("://")[2]).rpartition(":")
     place, _, model = path.rpartition("/")
     registry, _, namespace = place.rpartition("/")

@@ -8,15 +8,35 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from deployments.errors import QueueFull
 from deployments.ollama.client import OllamaClient
 from deployments.ollama.pull import ModelPull
 
+REMEMBERED_PICTURES = 256
+"""Of so many it is known which server saw them last: more than a server keeps what it computed of."""
+
 logger = logging.getLogger("image_analyzer.ollama")
+
+
+def _nobody_asks(before: int) -> None:
+    """Tell nobody the place in line."""
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """One in line."""
+
+    given: asyncio.Future[Server]
+    model: str
+    picture: str
+    tell: Callable[[int], None]
+    told: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -55,7 +75,8 @@ class ServerPool:
         self._rest_s = rest_s
         self._retry_after_s = retry_after_s
         self._turns = 0
-        self._line: deque[asyncio.Future[Server]] = deque()
+        self._line: deque[_Place] = deque()
+        self._saw: LRUCache[str, Server] = LRUCache(REMEMBERED_PICTURES)
 
     @property
     def writing(self) -> int:
@@ -68,39 +89,54 @@ class ServerPool:
         return len(self._line)
 
     @asynccontextmanager
-    async def turn(self, *, again: bool = False) -> AsyncIterator[Server]:
+    async def turn(
+        self,
+        *,
+        again: bool = False,
+        model: str = "",
+        picture: str = "",
+        tell: Callable[[int], None] = _nobody_asks,
+    ) -> AsyncIterator[Server]:
         """Wait in line, then hold a place at a server until the block ends. Cancelled while waiting, none is held.
 
         Args:
+            model: a server that lacks it is asked only where all do.
             again: the server of the turn before failed; the line is not for whoever has stood in it already.
+            picture: goes to the server that saw it last, if that works and has a place: it may have kept what it
+                computed of it. Empty where that is not known.
+            tell: takes how many have to end before this one begins, whenever that changes: those ahead in the line and
+                one of those who have their turn; 0 once it begins. Not called where a place is free at once.
 
         Raises:
             QueueFull: at once, when the line is full.
         """
-        if not again and len(self._line) >= self._max_waiting and self._free() is None:
+        if not again and len(self._line) >= self._max_waiting and self._free(model) is None:
             raise QueueFull(
                 f"{self._max_waiting} requests already wait for a prompt, and no more may; "
                 f"try again in {self._retry_after_s} s.",
                 retry_after_s=self._retry_after_s,
             )
-        place: asyncio.Future[Server] = asyncio.get_running_loop().create_future()
+        if again:
+            self._saw.pop(picture, None)
+        place = _Place(asyncio.get_running_loop().create_future(), model, picture, tell)
         self._line.insert(0 if again else len(self._line), place)
         self._let_in()
         try:
-            server = await place
+            server = await place.given
         except asyncio.CancelledError:
             if place in self._line:
                 self._line.remove(place)
-            elif not place.cancelled():
-                self._leave(place.result())
+                self._tell()
+            elif not place.given.cancelled():
+                self._leave(place.given.result())
             raise
         try:
             yield server
         finally:
             self._leave(server)
 
-    def rest(self, server: Server, reason: str) -> bool:
-        """Leave a server that failed alone for a while; tells whether another works."""
+    def rest(self, server: Server, reason: str, model: str = "") -> bool:
+        """Leave a server that failed alone for a while; tells whether another works, and has the model."""
         loop = asyncio.get_running_loop()
         server.rests_until_s = loop.time() + self._rest_s
         another = bool(self._awake())
@@ -108,7 +144,7 @@ class ServerPool:
             logger.warning("%s is left alone for %g s: %s", server.client.host, self._rest_s, reason)
             loop.call_at(server.rests_until_s, self._let_in)
         self._let_in()
-        return another
+        return any(server in self._awake() for server in self._holders(model))
 
     def works(self, server: Server) -> None:
         """End a server's rest: it has just written a prompt."""
@@ -118,18 +154,40 @@ class ServerPool:
         now_s = asyncio.get_running_loop().time()
         return [server for server in self.servers if server.rests_until_s <= now_s]
 
-    def _free(self) -> Server | None:
-        least_busy = min(self._awake() or self.servers, key=lambda server: (server.writing, server.last_turn))
-        return least_busy if least_busy.writing < self._max_parallel else None
+    def _holders(self, model: str) -> list[Server]:
+        return [server for server in self.servers if not server.client.has.lacks(model)]
+
+    def _free(self, model: str, picture: str = "") -> Server | None:
+        fit = self._holders(model) or self.servers
+        working = [server for server in self._awake() if server in fit]
+        free = [server for server in working or fit if server.writing < self._max_parallel]
+        saw_it = self._saw.get(picture)
+        if saw_it in working and saw_it in free:
+            return saw_it
+        return min(free, key=lambda server: (server.writing, server.last_turn), default=None)
 
     def _let_in(self) -> None:
-        while self._line and (server := self._free()) is not None:
-            place = self._line.popleft()
-            if not place.done():
+        for place in list(self._line):
+            # Whoever waits for a model that a busy server alone has does not keep others from the free ones.
+            if place.given.done():
+                self._line.remove(place)
+            elif (server := self._free(place.model, place.picture)) is not None:
+                self._line.remove(place)
                 server.writing += 1
                 self._turns += 1
                 server.last_turn = self._turns
-                place.set_result(server)
+                if place.picture:
+                    self._saw[place.picture] = server
+                place.given.set_result(server)
+                if place.told:
+                    place.tell(0)
+        self._tell()
+
+    def _tell(self) -> None:
+        for before, place in enumerate(self._line, start=1):
+            if place.told != before:
+                place.told = before
+                place.tell(before)
 
     def _leave(self, server: Server) -> None:
         server.writing -= 1

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from string import Template
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from deployments.ollama.addresses import DEFAULT_PORT, is_default, normalized, split_list
-from deployments.ollama.model_names import tagged
+from deployments.ollama.model_names import is_remote, is_same, tagged
 
 ALWAYS_THINKS = "gpt-oss"
 """Models whose thought has levels, and no end."""
+
+LOOP_PENALTY = 1.2
+"""`repeat_penalty` once a model has said nothing, or the same again and again: it gets real ones out of the loop."""
 
 DEFAULT_HOST = f"http://localhost:{DEFAULT_PORT}"
 
@@ -35,8 +38,19 @@ class OllamaSettings(BaseModel):
         description="Headers that the server at an address gets and no other: `{https://gpu.example: {Authorization: "
         '"Bearer ${GPU_KEY}"}}`. `${NAME}` is that variable of the environment where OllamaDeployment runs.',
     )
-    model: str = Field(
-        "mistral:latest", pattern=r"^\S+$", description="Name in `ollama list`; without a tag, `:latest`."
+    allow_cloud: bool = Field(
+        False,
+        description="Take models whose names end in `:cloud` or `-cloud`: their server sends text and picture to "
+        "ollama.com.",
+    )
+    model: str = Field("mistral:latest", description="Name in `ollama list`; without a tag, `:latest`.")
+    allowed_models: tuple[str, ...] = Field(
+        (), description="Models that a request may name in place of this one, each on one of the servers at least."
+    )
+    preload: bool = Field(
+        False,
+        description="Have each server load the model and read the constant part of the instructions when the service "
+        "starts, and not only when the first picture comes: keep_alive holds from then on.",
     )
     keep_alive: str | int = Field(
         "5m",
@@ -44,7 +58,7 @@ class OllamaSettings(BaseModel):
         "once, -1 keeps it. Loading it again costs seconds to a minute; keeping it costs its memory.",
     )
     auto_pull: bool = Field(
-        False, description="Pull an absent model in the background: some gigabytes, so never unasked."
+        False, description="Pull `model` in the background where it is absent: some gigabytes, so never unasked."
     )
 
     temperature_standard: float = Field(0.5, ge=0, le=2, description="Sampling temperature, standard mode.")
@@ -136,6 +150,39 @@ class OllamaSettings(BaseModel):
     def _are_of_addresses(cls, headers: Mapping[str, Mapping[str, str]]) -> Mapping[str, Mapping[str, str]]:
         return {normalized(host): of_host for host, of_host in headers.items()}
 
+    @field_validator("model", "allowed_models")
+    @classmethod
+    def _are_names(cls, named: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        for name in (named,) if isinstance(named, str) else named:
+            if not name or any(map(str.isspace, name)):
+                raise ValueError("a model's name has no blanks")
+            if is_remote(name) and not info.data.get("allow_cloud"):
+                raise ValueError(
+                    f"{name} is a cloud model, and what it is told would leave the house: name another, or set "
+                    "ollama.allow_cloud"
+                )
+        return named
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names that a request may give, the configured first."""
+        return (self.model, *(name for name in self.allowed_models if not is_same(name, self.model)))
+
+    def chosen(self, asked: str) -> str:
+        """Give the configured name of the model that a request asks for; nothing asked for is `model`.
+
+        Raises:
+            ValueError: it may not be asked for; the sentence lists what may.
+        """
+        if not asked:
+            return self.model
+        if is_remote(asked) and not self.allow_cloud:
+            raise ValueError("cloud models are not used here, since text would leave the house (ollama.allow_cloud)")
+        found = next((name for name in self.models if is_same(name, asked)), None)
+        if found is None:
+            raise ValueError(f"send one of {', '.join(self.models)}; ollama.allowed_models allows others")
+        return found
+
     @property
     def max_writing(self) -> int:
         """Requests sent to all servers together at a time."""
@@ -151,24 +198,30 @@ class OllamaSettings(BaseModel):
         headers = self.headers.get(host, {})
         return {name: Template(text).safe_substitute(os.environ).strip() for name, text in headers.items()}
 
-    def pull_command(self, host: str) -> str:
-        """Give the shell command that fetches the model onto a server."""
+    def pull_command(self, host: str, model: str) -> str:
+        """Give the shell command that fetches a model onto a server."""
         server = "" if is_default(normalized(host)) else f"OLLAMA_HOST={shlex.quote(host)} "
-        return f"{server}ollama pull {shlex.quote(self.model)}"
+        return f"{server}ollama pull {shlex.quote(model)}"
 
-    def thinking(self) -> bool | Literal["low", "medium", "high"]:
-        """Give Ollama's `think` for a model that can."""
-        if self.think == "off":
-            return "low" if ALWAYS_THINKS in self.model else False
+    def thinking(self, model: str, *, off: bool = False) -> bool | Literal["low", "medium", "high"]:
+        """Give Ollama's `think` for a model that can, `off` where it has thought in vain."""
+        if off or self.think == "off":
+            return "low" if ALWAYS_THINKS in model else False
         return True if self.think == "on" else self.think
 
-    def sampling(self, *, deep: bool, thinks: bool = False) -> dict[str, float | int]:
-        """Give Ollama's `options` for one mode, with room for a thought if there is to be one."""
+    def sampling(
+        self, *, deep: bool, thinks: bool = False, loops: bool = False, seed: int | None = None
+    ) -> dict[str, float | int]:
+        """Give Ollama's `options` for one mode, with room for a thought if there is to be one, against a loop if told.
+
+        The same arguments give the same bytes: with a temperature of 0 and a seed, the same prompt.
+        """
         return {
             "temperature": self.temperature_deep if deep else self.temperature_standard,
             "num_predict": (self.num_predict_deep if deep else self.num_predict_standard)
             + (self.think_tokens if thinks else 0),
             "top_p": self.top_p,
-            "repeat_penalty": self.repeat_penalty,
+            "repeat_penalty": max(self.repeat_penalty, LOOP_PENALTY) if loops else self.repeat_penalty,
             "num_ctx": self.num_ctx,
+            **({} if seed is None else {"seed": seed}),
         }

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 SHOWN_ERROR_CHARS = 200
 """How much of the server's own error text is passed on: enough for its sentence, not for a page of HTML."""
 
-WRITES, THINKS = "completion", "thinking"
+WRITES, THINKS, SEES = "completion", "thinking", "vision"
 """Capabilities of a model; one for embeddings lacks the first."""
 
 
@@ -29,12 +29,39 @@ class ListedModel(ShownModel):
 
     model: str
     digest: str | None = None
+    size: int | None = None
+    """Bytes on the disk."""
 
 
 class ModelList(BaseModel):
     """The answer of `/api/tags`."""
 
     models: tuple[ListedModel, ...]
+
+
+class RunningModel(BaseModel, frozen=True):
+    """A model in `/api/ps`: in memory, of which so many bytes are a GPU's."""
+
+    model: str
+    size: int = 0
+    size_vram: int = 0
+
+    @property
+    def gpu_share(self) -> float:
+        """How much of it is on a GPU, 0 to 1; a CPU's has 0."""
+        return min(1.0, self.size_vram / self.size) if self.size > 0 else 0.0
+
+
+class RunningList(BaseModel):
+    """The answer of `/api/ps`."""
+
+    models: tuple[RunningModel, ...]
+
+
+class ServerVersion(BaseModel):
+    """The answer of `/api/version`."""
+
+    version: str
 
 
 def error_sentence(error: object) -> str:

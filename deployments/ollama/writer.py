@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import httpx
 
@@ -15,8 +15,19 @@ from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable,
 from deployments.ollama.answer import Answer, Prompt
 from deployments.ollama.client import OllamaClient, Said
 from deployments.ollama.coalescer import Coalescer, Take
-from deployments.ollama.failures import ModelMissing, OllamaFailure, ServerFailed, ThoughtOnly, TookTooLong
+from deployments.ollama.failures import (
+    CannotDo,
+    FailureNames,
+    ModelMissing,
+    ModelUnfit,
+    OllamaFailure,
+    SaidNothing,
+    ServerFailed,
+    ThoughtOnly,
+    TookTooLong,
+)
 from deployments.ollama.instructions import build_messages
+from deployments.ollama.model_names import is_same, tagged
 from deployments.ollama.pool import Server, ServerPool
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
@@ -24,15 +35,22 @@ from deployments.ollama.template import compose, shortcomings
 from deployments.telemetry import Record, record_state, start_at_zero, unrecorded
 from deployments.types import (
     ComponentStatus,
+    HeldModel,
+    HostModels,
     PromptComplete,
     PromptDelta,
     PromptEvent,
     PromptRequest,
     PromptRestart,
+    PromptThinking,
+    PromptWaiting,
 )
 
 STOPPED = "stop"
 """Why an answer ended that is whole."""
+
+UNKNOWN = "unknown"
+"""What a model can whose server does not tell."""
 
 VOIDED = "What was written was the model's thought, and the prompt begins anew."
 CUT = "The prompt was cut where the model broke off or repeated itself: what is there ends with a whole sentence."
@@ -72,7 +90,7 @@ class PromptWriter:
         )
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
-        """Stream the prompt: pieces, perhaps a restart and other pieces, then the whole.
+        """Stream the prompt: perhaps places in line and that the model thinks, pieces, perhaps a restart, the whole.
 
         The whole is the pieces after the last restart joined, less a broken end or a loop. Close the generator
         (`contextlib.aclosing`) or cancel its reader, and Ollama stops.
@@ -82,13 +100,16 @@ class PromptWriter:
             OllamaUnavailable: Ollama is required and cannot write.
             DeadlinePassed: Ollama is required and took too long.
         """
-        shown = False
+        shown = thought = False
         try:
             async with Coalescer[Prompt](functools.partial(self._read, request), self._flush_interval_s) as coalescer:
                 while events := await coalescer.events():
                     for event in events:
+                        if thought and isinstance(event, PromptThinking):
+                            continue
                         yield event
-                        shown = isinstance(event, PromptDelta)
+                        thought = thought or isinstance(event, PromptThinking)
+                        shown = (shown or isinstance(event, PromptDelta)) and not isinstance(event, PromptRestart)
                 prompt = coalescer.result
         except OllamaFailure as failure:
             if self._required:
@@ -99,7 +120,9 @@ class PromptWriter:
                 raise
             shortcoming = str(full)
         else:
-            yield PromptComplete(prompt.text, "ollama", (CUT,) if prompt.truncated else (), prompt.truncated)
+            warnings = (CUT,) if prompt.truncated else ()
+            model = tagged(self._settings.chosen(request.options.model))
+            yield PromptComplete(prompt.text, "ollama", warnings, prompt.truncated, model)
             return
         if shown:
             yield PromptRestart(shortcoming)
@@ -115,11 +138,11 @@ class PromptWriter:
 
     async def _status(self) -> ComponentStatus:
         servers = self._pool.servers
-        found = await asyncio.gather(*(_failure_of(server.client) for server in servers))
+        found = await asyncio.gather(*(_failure_of(server.client, self._settings.model) for server in servers))
         for server, failure in zip(servers, found, strict=True):
             self._record(telemetry.OLLAMA_UP, float(failure is None), host=server.client.host)
         failures = [
-            self._answered_by_pull(server, failure)
+            self._answered_by_pull(server, failure, self._settings.model)
             for server, failure in zip(servers, found, strict=True)
             if failure is not None
         ]
@@ -129,6 +152,9 @@ class PromptWriter:
             "writing": self._pool.writing,
             "waiting": self._pool.waiting,
         }
+        works = [server.client for server, failure in zip(servers, found, strict=True) if failure is None]
+        if works:
+            facts |= await self._facts_of(works)
         percents = [server.pull.percent for server in servers if server.pull.running]
         if percents:
             facts["pull_percent"] = min(percents)
@@ -141,6 +167,60 @@ class PromptWriter:
             return ComponentStatus("unavailable", "none", told.reason, told.remedy, facts)
         return ComponentStatus("fallback", "template", told.reason, told.remedy, facts)
 
+    async def _facts_of(self, clients: Sequence[OllamaClient]) -> dict[str, str | float]:
+        """Tell of the configured model where it is: what it can, whether it is loaded, how much of it is on a GPU."""
+        model = self._settings.model
+        loaded = await asyncio.gather(*(client.has.loaded(model) for client in clients))
+        versions = {
+            version for version in await asyncio.gather(*(client.has.version() for client in clients)) if version
+        }
+        can = {", ".join(sorted(client.has.known(model) or ())) or UNKNOWN for client in clients}
+        shares = [running.gpu_share for running in loaded if running is not None]
+        told: dict[str, str | float] = {"capabilities": "; ".join(sorted(can)), "loaded": "yes" if shares else "no"}
+        if named := {version for version in versions if version}:
+            told["version"] = ", ".join(sorted(named))
+        if shares:
+            told["gpu_share"] = round(min(shares), 3)
+        return told
+
+    async def models(self) -> tuple[HostModels, ...]:
+        """Ask each server for its models, with what each can and which are loaded."""
+        return tuple(await asyncio.gather(*(_models_of(server.client) for server in self._pool.servers)))
+
+    async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Free what the models that may be asked for take of the servers' memory.
+
+        Returns:
+            The names of those that were loaded, and the addresses of the servers that answered.
+
+        Raises:
+            OllamaUnavailable: no server answers.
+        """
+        found = await asyncio.gather(
+            *(_unloaded(server.client, self._settings.models) for server in self._pool.servers)
+        )
+        names = {name for names in found if not isinstance(names, OllamaFailure) for name in names}
+        answered = [
+            server.client.host
+            for server, names in zip(self._pool.servers, found, strict=True)
+            if not isinstance(names, OllamaFailure)
+        ]
+        if not answered:
+            failure = next(failure for failure in found if isinstance(failure, OllamaFailure))
+            raise self._public(failure)
+        return tuple(sorted(names)), tuple(answered)
+
+    async def preload(self) -> None:
+        """Have each server load the model and read the constant part of the instructions."""
+        await asyncio.gather(*(self._preload(server.client) for server in self._pool.servers))
+
+    async def _preload(self, client: OllamaClient) -> None:
+        options = self._settings.sampling(deep=False) | {"num_predict": 1}
+        try:
+            await client.load(build_messages(PromptRequest({}))[:-1], options)
+        except OllamaFailure as failure:
+            logger.warning("%s did not load its model: %s", client.host, failure)
+
     async def close(self) -> None:
         """Stop the pulls and close the clients."""
         for server in self._pool.servers:
@@ -152,31 +232,36 @@ class PromptWriter:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
         messages = build_messages(request)
-        repeated = again = roomy = False
+        model = self._settings.chosen(request.options.model)
+        repeated = roomy = looped = False
+        told: OllamaFailure | None = None
         while True:
             came_s = loop.time()
-            # The line needs no limit of its own: whoever is ahead in it has the earlier deadline.
-            async with self._pool.turn(again=again) as server:
+            async with self._turn(request, model, deadline_s, take, told) as server:
                 started_s = loop.time()
                 self._record(telemetry.OLLAMA_WAIT_SECONDS, started_s - came_s)
-                outcome, answer = "left", Answer()
+                outcome, answer = "left", Answer(self._settings.max_prompt_chars)
                 try:
-                    think = self._settings.thinking() if await server.client.thinks(deadline_s) else None
-                    options = self._settings.sampling(deep=request.options.deep_thinking, thinks=roomy or bool(think))
-                    said = server.client.chat(messages, options, deadline_s=deadline_s, think=think)
-                    prompt = await self._answered(said, answer, take)
-                    if not prompt.text:
-                        raise server.client.failures.nothing(thought=answer.thought)
+                    can_think = await server.client.has.thinks(model, deadline_s)
+                    think = self._settings.thinking(model, off=roomy) if can_think else None
+                    options = self._settings.sampling(
+                        deep=request.options.deep_thinking,
+                        thinks=roomy or bool(think),
+                        loops=looped,
+                        seed=request.options.seed,
+                    )
+                    said = server.client.chat(messages, options, deadline_s=deadline_s, model=model, think=think)
+                    prompt = await self._answered(said, answer, take, server.client.failures, model)
                 except OllamaFailure as failure:
                     outcome = "failed"
-                    roomy = isinstance(failure, ThoughtOnly)
-                    another = not roomy and self._pool.rest(server, failure.reason)
-                    told = self._answered_by_pull(server, failure)
+                    roomy, looped = isinstance(failure, ThoughtOnly), isinstance(failure, SaidNothing)
+                    alone = roomy or looped or isinstance(failure, CannotDo)
+                    another = not alone and self._another(server, failure, model)
+                    told = self._answered_by_pull(server, failure, model)
                     if not (another and not answer.shown) or isinstance(failure, TookTooLong):
                         if repeated or not isinstance(failure, ServerFailed):
                             raise told from None
                         repeated = True
-                    again = True
                     if answer.shown:
                         take(PromptRestart(failure.reason))
                 else:
@@ -187,12 +272,39 @@ class PromptWriter:
                 finally:
                     self._record(telemetry.OLLAMA_PROMPTS, host=server.client.host, outcome=outcome)
 
-    async def _answered(self, said: AsyncGenerator[Said, None], answer: Answer, take: Take) -> Prompt:
-        ended = ""
+    @asynccontextmanager
+    async def _turn(
+        self, request: PromptRequest, model: str, deadline_s: float, take: Take, failed: OllamaFailure | None
+    ) -> AsyncIterator[Server]:
+        """Hold a place at a server; raises `failed`, which was met at the one before, where none is free in time."""
+        limit = asyncio.timeout_at(deadline_s)
+        place = self._pool.turn(
+            again=failed is not None,
+            model=model,
+            picture=request.picture,
+            tell=lambda before: take(PromptWaiting(before)),
+        )
+        try:
+            async with limit, place as server:
+                limit.reschedule(None)
+                yield server
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            late = f"Ollama had no place for this prompt within {self._settings.total_timeout_s:g} s."
+            raise failed or TookTooLong(late, "Try again, or name more servers in OLLAMA_HOST.") from None
+
+    async def _answered(
+        self, said: AsyncGenerator[Said, None], answer: Answer, take: Take, failures: FailureNames, model: str
+    ) -> Prompt:
+        ended, thought = "", False
         async with aclosing(said):
             async for piece in said:
                 ended = piece.done_reason
                 text, voided = answer.take(piece.text)
+                if (piece.thinks or answer.thinking) and not thought:
+                    thought = True
+                    take(PromptThinking())
                 if voided:
                     take(PromptRestart(VOIDED))
                 if text:
@@ -203,13 +315,22 @@ class PromptWriter:
         prompt = answer.end(cut=ended != STOPPED)
         if prompt.text.startswith(shown) and len(prompt.text) > len(shown):
             take(PromptDelta(prompt.text[len(shown) :]))
+        if not prompt.text:
+            raise failures.nothing(model, thought=thought or answer.thought)
         return prompt
+
+    def _another(self, server: Server, failure: OllamaFailure, model: str) -> bool:
+        """Tell whether another server may do better; one that lacks a model does not rest: it has others."""
+        if isinstance(failure, ModelUnfit) and server.client.has.lacks(model):
+            return not all(other.client.has.lacks(model) for other in self._pool.servers)
+        return self._pool.rest(server, failure.reason, model)
 
     def _flush_interval_s(self) -> float:
         return max(self._settings.flush_interval_s, self._pool.writing / self._settings.max_pieces_per_s)
 
-    def _answered_by_pull(self, server: Server, failure: OllamaFailure) -> OllamaFailure:
-        if not (self._settings.auto_pull and isinstance(failure, ModelMissing)):
+    def _answered_by_pull(self, server: Server, failure: OllamaFailure, model: str) -> OllamaFailure:
+        pulled = self._settings.auto_pull and model == self._settings.model
+        if not (pulled and isinstance(failure, ModelMissing)):
             return failure
         server.pull.start()
         return ModelMissing(server.pull.sentence(), "Wait until it is there.")
@@ -219,9 +340,33 @@ class PromptWriter:
         return kind(str(failure), retry_after_s=self._settings.retry_after_s)
 
 
-async def _failure_of(client: OllamaClient) -> OllamaFailure | None:
+async def _failure_of(client: OllamaClient, model: str) -> OllamaFailure | None:
     try:
-        await client.check()
+        await client.has.check(model)
     except OllamaFailure as failure:
         return failure
     return None
+
+
+async def _models_of(client: OllamaClient) -> HostModels:
+    try:
+        listed, running = await asyncio.gather(client.has.models(), client.has.running())
+        can = await asyncio.gather(*map(client.has.capabilities, listed))
+    except OllamaFailure as failure:
+        return HostModels(client.host, reason=failure.reason, remedy=failure.remedy)
+    loaded = {model.model: model.gpu_share for model in running}
+    models = tuple(
+        HeldModel(model.model, None if told is None else tuple(told), loaded.get(model.model), model.size)
+        for model, told in zip(listed, can, strict=True)
+    )
+    return HostModels(client.host, await client.has.version(), models)
+
+
+async def _unloaded(client: OllamaClient, models: Sequence[str]) -> list[str] | OllamaFailure:
+    try:
+        running = await client.has.running()
+        loaded = [model.model for model in running if any(is_same(model.model, name) for name in models)]
+        await asyncio.gather(*map(client.unload, loaded))
+    except OllamaFailure as failure:
+        return failure
+    return loaded

@@ -1,6 +1,12 @@
 import { type ReactElement, useState } from "react";
 
-import { type AnalyzeResult, IntelligentModeImageOptions, useImageAnalyzer, useServiceHealth } from "../src/index.ts";
+import {
+  type AnalyzeResult,
+  IntelligentModeImageOptions,
+  useImageAnalyzer,
+  useModels,
+  useServiceHealth,
+} from "../src/index.ts";
 import { AnalysisBars } from "./AnalysisBars.tsx";
 import { CopyButton } from "./CopyButton.tsx";
 import { HistoryList } from "./HistoryList.tsx";
@@ -22,6 +28,7 @@ export function App(): ReactElement {
   const config = { baseUrl: BASE_URL, headers: apiKey === "" ? {} : { Authorization: `Bearer ${apiKey}` } };
   const analyzer = useImageAnalyzer(config);
   const service = useServiceHealth(config);
+  const models = useModels(config, analyzer.stage === "complete"); // Then another may be loaded.
   const history = useHistory();
   const [file, setFile] = useState<File | null>(null);
   const [prompt, setPrompt] = useState("");
@@ -56,6 +63,7 @@ export function App(): ReactElement {
           analyzer={analyzer}
           file={file}
           onFileChange={choose}
+          models={models}
           prompt={prompt}
           onPromptChange={setPrompt}
           onResult={remember}

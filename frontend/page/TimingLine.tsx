@@ -8,17 +8,17 @@ export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElem
   if (timings === null) return null;
   const stages = (["decode", "analysis", "prompt", "total"] as const).flatMap((stage) => {
     const milliseconds = timings[stage];
-    return milliseconds == null ? [] : [`${stage} ${duration(milliseconds)}`];
+    return milliseconds == null ? [] : [`${stage}\u00a0${duration(milliseconds)}`];
   });
   const facts = [
     analyzer.analyzer !== null && `read by ${analyzer.analyzer}`,
     analyzer.cached && "remembered from before",
-    analyzer.promptSource !== null && `prompt by ${analyzer.promptSource}`,
+    analyzer.promptSource !== null && `prompt by ${analyzer.model ?? analyzer.promptSource}`,
     ...stages,
   ];
   return <p className="timings">{facts.filter(Boolean).join(" · ")}</p>;
 }
 
 function duration(milliseconds: number): string {
-  return milliseconds < 1000 ? `${milliseconds.toFixed(0)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
+  return milliseconds < 1000 ? `${milliseconds.toFixed(0)}\u00a0ms` : `${(milliseconds / 1000).toFixed(1)}\u00a0s`;
 }

@@ -1,6 +1,7 @@
 import { type ReactElement, type ReactNode, useEffect, useEffectEvent, useId, useRef, useState } from "react";
 
-import { LANGUAGES, type Language } from "./contract.ts";
+import { LANGUAGES, type Language, type ModelsAnswer } from "./contract.ts";
+import { MoreOptions } from "./MoreOptions.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
 import { useControllable } from "./useControllable.ts";
@@ -22,6 +23,14 @@ export interface IntelligentModeImageOptionsProps {
   onDeepThinkingChange?: ((deepThinking: boolean) => void) | undefined;
   language?: Language | undefined;
   onLanguageChange?: ((language: Language) => void) | undefined;
+  /** The model that writes; empty for the service's own choice. */
+  model?: string | undefined;
+  onModelChange?: ((model: string) => void) | undefined;
+  /** What `useModels()` gives: with it a model can be chosen, where more than one may be asked for. */
+  models?: ModelsAnswer | null | undefined;
+  /** With the same seed comes much the same prompt; null for a new one each time. */
+  seed?: number | null | undefined;
+  onSeedChange?: ((seed: number | null) => void) | undefined;
   /** Told of every answer and every failure. */
   onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
@@ -31,7 +40,7 @@ export interface IntelligentModeImageOptionsProps {
   /** `document` takes pictures dropped or pasted anywhere on the page; otherwise only here. */
   intake?: Intake | undefined;
   /** Fields that are not shown. */
-  hide?: readonly ("userPrompt" | "deepThinking" | "language")[] | undefined;
+  hide?: readonly ("userPrompt" | "deepThinking" | "language" | "model" | "seed")[] | undefined;
   /** In place of the English texts. */
   texts?: Partial<Texts> | undefined;
   disabled?: boolean | undefined;
@@ -52,12 +61,22 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [userPrompt, setUserPrompt] = useControllable(props.userPrompt, "", props.onUserPromptChange);
   const [deepThinking, setDeepThinking] = useControllable(props.deepThinking, false, props.onDeepThinkingChange);
   const [language, setLanguage] = useControllable<Language>(props.language, "en", props.onLanguageChange);
+  const [model, setModel] = useControllable(props.model, "", props.onModelChange);
+  const [seed, setSeed] = useControllable<number | null>(props.seed, null, props.onSeedChange);
   const [prompt, setPrompt] = useControllable(props.prompt, "", props.onPromptChange);
   const [suggestion, setSuggestion] = useState("");
   const written = useRef("");
   const isTheUsers = useRef(false);
   const hadFile = useRef(false);
   const fieldId = useId();
+  const choice = props.models && props.models.allowed.length > 1 && !hide.includes("model") ? props.models : null;
+  const chosen = props.models && !props.models.allowed.includes(model) ? "" : model;
+  const cutNote = analyzer.truncated && (
+    <p id={`${fieldId}cut`} className="ia-hint">
+      {texts.truncated}
+    </p>
+  );
+  const isCut = analyzer.truncated && prompt === analyzer.generatedPrompt;
 
   const fill = (text: string): void => {
     written.current = text;
@@ -73,7 +92,12 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       if (isTheUsers.current) setSuggestion(text);
       else fill(text);
     };
-    const result = await analyzer.analyzeImage(picture, userPrompt, deepThinking, { language, onPrompt });
+    const result = await analyzer.analyzeImage(picture, userPrompt, deepThinking, {
+      language,
+      model: chosen,
+      seed,
+      onPrompt,
+    });
     onResult?.(result, picture);
   };
   const onNewFile = useEffectEvent((picture: File | null) => {
@@ -147,10 +171,20 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             </select>
           </div>
         )}
+        <MoreOptions
+          models={choice}
+          model={chosen}
+          onModel={setModel}
+          hidesSeed={hide.includes("seed")}
+          seed={seed}
+          onSeed={setSeed}
+          isDisabled={disabled}
+          texts={texts}
+        />
       </div>
       <div className="ia-output">
         <p className="ia-stage" role="status">
-          {texts.stages[analyzer.stage]}
+          {stageText(analyzer, texts)}
         </p>
         {analyzer.error !== null && (
           <p className="ia-error" role="alert">
@@ -167,16 +201,19 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             placeholder={texts.promptHint}
             disabled={disabled}
             aria-busy={analyzer.stage === "generating"}
+            aria-describedby={isCut ? `${fieldId}cut` : undefined}
             onChange={(event) => {
               isTheUsers.current = true;
               setPrompt(event.target.value);
             }}
           />
+          {isCut && cutNote}
         </div>
         {suggestion !== "" && analyzer.generatedPrompt !== "" && (
           <div className="ia-suggestion">
             <p className="ia-hint">{texts.suggestion}</p>
             <p>{suggestion}</p>
+            {!isCut && cutNote}
             <button
               type="button"
               disabled={analyzer.isAnalyzing}
@@ -210,4 +247,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       </div>
     </section>
   );
+}
+
+function stageText({ stage, before, thinking }: ImageAnalyzer, texts: Texts): string {
+  if (before !== null) return texts.inLine(before);
+  return thinking ? texts.thinking : texts.stages[stage];
 }

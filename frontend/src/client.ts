@@ -1,4 +1,4 @@
-/** The service's three routes as functions; every failure is an `AnalyzerError` whose message says what to do. */
+/** The service's routes as functions; every failure is an `AnalyzerError` whose message says what to do. */
 
 import {
   type AnalyzeAnswer,
@@ -6,6 +6,7 @@ import {
   type ErrorAnswer,
   type HealthAnswer,
   type Language,
+  type ModelsAnswer,
   ROUTES,
   type StreamEvent,
 } from "./contract.ts";
@@ -29,6 +30,9 @@ export interface AnalyzeRequest {
   deepThinking: boolean;
   language: Language;
   analysisOnly: boolean;
+  /** Empty for the service's own choice, as is no seed. */
+  model: string;
+  seed: number | null;
 }
 
 /** A failure: `message` is the service's own sentence, or names the address that did not answer. */
@@ -92,17 +96,31 @@ export class AnalyzerClient {
     return await this.#json<HealthAnswer>(ROUTES.health, response);
   }
 
+  /** Tells which models may be asked for, and what each can. */
+  async models(signal: AbortSignal): Promise<ModelsAnswer> {
+    const response = await this.#send(ROUTES.models, { headers: this.#headers, signal });
+    return await this.#json<ModelsAnswer>(ROUTES.models, await this.#accepted(ROUTES.models, response));
+  }
+
   async #post(route: string, request: AnalyzeRequest, signal: AbortSignal): Promise<Response> {
     const fields: Record<Exclude<keyof AnalyzeForm, "image">, string> = {
       user_prompt: request.userPrompt,
       deep_thinking: String(request.deepThinking),
       language: request.language,
       analysis_only: String(request.analysisOnly),
+      model: request.model,
+      seed: String(request.seed ?? ""),
     };
     const body = new FormData();
     body.append("image" satisfies keyof AnalyzeForm, request.image, request.filename);
-    for (const [name, value] of Object.entries(fields)) body.append(name, value);
-    const response = await this.#send(route, { method: "POST", body, headers: this.#headers, signal });
+    for (const [name, value] of Object.entries(fields)) if (value !== "") body.append(name, value);
+    return await this.#accepted(
+      route,
+      await this.#send(route, { method: "POST", body, headers: this.#headers, signal }),
+    );
+  }
+
+  async #accepted(route: string, response: Response): Promise<Response> {
     if (response.ok) return response;
     const answer = await this.#json<Partial<ErrorAnswer>>(route, response);
     if (answer.error === undefined || answer.code === undefined) throw this.#notTheService(response);

@@ -13,6 +13,7 @@ export type Timings = Schemas["Timings"];
 export type ErrorAnswer = Schemas["ErrorAnswer"];
 export type HealthAnswer = Schemas["HealthAnswer"];
 export type ComponentHealth = Schemas["ComponentHealth"];
+export type ModelsAnswer = Schemas["ModelsAnswer"];
 export type AnalyzeForm = Schemas["Body_analyze_api_images_analyze_post"];
 export type Language = AnalyzeForm["language"];
 
@@ -25,7 +26,11 @@ export const ROUTES = {
   analyze: "/api/images/analyze",
   stream: "/api/images/analyze-stream",
   health: "/api/images/health",
+  models: "/api/images/models",
 } as const satisfies Record<string, keyof paths>;
+
+/** The largest seed that the service takes; the smallest is 0. */
+export const MAX_SEED = 2 ** 31 - 1;
 
 /** The languages that a prompt can be written in, each by its own name. */
 export const LANGUAGES: Readonly<Record<Language, string>> = {

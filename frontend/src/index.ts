@@ -1,6 +1,7 @@
 export { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
 export {
   LANGUAGES,
+  MAX_SEED,
   type Analysis,
   type AnalyzeAnswer,
   type Category,
@@ -8,6 +9,7 @@ export {
   type ComponentHealth,
   type HealthAnswer,
   type Language,
+  type ModelsAnswer,
   type ScoredLabel,
   type StreamEvent,
   type Timings,
@@ -26,4 +28,5 @@ export {
   type ImageAnalyzer,
   type Stage,
 } from "./useImageAnalyzer.ts";
+export { useModels } from "./useModels.ts";
 export { HEALTH_INTERVAL_MS, useServiceHealth, type ServiceHealth } from "./useServiceHealth.ts";

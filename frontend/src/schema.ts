@@ -32,13 +32,47 @@ export interface paths {
         put?: never;
         /**
          * The same, as Server-Sent Events while it happens
-         * @description Send `analyzing`, `analyzed`, `generating`, any number of `delta`, and `complete`.
+         * @description Send `analyzing`, `analyzed`, `generating`, perhaps `thinking`, any number of `delta`, and `complete`.
          *
          *     With `analysis_only` there is neither `generating` nor `delta`. A failure once the stream has begun is sent as
-         *     an `error` event, which ends it. A second `generating` says that the writer failed midway and another starts
-         *     over. Ignore statuses you do not know.
+         *     an `error` event, which ends it. Another `generating` tells the place in line, or that the writer failed midway
+         *     and another starts over: the text so far is void. Ignore statuses you do not know.
          */
         post: operations["analyze_stream_api_images_analyze_stream_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/images/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Which models may be asked for, what each can, and what is loaded where */
+        get: operations["models_api_images_models_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/images/unload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Free the memory that the models take on the servers */
+        post: operations["unload_api_images_unload_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -147,6 +181,11 @@ export interface components {
              */
             promptSource: "ollama" | "template" | "none";
             /**
+             * Model
+             * @description The model that wrote the prompt; absent where none did.
+             */
+            model?: string | null;
+            /**
              * Truncated
              * @description Whether the model broke off or repeated itself, so that an end was cut away.
              */
@@ -240,6 +279,17 @@ export interface components {
              * @default false
              */
             analysis_only: boolean;
+            /**
+             * Model
+             * @description The model that writes: one of `allowed` of `/api/images/models`; else the configured.
+             * @default
+             */
+            model: string;
+            /**
+             * Seed
+             * @description With the same one, and temperature 0, a picture gets the same prompt again.
+             */
+            seed?: number | null;
         };
         /** Body_analyze_stream_api_images_analyze_stream_post */
         Body_analyze_stream_api_images_analyze_stream_post: {
@@ -273,6 +323,17 @@ export interface components {
              * @default false
              */
             analysis_only: boolean;
+            /**
+             * Model
+             * @description The model that writes: one of `allowed` of `/api/images/models`; else the configured.
+             * @default
+             */
+            model: string;
+            /**
+             * Seed
+             * @description With the same one, and temperature 0, a picture gets the same prompt again.
+             */
+            seed?: number | null;
         };
         /**
          * Colour
@@ -311,6 +372,8 @@ export interface components {
              * @enum {string}
              */
             promptSource: "ollama" | "template" | "none";
+            /** Model */
+            model?: string | null;
             /** Truncated */
             truncated: boolean;
             timings: components["schemas"]["Timings"];
@@ -407,7 +470,7 @@ export interface components {
         };
         /**
          * GeneratingEvent
-         * @description A prompt is being written. Sent again if the writer failed midway: the text so far is void.
+         * @description A prompt is being written, or waits for that. Sent again if the writer failed midway: the text so far is void.
          */
         GeneratingEvent: {
             /**
@@ -418,6 +481,11 @@ export interface components {
             status: "generating";
             /** Message */
             message: string;
+            /**
+             * Before
+             * @description How many prompts are written before this one; absent once it is being written.
+             */
+            before?: number | null;
         };
         /**
          * HealthAnswer
@@ -459,6 +527,64 @@ export interface components {
             };
         };
         /**
+         * ModelEntry
+         * @description A model that a server has at least.
+         */
+        ModelEntry: {
+            /** Name */
+            name: string;
+            /**
+             * Capabilities
+             * @description completion, thinking, vision, …; null: an old server.
+             */
+            capabilities: string[] | null;
+            /** Loaded */
+            loaded: boolean;
+            /**
+             * Gpu Share
+             * @description How much of a loaded one is on a GPU.
+             */
+            gpu_share: number | null;
+            /** Size Bytes */
+            size_bytes: number | null;
+            /** Hosts */
+            hosts: string[];
+        };
+        /**
+         * ModelHost
+         * @description A server, or why it does not tell.
+         */
+        ModelHost: {
+            /** Host */
+            host: string;
+            /** Version */
+            version: string | null;
+            /** Reason */
+            reason: string;
+            /** Remedy */
+            remedy: string;
+        };
+        /**
+         * ModelsAnswer
+         * @description What may be asked for, and what is there.
+         */
+        ModelsAnswer: {
+            /**
+             * Default
+             * @description The model that writes where none is asked for.
+             */
+            default: string;
+            /**
+             * Allowed
+             * @description What the form field model takes.
+             */
+            allowed: string[];
+            /** Models */
+            models: components["schemas"]["ModelEntry"][];
+            /** Hosts */
+            hosts: components["schemas"]["ModelHost"][];
+        };
+        /**
          * ScoredLabel
          * @description A label and how well it fits, relative to its category's other labels.
          */
@@ -487,6 +613,23 @@ export interface components {
             status: "live" | "ready";
         };
         /**
+         * ThinkingEvent
+         * @description The model thinks, and will write then; sent once at most.
+         */
+        ThinkingEvent: {
+            /**
+             * Status
+             * @default thinking
+             * @constant
+             */
+            status: "thinking";
+            /**
+             * Message
+             * @default The model is thinking before it writes.
+             */
+            message: string;
+        };
+        /**
          * Timings
          * @description Milliseconds spent in each stage; a stage that did not run for this request is absent.
          */
@@ -511,6 +654,28 @@ export interface components {
              * @description From the upload's arrival, looking in the cache included.
              */
             total: number;
+        };
+        /**
+         * UnloadedAnswer
+         * @description The memory is free, or will be once what is being written is.
+         */
+        UnloadedAnswer: {
+            /**
+             * Status
+             * @default unloaded
+             * @constant
+             */
+            status: "unloaded";
+            /**
+             * Models
+             * @description Those that were loaded.
+             */
+            models: string[];
+            /**
+             * Hosts
+             * @description The servers that answered.
+             */
+            hosts: string[];
         };
     };
     responses: never;
@@ -663,7 +828,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string | components["schemas"]["AnalyzingEvent"] | components["schemas"]["AnalyzedEvent"] | components["schemas"]["GeneratingEvent"] | components["schemas"]["DeltaEvent"] | components["schemas"]["CompleteEvent"] | components["schemas"]["ErrorEvent"];
+                    "text/event-stream": string | components["schemas"]["AnalyzingEvent"] | components["schemas"]["AnalyzedEvent"] | components["schemas"]["GeneratingEvent"] | components["schemas"]["ThinkingEvent"] | components["schemas"]["DeltaEvent"] | components["schemas"]["CompleteEvent"] | components["schemas"]["ErrorEvent"];
                 };
             };
             /** @description Not a readable image. */
@@ -758,6 +923,100 @@ export interface operations {
             };
             /** @description A stage took longer than its limit. */
             504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    models_api_images_models_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelsAnswer"];
+                };
+            };
+            /** @description An API key is asked for, and none that opens was sent. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A part is down and no fallback is allowed. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    unload_api_images_unload_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnloadedAnswer"];
+                };
+            };
+            /** @description An API key is asked for, and none that opens was sent. */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A page of another site sent this. */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description The queue is full, or the caller calls too often; Retry-After says when to try again. */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A part is down and no fallback is allowed. */
+            503: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -11,13 +11,25 @@ export interface Texts {
   userPromptHint: string;
   deepThinking: string;
   language: string;
+  moreOptions: string;
+  model: string;
+  modelFacts: Readonly<Record<"usual" | "thinks" | "sees" | "loaded" | "absent" | "cannotWrite", string>>;
+  seed: string;
+  noSeed: string;
+  newSeed: string;
+  seedHint: string;
   prompt: string;
   promptHint: string;
   writeAgain: string;
   cancel: string;
   suggestion: string;
   useSuggestion: string;
+  truncated: string;
   stages: Readonly<Record<Stage, string>>;
+  /** While others are written before; in place of the stage. */
+  inLine: (before: number) => string;
+  /** While the model thinks; in place of the stage. */
+  thinking: string;
 }
 
 export const DEFAULT_TEXTS: Texts = {
@@ -30,12 +42,27 @@ export const DEFAULT_TEXTS: Texts = {
   userPromptHint: "at dusk, as a poster, without people …",
   deepThinking: "Deep mode: a longer, richer prompt",
   language: "Language of the prompt",
+  moreOptions: "More options",
+  model: "Model",
+  modelFacts: {
+    usual: "default",
+    thinks: "thinks first",
+    sees: "sees pictures",
+    loaded: "loaded",
+    absent: "not installed",
+    cannotWrite: "cannot write",
+  },
+  seed: "Seed",
+  noSeed: "random",
+  newSeed: "New seed",
+  seedHint: "With the same seed you get much the same prompt again; without one, a new prompt each time.",
   prompt: "Prompt",
   promptHint: "The prompt appears here while it is written; you can edit it.",
   writeAgain: "Write again",
   cancel: "Cancel",
   suggestion: "Suggested prompt; yours is kept",
   useSuggestion: "Use it in place of mine",
+  truncated: "Cut off after its last whole sentence.",
   stages: {
     idle: "",
     preparing: "Preparing the picture …",
@@ -45,4 +72,6 @@ export const DEFAULT_TEXTS: Texts = {
     cancelled: "Cancelled.",
     error: "",
   },
+  inLine: (before) => (before > 0 ? `Waiting in line: ${String(before)} before you …` : "You are next in line …"),
+  thinking: "The model is thinking …",
 };

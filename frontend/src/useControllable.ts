@@ -14,5 +14,5 @@ export function useControllable<Value>(
     },
     [onChange],
   );
-  return [given ?? held, change];
+  return [given === undefined ? held : given, change];
 }

@@ -20,6 +20,10 @@ export interface AnalyzeOptions {
   language?: Language | undefined;
   /** No prompt, the analysis alone. */
   analysisOnly?: boolean | undefined;
+  /** The model that writes, one of the `allowed` of `useModels`; the service's own choice unless told. */
+  model?: string | undefined;
+  /** A whole number from 0 to `MAX_SEED`: the same one gives much the same prompt again. */
+  seed?: number | null | undefined;
   /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
   onPrompt?: ((prompt: string) => void) | undefined;
 }
@@ -44,11 +48,19 @@ export interface AnalyzerState {
   stage: Stage;
   error: AnalyzeFailure | null;
   generatedPrompt: string;
+  /** Whether the prompt's end was cut away, because the model broke off or repeated itself. */
+  truncated: boolean;
+  /** How many prompts are written before this one; null unless it waits in line. */
+  before: number | null;
+  /** Whether the model thinks, before it writes. */
+  thinking: boolean;
   analysis: Analysis | null;
   palette: Colour[];
   warnings: string[];
   analyzer: AnalyzeAnswer["analyzer"] | null;
   promptSource: AnalyzeAnswer["promptSource"] | null;
+  /** The model that wrote; null where none did. */
+  model: string | null;
   cached: boolean;
   timings: Timings | null;
 }
@@ -74,15 +86,20 @@ export interface ImageAnalyzer extends Omit<AnalyzerState, "error"> {
   reset: () => void;
 }
 
+const NO_WAIT = { before: null, thinking: false } as const;
+
 const NOTHING_YET: AnalyzerState = {
   stage: "idle",
   error: null,
   generatedPrompt: "",
+  truncated: false,
+  ...NO_WAIT,
   analysis: null,
   palette: [],
   warnings: [],
   analyzer: null,
   promptSource: null,
+  model: null,
   cached: false,
   timings: null,
 };
@@ -100,11 +117,11 @@ function changed(state: AnalyzerState, change: Change): AnalyzerState {
       return { ...NOTHING_YET, stage: change.to };
     case "analyzing":
     case "cancelled":
-      return { ...state, stage: change.to };
+      return { ...state, ...NO_WAIT, stage: change.to };
     case "error":
-      return { ...state, stage: "error", error: change.failure };
+      return { ...state, ...NO_WAIT, stage: "error", error: change.failure };
     case "answered":
-      return { ...partsOf(change.answer), stage: "complete", error: null };
+      return { ...NOTHING_YET, ...partsOf(change.answer), stage: "complete" };
     case "event":
       return afterEvent(state, change.event);
   }
@@ -115,11 +132,13 @@ function afterEvent(state: AnalyzerState, event: StreamEvent): AnalyzerState {
     case "analyzed":
       return { ...state, ...partsOf(event) };
     case "generating":
-      return { ...state, stage: "generating", generatedPrompt: "" };
+      return { ...state, thinking: false, before: event.before ?? null, stage: "generating", generatedPrompt: "" };
+    case "thinking":
+      return { ...state, thinking: true, before: null };
     case "delta":
-      return { ...state, generatedPrompt: state.generatedPrompt + event.text };
+      return { ...state, ...NO_WAIT, generatedPrompt: state.generatedPrompt + event.text };
     case "complete":
-      return { ...state, ...partsOf(event), stage: "complete" };
+      return { ...state, ...NO_WAIT, ...partsOf(event), stage: "complete" };
     default:
       return state;
   }
@@ -179,6 +198,8 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
           deepThinking,
           language: options.language ?? "en",
           analysisOnly: options.analysisOnly ?? false,
+          model: options.model ?? "",
+          seed: options.seed ?? null,
         };
         tell({ to: "analyzing" });
         if (options.stream === false) {

@@ -3,8 +3,8 @@ import userEvent from "@testing-library/user-event";
 import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
-import { IntelligentModeImageOptions, type IntelligentModeImageOptionsProps } from "../src/index.ts";
-import { ANALYZED, ANSWER, COMPLETE, PICTURE, standIn } from "./service.ts";
+import { IntelligentModeImageOptions, MAX_SEED, type IntelligentModeImageOptionsProps } from "../src/index.ts";
+import { ANALYZED, ANSWER, COMPLETE, MODELS, PICTURE, standIn } from "./service.ts";
 
 let service = standIn();
 beforeEach(() => {
@@ -111,6 +111,106 @@ describe("IntelligentModeImageOptions", () => {
         "fr",
       ]);
     }
+  });
+
+  it("says how many are before, and that the model thinks", async () => {
+    show();
+    await choose();
+    const said: (string | null)[] = [];
+    for (const event of [
+      { ...GENERATING, before: 2 },
+      { ...GENERATING, before: 0 },
+      GENERATING,
+      { status: "thinking", message: "" },
+      { status: "delta", text: "a calm" },
+    ] as const) {
+      await told(event);
+      said.push(screen.getByRole("status").textContent);
+    }
+    expect(said).toEqual([
+      "Waiting in line: 2 before you …",
+      "You are next in line …",
+      "Writing the prompt …",
+      "The model is thinking …",
+      "Writing the prompt …",
+    ]);
+  });
+
+  it("marks a prompt that was cut, until the user changes it", async () => {
+    const cut = { ...COMPLETE, truncated: true };
+    show();
+    await choose();
+    await told(ANALYZED, GENERATING, cut);
+    const note = screen.getByText("Cut off after its last whole sentence.");
+    expect(promptBox().getAttribute("aria-describedby")).toBe(note.id);
+    await userEvent.type(promptBox(), "!");
+    expect(screen.queryByText(note.textContent)).toBeNull();
+    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await told(ANALYZED, GENERATING, cut);
+    expect(screen.getByText(note.textContent).previousElementSibling?.textContent).toBe(cut.generatedPrompt);
+    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await told(ANALYZED, GENERATING, COMPLETE);
+    expect(screen.queryByText(note.textContent)).toBeNull();
+  });
+
+  it("offers the models that may be asked for, with what is known of each", async () => {
+    show({ models: MODELS });
+    const choice = screen.getByLabelText<HTMLSelectElement>("Model");
+    const offered = Array.from(choice.options, ({ textContent, disabled }) => [textContent, disabled]);
+    expect(offered).toEqual([
+      ["Mistral (default, loaded)", false],
+      ["qwen3:4b (thinks first)", false],
+      ["gemma3 (sees pictures, loaded)", false],
+      ["nomic (cannot write)", true],
+      ["old", false],
+      ["gone (not installed)", true],
+    ]);
+    expect(choice.value).toBe("Mistral");
+    await choose();
+    expect(service.latest().form.has("model")).toBe(false);
+    await userEvent.selectOptions(choice, "qwen3:4b");
+    await choose(new File(["other"], "other.jpg"));
+    expect(service.latest().form.get("model")).toBe("qwen3:4b");
+    expect(screen.getByText("More options").textContent).toContain("qwen3:4b");
+  });
+
+  it("takes no model for missing while a server does not tell", () => {
+    const hosts = [{ host: "http://b", version: null, reason: "It does not answer.", remedy: "" }];
+    show({ models: { ...MODELS, models: [], hosts } });
+    expect(Array.from(screen.getByLabelText<HTMLSelectElement>("Model").options, (one) => one.disabled)).not.toContain(
+      true,
+    );
+  });
+
+  it.each([null, { ...MODELS, allowed: ["Mistral"] }])("asks for no model where there is no choice", (models) => {
+    const { unmount } = show({ models });
+    expect(screen.queryByLabelText("Model")).toBeNull();
+    unmount();
+    show({ models, hide: ["seed"] });
+    expect(screen.queryByText(/More options/)).toBeNull();
+  });
+
+  it("sends the seed that is set, and none otherwise", async () => {
+    show();
+    const sent = async (): Promise<unknown> => {
+      await choose(new File(["another"], "another.jpg"));
+      return service.latest().form.get("seed");
+    };
+    const seed = screen.getByLabelText<HTMLInputElement>("Seed");
+    expect(await sent()).toBeNull();
+    await userEvent.type(seed, "-4.2e");
+    expect(await sent()).toBe("42");
+    expect(screen.getByText("More options").textContent).toContain("Seed 42");
+    await userEvent.type(seed, "0000000000");
+    expect(await sent()).toBe(String(MAX_SEED));
+    await userEvent.click(screen.getByRole("button", { name: "New seed" }));
+    expect(await sent()).toBe(seed.value);
+    expect(seed.value).toMatch(/^\d{1,6}$/);
+    await userEvent.clear(seed);
+    await userEvent.type(seed, "0");
+    expect(await sent()).toBe("0");
+    await userEvent.clear(seed);
+    expect(await sent()).toBeNull();
   });
 
   it("cancels", async () => {

@@ -1,6 +1,6 @@
 /** A stand-in for the service, behind `fetch`: it answers as told, and remembers what it was asked. */
 
-import type { Analysis, AnalyzeAnswer, StreamEvent } from "../src/index.ts";
+import type { Analysis, AnalyzeAnswer, ModelsAnswer, StreamEvent } from "../src/index.ts";
 
 const labels = [
   { value: "calm", score: 0.6 },
@@ -39,6 +39,21 @@ const { status: _analyzed, ...analyzed } = ANALYZED;
 const { status: _complete, ...complete } = COMPLETE;
 
 export const ANSWER: AnalyzeAnswer = { success: true, ...analyzed, ...complete };
+
+const held = { gpu_share: null, size_bytes: null, hosts: ["http://a"] };
+
+export const MODELS: ModelsAnswer = {
+  default: "Mistral",
+  allowed: ["Mistral", "qwen3:4b", "gemma3", "nomic", "old", "gone"],
+  models: [
+    { ...held, name: "mistral:latest", capabilities: ["completion", "tools"], loaded: true, gpu_share: 1 },
+    { ...held, name: "qwen3:4b", capabilities: ["completion", "thinking"], loaded: false },
+    { ...held, name: "library/gemma3:latest", capabilities: ["completion", "vision"], loaded: true, gpu_share: 0 },
+    { ...held, name: "nomic:latest", capabilities: ["embedding"], loaded: false },
+    { ...held, name: "old:latest", capabilities: null, loaded: false },
+  ],
+  hosts: [{ host: "http://a", version: "0.33.0", reason: "", remedy: "" }],
+};
 
 /** One request that the stand-in got; its answer is given by hand. */
 export class Asked {

@@ -32,7 +32,7 @@ const told = async (tell: () => void): Promise<void> => {
 describe("useImageAnalyzer", () => {
   it("sends the form that the service takes", async () => {
     const { service, start } = setUp({ baseUrl: "https://prompts.example/", headers: { Authorization: "Bearer k" } });
-    await start(PICTURE, "at dusk", true, { language: "ja" });
+    await start(PICTURE, "at dusk", true, { language: "ja", model: "qwen3:4b", seed: 7 });
     const { url, form, headers } = service.latest();
     expect(url).toBe("https://prompts.example/api/images/analyze-stream");
     expect((form.get("image") as File).name).toBe("lake.jpg");
@@ -40,6 +40,8 @@ describe("useImageAnalyzer", () => {
     expect(form.get("deep_thinking")).toBe("true");
     expect(form.get("language")).toBe("ja");
     expect(form.get("analysis_only")).toBe("false");
+    expect(form.get("model")).toBe("qwen3:4b");
+    expect(form.get("seed")).toBe("7");
     expect(headers.get("Authorization")).toBe("Bearer k");
   });
 
@@ -84,6 +86,47 @@ describe("useImageAnalyzer", () => {
     });
     expect(await result).toEqual(ANSWER);
     expect(grown).toEqual(["a calm", "a calm lake"]);
+  });
+
+  it("tells the place in line, that the model thinks, and who wrote", async () => {
+    const { service, now, start } = setUp();
+    await start(PICTURE);
+    const asked = service.latest();
+    const generating = { status: "generating", message: "" } as const;
+    for (const [event, state] of [
+      [
+        { ...generating, before: 2 },
+        { before: 2, thinking: false, stage: "generating" },
+      ],
+      [generating, { before: null, thinking: false, stage: "generating" }],
+      [
+        { status: "thinking", message: "" },
+        { before: null, thinking: true, stage: "generating" },
+      ],
+      [generating, { before: null, thinking: false, stage: "generating" }],
+      [
+        { status: "thinking", message: "" },
+        { before: null, thinking: true, truncated: false, model: null },
+      ],
+      [
+        { ...COMPLETE, model: "qwen3:4b", truncated: true },
+        { before: null, thinking: false, truncated: true, model: "qwen3:4b", stage: "complete" },
+      ],
+    ] as const) {
+      await told(() => {
+        asked.events(event);
+      });
+      expect(now()).toMatchObject(state);
+    }
+    await start(PICTURE);
+    expect(now()).toMatchObject({ truncated: false, model: null });
+    await told(() => {
+      service.latest().events({ ...generating, before: 1 });
+    });
+    act(() => {
+      now().cancel();
+    });
+    expect(now()).toMatchObject({ stage: "cancelled", before: null });
   });
 
   it("begins again when the writer does", async () => {

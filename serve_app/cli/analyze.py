@@ -99,10 +99,15 @@ class TextView:
                     by = f"{event['analyzer']}{', cached' if event['cached'] else ''}"
                     self._say(f"{shown(file.name)} (read by {by})")
                     self._show_analysis(event)
-                    self._progress.show(f"{shown(file.name)}: writing the prompt …")
                 case "generating" if self._in_prompt:
                     self._end_prompt()
                     self._say(f"{INDENT}↻ {event['message']}")
+                case "generating" if event.get("before") is not None:
+                    self._progress.show(f"{shown(file.name)}: waiting in line, {event['before']} before you …")
+                case "generating":
+                    self._progress.show(f"{shown(file.name)}: writing the prompt …")
+                case "thinking":
+                    self._progress.show(f"{shown(file.name)}: the model is thinking …")
                 case "delta":
                     self._write_prompt(event["text"])
                 case "complete":
@@ -129,7 +134,7 @@ class TextView:
             self._write_prompt(event["generatedPrompt"])
         self._end_prompt()
         stages = ", ".join(f"{stage} {_duration(ms)}" for stage, ms in event["timings"].items())
-        self._say(f"{INDENT}{stages}; prompt by {event['promptSource']}")
+        self._say(f"{INDENT}{stages}; prompt by {event.get('model', event['promptSource'])}")
         for warning in event["warnings"]:
             self._say(f"{INDENT}! {warning}")
         self._say("")

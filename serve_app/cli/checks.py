@@ -133,28 +133,32 @@ def check_ollama(settings: OllamaSettings, transport: httpx.AsyncBaseTransport |
 
 
 def _check_server(settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None) -> Iterator[Finding]:
-    failure = asyncio.run(_ollama_failure(settings, host, transport))
+    failure, version, held = asyncio.run(_asked(settings, host, transport))
     if failure is not None and not isinstance(failure, ModelUnfit):
         yield Finding("Ollama", False, failure.reason, failure.remedy)
         return
-    yield Finding("Ollama", True, f"answers at {host}")
+    yield Finding("Ollama", True, f"{f'{version} ' if version else ''}answers at {host}")
     if failure is None:
-        yield Finding("Ollama model", True, settings.tagged_model)
+        yield Finding("Ollama model", True, f"{settings.tagged_model}{held}")
     else:
         yield Finding("Ollama model", False, failure.reason, failure.remedy)
 
 
-async def _ollama_failure(
+async def _asked(
     settings: OllamaSettings, host: str, transport: httpx.AsyncBaseTransport | None
-) -> OllamaFailure | None:
+) -> tuple[OllamaFailure | None, str | None, str]:
+    """Give what is wrong, the server's version, and in words what the model can and whether it is loaded."""
     client = OllamaClient(settings, host, transport)
     try:
-        await client.check()
+        await client.has.check(settings.model)
+        can = ", ".join(sorted(client.has.known(settings.model) or ())) or "unknown"
+        loaded = await client.has.loaded(settings.model)
+        where = "not loaded" if loaded is None else f"loaded, {loaded.gpu_share:.0%} of it on a GPU"
+        return None, await client.has.version(), f"; can: {can}; {where}"
     except OllamaFailure as failure:
-        return failure
+        return failure, None, ""
     finally:
         await client.close()
-    return None
 
 
 def check_port(config: ServiceConfig) -> Finding:

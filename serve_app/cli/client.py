@@ -169,7 +169,10 @@ class ServiceClient:
             "deep_thinking": str(options.deep_thinking).lower(),
             "language": shown(options.language),
             "analysis_only": str(options.analysis_only).lower(),
+            "model": shown(options.model),
+            "seed": "" if options.seed is None else str(options.seed),
         }
+        form = {name: value for name, value in form.items() if value}
         try:
             with (
                 opened(file) as picture,

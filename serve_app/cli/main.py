@@ -91,6 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
     analyze.add_argument("--prompt", default="", metavar="TEXT", help="what you want of the picture")
     analyze.add_argument("--deep", action="store_true", help="a longer, richer prompt")
     analyze.add_argument("--language", default="en", help="language of the prompt (default: en)")
+    analyze.add_argument(
+        "--model", default="", metavar="NAME", help="the model that writes, of those that may be asked for"
+    )
+    analyze.add_argument("--seed", type=int, metavar="NUMBER", help="the same number gives much the same prompt again")
     analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
     return parser
 
@@ -144,7 +148,13 @@ def _run(arguments: argparse.Namespace) -> int:
             return analyze(
                 arguments.files,
                 arguments.url,
-                PromptOptions(arguments.prompt, arguments.deep, arguments.language),
+                PromptOptions(
+                    arguments.prompt,
+                    arguments.deep,
+                    arguments.language,
+                    model=arguments.model,
+                    seed=arguments.seed,
+                ),
                 as_json=arguments.json,
             )
 

@@ -1,7 +1,7 @@
 """What the service needs of the machine before anything starts: folders and room in them, open files, a way to Ray.
 
 `serve` refuses to start on what is found here and `doctor` shows it first, both in the same words. In a folder that is
-full or read-only Ray waits for a minute and more, or ends in a traceback (../shared/findings/service.md 35).
+full or read-only Ray waits for a minute and more, or ends in a traceback.
 """
 
 from __future__ import annotations

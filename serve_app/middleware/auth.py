@@ -24,12 +24,16 @@ from serve_app.middleware.errors import error_response
 from serve_app.middleware.hosts import check_host
 from serve_app.settings import AccessSettings
 
+KEYED = "/api/images/models"
+"""What is read, and open only to a key: it tells what is on the servers."""
+
 
 class AccessControl:
     """ASGI middleware: what is not allowed is refused before its body is read.
 
-    Only POST does any work here; the page, the API's description and what tells of the service's state are open to
-    everyone. Whose key it was is left in `scope["state"]["caller"]`, empty where none is asked for.
+    Only POST does any work here, and of GET only `KEYED` asks for a key; the page, the API's description and what tells
+    of the service's state are open to everyone. Whose key it was is left in `scope["state"]["caller"]`, empty where
+    none is asked for.
 
     Args:
         app: what the requests are for.
@@ -48,9 +52,13 @@ class AccessControl:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request in, or refuse it."""
-        if scope["type"] == "http" and scope["method"] == "POST":
+        if scope["type"] == "http" and (scope["method"] == "POST" or scope["path"].endswith(KEYED)):
             try:
-                caller = self._checked(Headers(scope=scope), (scope.get("client") or ("unknown",))[0])
+                headers = Headers(scope=scope)
+                if scope["method"] == "POST":
+                    caller = self._checked(headers, (scope.get("client") or ("unknown",))[0])
+                else:
+                    caller = self._holder(headers)
                 scope.setdefault("state", {})["caller"] = caller
             except AnalyzerError as refusal:
                 await error_response(refusal)(scope, receive, send)
@@ -64,6 +72,13 @@ class AccessControl:
         if foreign and not self._origins & {"*", headers.get("origin", "")}:
             raise OriginNotAllowed("Pages of other sites may not call: name the page's origin in cors_origins.")
         check_host(headers, address, self._hosts, self._origins)
+        caller = self._holder(headers)
+        if self._rate is not None and (wait_s := self._rate.wait_s(caller or f"address {address}")):
+            after_s = math.ceil(wait_s)
+            raise RateLimited(f"You call more often than you may; try again in {after_s} s.", retry_after_s=after_s)
+        return caller
+
+    def _holder(self, headers: Headers) -> str:
         caller = ""
         if self._keys.required:
             scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -71,9 +86,6 @@ class AccessControl:
             if holder is None:
                 raise KeyRequired("This needs an API key: send it as the header 'Authorization: Bearer KEY'.")
             caller = f"key {holder}"
-        if self._rate is not None and (wait_s := self._rate.wait_s(caller or f"address {address}")):
-            after_s = math.ceil(wait_s)
-            raise RateLimited(f"You call more often than you may; try again in {after_s} s.", retry_after_s=after_s)
         return caller
 
 

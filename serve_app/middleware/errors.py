@@ -49,7 +49,7 @@ class FaultAnswers:
     """ASGI middleware: what nobody foresaw is logged, once, and answered as the contract's 500.
 
     Starlette's own place for such a handler is outside of all middleware, where the answer is neither counted nor gets
-    its headers (findings/service.md, 6).
+    its headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:

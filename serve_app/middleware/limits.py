@@ -101,7 +101,7 @@ class BodyLimit:
     """ASGI middleware: too large a body ends in 413, unread if its length is declared; too slow a one in 408.
 
     Of a body that nobody wanted, the rest is read and thrown away once the answer is sent: who sends it all before
-    reading would find the connection reset, and no answer (findings/service.md, 33).
+    reading would find the connection reset, and no answer.
 
     Args:
         app: what the requests are for.

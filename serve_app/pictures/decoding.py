@@ -39,7 +39,7 @@ GRACE_S = 1
 class Decoder:
     """Threads for what is quick, processes that can be ended for what may not be.
 
-    Threads alone would be held for as long as a format's tricks last, hours for 20 MB (findings/service.md 1);
+    Threads alone would be held for as long as a format's tricks last, hours for 20 MB;
     processes alone would cost every photograph the way there and back.
 
     Args:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,6 @@ class Cluster:
     def __init__(self, folder: Path, model: Path, ollama: FakeOllama) -> None:
         self.ollama = ollama
         self.config = folder / "config.yaml"
-        self._changed = folder / "changed.yaml"
         self._token = secrets.token_hex(32)
         self.environment = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # as in the image
@@ -84,31 +83,29 @@ class Cluster:
         }
         keys = folder / "api-keys"
         keys.write_text(f"test {KEY}\n")
-        content = yaml.safe_load(RAY_SERVICE["serveConfigV2"])
-        content["applications"][0]["args"]["access"]["keys_file"] = str(keys)
-        self.config.write_text(yaml.safe_dump(content))
+        self.content: dict[str, Any] = yaml.safe_load(RAY_SERVICE["serveConfigV2"])
+        """What is deployed; a test changes it and deploys it again."""
+        (application,) = self.content["applications"]
+        application["args"]["access"]["keys_file"] = str(keys)
         state = {"RAY_REDIS_ADDRESS": f"{HERE}:{REDIS_PORT}"} if REDIS else {}
-        names = [urlsplit(url).hostname or "" for url in content["applications"][0]["args"]["ollama"]["hosts"]]
+        names = [urlsplit(url).hostname or "" for url in application["args"]["ollama"]["hosts"]]
         self.hosts = Hosts(folder, self.environment, the_heads=state, names=names)
         self.statuses: list[str] = []
         """Of the application, each time that it was asked for."""
-
-    def content(self) -> dict[str, Any]:
-        """Give the config that was deployed first, to be changed."""
-        content: dict[str, Any] = yaml.safe_load(self.config.read_text())
-        return content
 
     @property
     def head(self) -> Host:
         return self.hosts.hosts[0]
 
-    def deploy(self, config: Path) -> None:
-        run(str(SERVE), "deploy", str(config), "-a", f"http://{self.head.address}:8265", environment=self.environment)
+    def written(self) -> Path:
+        """Write the config as it is now, for a command to read."""
+        self.config.write_text(yaml.safe_dump(self.content))
+        return self.config
 
-    def redeploy(self, content: Mapping[str, Any]) -> None:
-        """Deploy a config that is not the shipped one."""
-        self._changed.write_text(yaml.safe_dump(content))
-        self.deploy(self._changed)
+    def deploy(self) -> None:
+        """Deploy the config as it is now."""
+        dashboard = f"http://{self.head.address}:8265"
+        run(str(SERVE), "deploy", str(self.written()), "-a", dashboard, environment=self.environment)
 
     def ask_head(self, path: str) -> dict[str, Any]:
         """Ask the head's dashboard."""
@@ -180,7 +177,7 @@ def cluster(tiny_clip: Path) -> Iterator[Cluster]:
     with cluster.hosts, ollama, redis():
         cluster.add(cpus=0, gpus=[0])
         cluster.add(cpus=CPUS, gpus=[1])
-        cluster.deploy(cluster.config)
+        cluster.deploy()
         assert soon(lambda: bool(cluster.state()["deployments"])), cluster.state()
         cluster.add(cpus=CPUS, gpus=[1, 0])
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
@@ -236,8 +233,13 @@ def code_of(host: Host) -> Any:
 
 
 def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: Cluster) -> None:
-    content = cluster.content()
-    (application,) = content["applications"]
+    """The labels by our command, in the head's pod with the token that is there; the version as KubeRay does."""
+    there = cluster.environment | {"RAY_ADDRESS": "127.0.0.1:6379"}
+
+    def said(*command: str | Path) -> str:
+        return run(*cluster.head.inside(*map(str, command)), environment=there)
+
+    (application,) = cluster.content["applications"]
     (clip,) = (entry for entry in application["deployments"] if entry["name"] == "ClipDeployment")
     labels = yaml.safe_load((ROOT / "configs" / "labels.yaml").read_text())
     clip["user_config"] = {"labels": labels | {"style": {"labels": NEW_STYLES}}}
@@ -246,26 +248,17 @@ def test_new_labels_and_then_a_new_version_come_without_a_lost_request(cluster: 
         hosts = serving(cluster)
         everywhere = crowds(hosts, stack)
         assert all(answered(crowd, 3) for crowd in everywhere)
-        cluster.redeploy(content)
+        assert "holds." in said(COMMAND, "deploy", cluster.written())
         assert soon(lambda: all(latest(crowd)["analysis"]["style"][0]["value"] in NEW_STYLES for crowd in everywhere))
+        assert "RUNNING" in said(SERVE, "status")
+        assert "health: ok" in said(COMMAND, "status", cluster.config)
         application["args"]["image"], application["import_path"] = NEW_ARGS, NEW_CODE
-        cluster.redeploy(content)
+        cluster.deploy()
         assert soon(lambda: all(len(latest(crowd)["palette"]) == 1 for crowd in everywhere))
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert {code_of(host) for host in hosts} == {"frail"}
     assert [crowd.failures for crowd in everywhere] == [[]] * len(everywhere)
     assert set(cluster.statuses) <= IN_ORDER
-
-
-def test_the_commands_work_in_the_head_s_pod_with_the_token_that_kuberay_gives_it(cluster: Cluster) -> None:
-    there = cluster.environment | {"RAY_ADDRESS": "127.0.0.1:6379"}
-
-    def said(*command: str | Path) -> str:
-        return run(*cluster.head.inside(*map(str, command)), environment=there)
-
-    assert "RUNNING" in said(SERVE, "status")
-    assert "health: ok" in said(COMMAND, "status", cluster.config)
-    assert "holds." in said(COMMAND, "deploy", cluster.config)
 
 
 class Moving:
@@ -345,15 +338,13 @@ def test_a_worker_that_is_asked_to_end_gives_its_replicas_away_and_finishes_what
 
 
 def test_replicas_come_with_the_load_and_go_with_it(cluster: Cluster) -> None:
-    content = cluster.content()
-    (application,) = content["applications"]
-    application["args"]["image"], application["import_path"] = NEW_ARGS, NEW_CODE
-    quick = {"upscale_delay_s": 1, "downscale_delay_s": 2, "look_back_period_s": 2}
+    (application,) = cluster.content["applications"]
+    quick = {"upscale_delay_s": 1, "downscale_delay_s": 2, "look_back_period_s": 2, "metrics_interval_s": 1}
     for name, (target, most) in QUICK_SCALING.items():
         (entry,) = (entry for entry in application["deployments"] if entry["name"] == name)
         entry["autoscaling_config"] |= quick | {"target_ongoing_requests": target, "max_replicas": most}
     cluster.statuses.clear()
-    cluster.redeploy(content)
+    cluster.deploy()
     # As soon as a change is taken, some have stopped and their successors have not begun.
     assert soon(lambda: len(serving(cluster)) == REPLICAS["Ingress"])
     with ExitStack() as stack:
@@ -377,7 +368,8 @@ def test_a_lost_head_costs_no_request_and_takes_its_state_up_again(cluster: Clus
         assert all(answered(crowd, 5) for crowd in workers)
         cluster.head.power_on()
         cluster.hosts.start_ray(cluster.head, cpus=0, gpus=0)
-        assert soon(lambda: all(len(cluster.running(name)) == count for name, count in REPLICAS.items()))
+        # More, where these callers are load enough: the scaling of the test before still holds.
+        assert soon(lambda: all(len(cluster.running(name)) >= count for name, count in REPLICAS.items()))
         assert soon(lambda: cluster.state()["status"] == "RUNNING"), cluster.state()
         assert all(answered(crowd, 5) for crowd in workers)
     assert [crowd.failures for crowd in workers] == [[]] * len(workers)

@@ -1,7 +1,4 @@
-"""A service that expects Ollama's answers within a second; in fast mode with a CLIP that fails on certain pictures.
-
-Fast mode is asked everything; plain mode only what another proxy may do differently, and it is started only once.
-"""
+"""A service that expects Ollama's answers within a second, with a CLIP that fails on certain pictures."""
 
 from __future__ import annotations
 
@@ -52,21 +49,17 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None
         subprocess.run([umount, "-l", folder], check=True)
 
 
-@pytest.fixture(scope="package", params=["fast"])
-def service(
-    request: pytest.FixtureRequest, tiny_clip: Path, started_ollama: FakeOllama, small_disk: Path | None
-) -> Iterator[Service]:
+@pytest.fixture(scope="package")
+def service(tiny_clip: Path, started_ollama: FakeOllama, small_disk: Path | None) -> Iterator[Service]:
     impatient = {"first_token_timeout_s": 1, "token_gap_timeout_s": 1, "total_timeout_s": 3}
     ollama = {"ollama": {"hosts": [started_ollama.url], **impatient}}
-    main = {"clip": {"model": str(tiny_clip)}, **ollama}
+    disk = {} if small_disk is None else {"HF_HOME": str(small_disk)}
     with LocalHub({"openai/tiny": tiny_clip}, port=free_port()) as hub:
-        applications, environment = [application("main", "/", main, {})], {SWITCH: "0"}
-        if request.param == "fast":
-            applications = [
-                application("main", "/", main, {}, builder="tests.support.frail_clip:build"),
-                application("full", FULL_DISK, {"clip": {"model": "openai/tiny"}, **ollama}, {}),
-            ]
-            disk = {} if small_disk is None else {"HF_HOME": str(small_disk)}
-            environment = {SWITCH: "1", "HF_ENDPOINT": hub.url, **disk}
-        with Service(applications, environment) as service:
+        applications = [
+            application(
+                "main", "/", {"clip": {"model": str(tiny_clip)}, **ollama}, builder="tests.support.frail_clip:build"
+            ),
+            application("full", FULL_DISK, {"clip": {"model": "openai/tiny"}, **ollama}),
+        ]
+        with Service(applications, {SWITCH: "1", "HF_ENDPOINT": hub.url, **disk}) as service:
             yield service

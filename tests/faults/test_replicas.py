@@ -46,19 +46,19 @@ def test_a_stream_whose_writer_is_killed_starts_over(service: Service, ollama: F
 
 
 @pytest.mark.parametrize(
-    ("service", "deployment", "form"),
+    ("running", "deployment", "form"),
     [
-        ("fast", "ClipDeployment", {"analysis_only": "true"}),
-        ("fast", "OllamaDeployment", {}),
-        ("fast", "Ingress", {}),
-        ("plain", "Ingress", {}),  # another proxy stands before it; what lies behind is the same
+        ("service", "ClipDeployment", {"analysis_only": "true"}),
+        ("service", "OllamaDeployment", {}),
+        ("service", "Ingress", {}),
+        ("plain_service", "Ingress", {}),  # another proxy stands before it; what lies behind is the same
     ],
-    indirect=["service"],
-    scope="package",
 )
 def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_back(
-    service: Service, deployment: str, form: dict[str, str]
+    request: pytest.FixtureRequest, shared_ollama: FakeOllama, running: str, deployment: str, form: dict[str, str]
 ) -> None:
+    shared_ollama.answer = Answer(TOKENS)
+    service: Service = request.getfixturevalue(running)
     with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=CALLERS, form=form) as crowd:
         assert crowd.wait_until(lambda outcomes: len(outcomes) > 2 * CALLERS)
         killed_s = kill_one(service, deployment)

@@ -30,6 +30,7 @@ KEYS_ARE_READ_AFTER_MS = 1100
 ELSEWHERE = "analyzer.test"
 """A name that the browser takes for another machine's, without HTTPS, and that leads to this one."""
 
+OTHER_MODEL = "thinker:4b"
 PAGE_BUDGET_BYTES = 150_000
 NARROW_PX = 360
 MIB = 1024 * 1024
@@ -92,6 +93,23 @@ def opened(context: BrowserContext, service: Service, path: str = "/", *, host: 
     page = context.new_page()
     page.goto(service.url.replace(HOST, host) + path)
     return page
+
+
+def offer_models(context: BrowserContext) -> None:
+    """Have the page offer a second model, which the service does not allow."""
+    held = [
+        {
+            "name": name,
+            "capabilities": ["completion", "thinking"],
+            "loaded": True,
+            "gpu_share": 1,
+            "size_bytes": 1,
+            "hosts": [],
+        }
+        for name in ("mistral:latest", OTHER_MODEL)
+    ]
+    told = {"default": "mistral:latest", "allowed": ["mistral:latest", OTHER_MODEL], "models": held, "hosts": []}
+    context.route("**/api/images/models", lambda route: route.fulfill(json=told))
 
 
 def choose(page: Page, path: Path = PHOTOGRAPH) -> None:
@@ -176,6 +194,25 @@ def test_a_refused_file_gets_the_service_s_sentence_until_the_next_one(
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
+def test_a_model_is_asked_for_where_there_is_a_choice(context: BrowserContext, service: Service) -> None:
+    page = opened(context, service)
+    page.get_by_text("More options").click()
+    choose_and_wait(page)
+    expect(page.get_by_label("Model", exact=True)).to_have_count(0)
+    offer_models(context)
+    page.reload()
+    page.get_by_text("More options").click()
+    model = page.get_by_label("Model", exact=True)
+    expect(model.get_by_role("option", selected=True)).to_have_text("mistral:latest (default, thinks first, loaded)")
+    page.get_by_role("button", name="New seed").click()
+    choose_and_wait(page)
+    model.select_option(OTHER_MODEL)
+    page.get_by_role("button", name="Write again").click()
+    expect(page.get_by_role("alert")).to_contain_text("Form field 'model' is wrong: send one of mistral:latest")
+    page.set_viewport_size({"width": NARROW_PX, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX, "something is cut off"
+
+
 def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
     ollama.answer = Answer(tokens=TOKENS, interval_s=0.02)
 
@@ -226,8 +263,11 @@ def test_axe_finds_no_serious_violation(
 
     # The page's policy forbids the script that axe is put in by, and nothing else is tested here.
     context = browser.new_context(color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
+    offer_models(context)
     page = opened(context, service)
     expect(page.get_by_text("ready", exact=True)).to_be_visible()
+    page.get_by_text("More options").click()
+    expect(page.get_by_label("Model", exact=True)).to_be_visible()
     assert violations(page) == []
     choose_and_wait(page)
     expect(page.locator(".history")).to_be_visible()

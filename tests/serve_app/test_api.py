@@ -15,7 +15,15 @@ from starlette.types import Message
 
 from deployments.errors import ClipUnavailable, DeadlinePassed, OllamaUnavailable, QueueFull
 from deployments.telemetry import REQUESTS, Metric
-from deployments.types import ComponentStatus, PromptComplete, PromptDelta, PromptOptions, PromptRestart
+from deployments.types import (
+    ComponentStatus,
+    PromptComplete,
+    PromptDelta,
+    PromptOptions,
+    PromptRestart,
+    PromptThinking,
+    PromptWaiting,
+)
 from serve_app.pipeline import Pipeline
 from tests.support.in_process import ANALYZE, HEALTH, LIVE, PHOTOGRAPH, READY, STREAM, Service
 from tests.support.parts import TOKENS
@@ -58,10 +66,10 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
 
 
 async def test_what_the_caller_wishes_reaches_the_writer_and_only_the_picture_is_required(service: Service) -> None:
-    await service.post(user_prompt="at dusk", deep_thinking="true", language="ja")
+    await service.post(user_prompt="at dusk", deep_thinking="true", language="ja", seed=" 7 ")
     await service.post()
     wished, plain = service.writer.requests
-    assert wished.options == PromptOptions("at dusk", deep_thinking=True, language="ja")
+    assert wished.options == PromptOptions("at dusk", deep_thinking=True, language="ja", seed=7)
     assert wished.scores["mood"][0].value == "mood 0"
     assert wished.palette
     assert plain.options == PromptOptions()
@@ -101,6 +109,48 @@ async def test_a_writer_that_starts_over_says_that_the_text_so_far_is_void(servi
     assert events[4]["message"] == "Ollama stopped midway."
     assert events[-1]["warnings"] == ["Start Ollama: ollama serve"]
     assert events[-1]["generatedPrompt"] == "A harbour."
+
+
+async def test_the_place_in_line_and_that_the_model_thinks_are_told_in_the_stream_and_change_no_answer(
+    service: Service,
+) -> None:
+    service.writer.events = [
+        PromptWaiting(2),
+        PromptWaiting(1),
+        PromptWaiting(0),
+        PromptThinking(),
+        PromptRestart("The writer was interrupted."),
+        PromptThinking(),
+        PromptDelta("A harbour."),
+        PromptComplete("A harbour.", "ollama", model="qwen3:4b"),
+    ]
+    events = await service.events()
+    assert events[2:-1] == [
+        {"status": "generating", "message": "Writing the prompt."},
+        {"status": "generating", "message": "Waiting in line: 2 before you.", "before": 2},
+        {"status": "generating", "message": "Waiting in line: 1 before you.", "before": 1},
+        {"status": "generating", "message": "Writing the prompt."},
+        {"status": "thinking", "message": "The model is thinking before it writes."},
+        {"status": "generating", "message": "The writer was interrupted."},
+        {"status": "delta", "text": "A harbour."},
+    ]
+    answer = (await service.post()).json()
+    assert (answer["generatedPrompt"], answer["model"], events[-1]["model"]) == ("A harbour.", *["qwen3:4b"] * 2)
+
+
+async def test_the_writer_knows_the_same_upload_of_the_same_caller_again() -> None:
+    service = Service(api_keys="alice 0123456789abcdef, bob fedcba9876543210")
+    async with service.client() as client:
+        for key, upload in (
+            ("0123456789abcdef", PHOTOGRAPH),
+            ("0123456789abcdef", PHOTOGRAPH),
+            ("fedcba9876543210", PHOTOGRAPH),
+            ("fedcba9876543210", PHOTOGRAPH + b"\0"),
+        ):
+            headers = {"authorization": f"Bearer {key}"}
+            assert (await client.post(ANALYZE, files={"image": upload}, headers=headers)).status_code == 200
+    known = [request.picture for request in service.writer.requests]
+    assert (known[0], len({*known}), "" in known) == (known[1], 3, False)
 
 
 async def test_warnings_of_both_parts_reach_the_caller(service: Service) -> None:
@@ -171,7 +221,7 @@ async def test_a_failing_analysis_has_its_status_or_ends_the_stream_and_tells_no
 async def test_a_fault_is_a_500_that_is_logged_once_counted_as_failed_and_has_the_headers_of_every_answer(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Ray raises CancelledError where nobody has left (findings/service.md, 5)."""
+    """Ray raises CancelledError where nobody has left."""
     counted: list[tuple[str, str]] = []
 
     def record(metric: Metric, value: float = 1, **tags: str) -> None:
@@ -254,6 +304,10 @@ async def test_what_takes_too_long_in_all_or_for_the_analysis_meets_its_deadline
         (PHOTOGRAPH, {"language": "tlh"}, 422, "invalid_form", "'language'"),
         (PHOTOGRAPH, {"deep_thinking": "perhaps"}, 422, "invalid_form", "'deep_thinking'"),
         (PHOTOGRAPH, {"analysis_only": "perhaps"}, 422, "invalid_form", "'analysis_only'"),
+        (PHOTOGRAPH, {"seed": "-1"}, 422, "invalid_form", "'seed'"),
+        (PHOTOGRAPH, {"seed": "2147483648"}, 422, "invalid_form", "'seed'"),
+        (PHOTOGRAPH, {"seed": "1.5"}, 422, "invalid_form", "'seed'"),
+        (PHOTOGRAPH, {"seed": "dice"}, 422, "invalid_form", "'seed'"),
         (PHOTOGRAPH, {"user_prompt": "x" * 2001}, 422, "invalid_form", "at most 2000"),
     ],
     ids=map(str, itertools.count()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -30,9 +31,12 @@ def installed_frontend() -> Path:
     if node is None or tuple(map(int, version.removeprefix("v").split(".")[:2])) < OLDEST_NODE:
         _missing(f"Node {'.'.join(map(str, OLDEST_NODE))} or newer is needed, and there is {version}")
     # npm writes this file last, and with what it installed.
-    lock, done = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".package-lock.json"
-    if not done.exists() or done.stat().st_mtime < lock.stat().st_mtime:
-        run_npm(FRONTEND, "ci", "--no-fund", "--no-audit")
+    wanted, done = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".package-lock.json"
+    # CI runs two suites at once that need it, and two npm at once break each other's packages.
+    with wanted.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if not done.exists() or done.stat().st_mtime < wanted.stat().st_mtime:
+            run_npm(FRONTEND, "ci", "--no-fund", "--no-audit")
     return FRONTEND
 
 

@@ -1,5 +1,6 @@
-"""An Ollama server without a model: real HTTP, the real wire format, and failures to order.
+"""An Ollama server without a model: real HTTP, what two real versions answer to whom, and failures to order.
 
+That it answers as they do is shown against their recordings (tests/deployments/ollama/test_fake_ollama.py).
 It runs in a thread with a loop of its own, so that sync tests, async tests and other processes can all talk to it.
 """
 
@@ -9,98 +10,23 @@ import asyncio
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from tests.support.ollama_wire import MODEL_BYTES, Json, Reply, described, escaped, line, listed_name
+from tests.support.fake_answers import Answer, Exchange, Gate, Pull, fetch, say
+from tests.support.fake_models import DEFAULT_CONTEXT, Model, Version
+from tests.support.fake_requests import prompt_tokens, refuse_malformed, refuse_unable
+from tests.support.fake_runner import Refusal, Runner, pictures_of
+from tests.support.ollama_wire import LONG_AGO, Json, Reply, listed_name
+
+__all__ = ["Answer", "Exchange", "FakeOllama", "Pull"]
 
 START_LIMIT_S = 10.0
 PATIENCE_S = 30.0
 
 T = TypeVar("T")
-
-Ending = Literal["done", "error", "broken_line", "cut", "quiet", "stall", "endless"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What `/api/chat` sends, always as a stream.
-
-    `tokens`: `bytes` go out as they are, in place of valid UTF-8.
-    `interval_s`: before every token, on a schedule that a late token does not move.
-    `hold_at`: the index of the token that waits for `release()`.
-    `stamped`: each token is followed by the `time.monotonic_ns()` at which it is handed to the socket, and a blank.
-    `status`: an HTTP status other than 200 answers with `error` alone.
-    `ending`, once the tokens are out: `done` the last line, `error` an error line, `broken_line` half a JSON line,
-    `cut` the connection torn down, `quiet` a proper end without `done: true`, `stall` nothing at all, `endless` the
-    tokens again for ever.
-    """
-
-    tokens: Sequence[str | bytes] = ()
-    interval_s: float = 0.0
-    hold_at: int | None = None
-    stamped: bool = False
-    status: int = 200
-    error: str = "an error was encountered while running the model"
-    ending: Ending = "done"
-
-
-@dataclass(frozen=True)
-class Pull:
-    """What `/api/pull` sends: `steps` equal pieces of one layer; `hold_at` names the one that waits.
-
-    `error` ends it, once the manifest is asked for.
-    """
-
-    steps: int = 4
-    hold_at: int | None = None
-    error: str = ""
-
-
-@dataclass
-class Exchange:
-    """One request and what became of it; times are `time.monotonic`, `sent_at_s` one per token."""
-
-    path: str
-    body: Json
-    came_at_s: float = field(default_factory=time.monotonic)
-    sent_at_s: list[float] = field(default_factory=list)
-    finished: bool = False
-    closed_by_client: bool = False
-
-
-class Gate:
-    """Where what is held waits, in the order of its coming; closed at first."""
-
-    def __init__(self) -> None:
-        self._is_open = False
-        self._waiting: list[asyncio.Future[None]] = []
-
-    async def passage(self) -> None:
-        """Wait until the gate opens."""
-        if not self._is_open:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-
-    def open(self, spread_s: float) -> None:
-        """Let those who wait pass one after another, evenly over `spread_s`, and those who come later at once."""
-        self._is_open = True
-        waiting, self._waiting = self._waiting, []
-        for position, waiter in enumerate(waiting):
-            asyncio.get_running_loop().call_later(spread_s * position / len(waiting), _let_pass, waiter)
-
-    def close(self) -> None:
-        """Hold who comes from now on."""
-        self._is_open = False
-
-
-def _let_pass(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
 
 
 class FakeOllama:
@@ -113,8 +39,14 @@ class FakeOllama:
         tokens: in place of `answer`, short for `Answer(tokens=tokens)`.
         models: what is there and writes; a name without a tag is `:latest`.
         embedders: what is there and does not write.
+        thinkers: those of the models that think.
+        seers: those of the models that have a picture tower.
         port: 0 takes a free one.
         parallel: OLLAMA_NUM_PARALLEL; further requests wait in silence.
+        max_queue: OLLAMA_MAX_QUEUE, how many may.
+        version: whose ways it has.
+        gpu_share: how much of a loaded model is on a GPU, 0 to 1.
+        look_s: how long a look at a picture takes.
     """
 
     def __init__(
@@ -124,18 +56,31 @@ class FakeOllama:
         tokens: Sequence[str | bytes] = ("A", " fox"),
         models: Sequence[str] = ("mistral:latest",),
         embedders: Sequence[str] = (),
+        thinkers: Sequence[str] = (),
+        seers: Sequence[str] = (),
         pull: Pull | None = None,
         port: int = 0,
         parallel: int = 1,
+        max_queue: int = 512,
+        version: Version = "0.33.0",
+        gpu_share: float = 0.0,
+        look_s: float = 0.0,
         address: str = "127.0.0.1",
     ) -> None:
         self.answer = answer or Answer(tokens)
         self.pull = pull or Pull()
         self.models = [listed_name(name) for name in models]
         self.embedders = [listed_name(name) for name in embedders]
+        self.thinkers = [listed_name(name) for name in thinkers]
+        self.seers = [listed_name(name) for name in seers]
+        self.version: Version = version
+        self.gpu_share = gpu_share
+        self.look_s = look_s
         self.port = port
         self.exchanges: list[Exchange] = []
-        self._parallel = parallel
+        self._parallel, self._max_queue = parallel, max_queue
+        self._loaded: dict[str, int] = {}
+        self._leaving: set[str] = set()
         self._address = address
         self._changed = threading.Condition()
 
@@ -148,6 +93,11 @@ class FakeOllama:
     def chats(self) -> list[Exchange]:
         """The requests to `/api/chat` so far."""
         return [exchange for exchange in self.exchanges if exchange.path == "/api/chat"]
+
+    @property
+    def held(self) -> int:
+        """How many answers wait for `release()`."""
+        return self._gate.waiting
 
     def __enter__(self) -> FakeOllama:
         self.start()
@@ -178,6 +128,13 @@ class FakeOllama:
         """Hold again what comes from now on."""
         self._loop.call_soon_threadsafe(self._gate.close)
 
+    def kill_runner(self) -> None:
+        """End what is being written and looked at, as when the runner's process dies; the server lives."""
+        self._call(self._kill_runner())
+
+    async def _kill_runner(self) -> None:
+        self._runner.kill()
+
     def wait_until(self, condition: Callable[[FakeOllama], bool], timeout_s: float = 5.0) -> bool:
         """Block until something the server did makes `condition(self)` true."""
         with self._changed:
@@ -201,14 +158,15 @@ class FakeOllama:
             self._changed.notify_all()
 
     async def _listen(self) -> None:
-        self._gate = Gate()
-        self._places = asyncio.Semaphore(self._parallel)
+        self._gate = Gate(self._note)
+        self._runner = Runner(self.version, parallel=self._parallel, max_queue=self._max_queue, look_s=self.look_s)
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = await asyncio.start_server(self._accept, self._address, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _hang_up(self) -> None:
         self._server.close()
+        self._runner.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -223,13 +181,13 @@ class FakeOllama:
         whole = False
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            path = head.split(" ", 2)[1]
+            method, path, _ = head.split(" ", 2)
             length = re.search(r"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE)
             content = await reader.readexactly(int(length[1]) if length else 0)
             exchange = Exchange(path, json.loads(content) if content else {})
             self.exchanges.append(exchange)
             self._note()
-            await self._until_closed(self._respond(exchange, Reply(writer)), reader, exchange)
+            await self._until_closed(self._respond(method, exchange, Reply(writer)), reader, exchange)
             whole = exchange.finished
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
@@ -260,78 +218,96 @@ class FakeOllama:
             closed.cancel()
             await asyncio.gather(working, closed, return_exceptions=True)
 
-    async def _respond(self, exchange: Exchange, reply: Reply) -> None:
+    def _model(self, name: str) -> Model | None:
+        known = listed_name(name)
+        if known in self.embedders:
+            return Model(known, ["embedding"])
+        if known not in self.models:
+            return None
+        sees, thinks = known in self.seers, known in self.thinkers
+        return Model(known, ["completion", *["vision"] * sees, *["thinking"] * thinks])
+
+    async def _respond(self, method: str, exchange: Exchange, reply: Reply) -> None:
+        try:
+            await self._answer(method, exchange, reply)
+        except Refusal as refusal:
+            if reply.streaming:
+                await reply.lines(refusal.content)
+                await reply.end()
+            else:
+                await reply.json(refusal.status, refusal.content)
+
+    async def _answer(self, method: str, exchange: Exchange, reply: Reply) -> None:
         body = exchange.body
         match exchange.path:
+            case "/":
+                await reply.whole(200, b"" if method == "HEAD" else b"Ollama is running", "text/plain; charset=utf-8")
+            case "/api/version":
+                await reply.json(200, {"version": self.version})
             case "/api/tags":
-                writers = [described(name, "completion") for name in self.models]
-                await reply.json(200, {"models": writers + [described(name, "embedding") for name in self.embedders]})
+                there = filter(None, map(self._model, [*self.models, *self.embedders]))
+                await reply.json(200, {"models": [model.listed(self.version) for model in there]})
+            case "/api/ps":
+                running = [(self._model(name), context) for name, context in self._loaded.items()]
+                entries = [model.running(self.gpu_share, context) for model, context in running if model]
+                # What was unloaded is listed for a moment more: here, once.
+                self._loaded = {name: at for name, at in self._loaded.items() if name not in self._leaving}
+                await reply.json(200, {"models": entries})
+            case "/api/show":
+                model = self._model(body["model"])
+                if model is None:
+                    raise Refusal(404, f"model '{listed_name(body['model'])}' not found")
+                await reply.json(200, model.shown())
             case "/api/pull":
-                await self._fetch(listed_name(body["model"]), reply)
-            case "/api/chat" if listed_name(body["model"]) in self.embedders:
-                await reply.json(400, {"error": f'"{body["model"]}" does not support chat'})
-            case "/api/chat" if listed_name(body["model"]) not in self.models:
-                await reply.json(404, {"error": f"model '{body['model']}' not found"})
-            case "/api/chat" if self.answer.status != 200:
-                await reply.json(self.answer.status, {"error": self.answer.error})
+                await fetch(self.pull, reply, self._gate, lambda: self._add(body["model"]))
             case "/api/chat":
-                answer = self.answer  # of this moment, whatever is ordered while it waits for its place
-                async with self._places:
-                    await self._stream(exchange, reply, answer)
+                await self._chat(exchange, reply)
             case _:
                 await reply.whole(404, b"404 page not found", "text/plain")
 
-    async def _stream(self, exchange: Exchange, reply: Reply, answer: Answer) -> None:
-        model, tokens, reason = exchange.body["model"], answer.tokens, "stop"
-        limit = (exchange.body.get("options") or {}).get("num_predict", -1)
-        if answer.ending != "endless" and 0 < limit < len(tokens):
-            tokens, reason = tokens[:limit], "length"
-        index, due_s = 0, self._loop.time()
-        while index < len(tokens) or (answer.ending == "endless" and tokens):
-            if index == answer.hold_at:
-                await self._gate.passage()
-                due_s = self._loop.time()
-            due_s += answer.interval_s
-            await asyncio.sleep(due_s - self._loop.time())
-            token = tokens[index % len(tokens)]
-            content = token if isinstance(token, bytes) else escaped(token)
-            if answer.stamped:
-                content += b"%d " % time.monotonic_ns()
-            await reply.piece(line(model, content))
-            exchange.sent_at_s.append(time.monotonic())
-            self._note()
-            index += 1
-        if answer.hold_at == len(tokens):
-            await self._gate.passage()
-        match answer.ending:
-            case "error":
-                await reply.lines({"error": answer.error})
-            case "broken_line":
-                await reply.piece(line(model, b"half")[:40] + b"\n")
-            case "cut":
-                raise ConnectionAbortedError
-            case "stall":
-                await asyncio.Event().wait()
-            case "done" | "endless":
-                lasted_ns = int((time.monotonic() - exchange.came_at_s) * 1e9)
-                figures = {"total_duration": lasted_ns, "eval_count": len(tokens), "eval_duration": lasted_ns}
-                await reply.piece(line(model, b"", done=True, done_reason=reason, **figures))
-        await reply.end()
+    async def _chat(self, exchange: Exchange, reply: Reply) -> None:
+        body = exchange.body
+        refuse_malformed(body)
+        pictures = pictures_of(body)
+        model = self._model(body["model"])
+        if model is None:
+            raise Refusal(404, f"model '{body['model']}' not found")
+        if not body.get("messages"):
+            await self._load(model, body, reply)
+            return
+        refuse_unable(body, model)
+        if self.answer.status != 200:
+            raise Refusal(self.answer.status, self.answer.error)
+        answer = self.answer  # of this moment, whatever is ordered while it waits for its place
+        context = model.context((body.get("options") or {}).get("num_ctx"))
+        self._loaded[model.name] = context
+        self._leaving.discard(model.name)
+        looked_at = self._runner.seen(pictures, tower=model.sees)
+        tokens = prompt_tokens(body, len(looked_at))
+        if tokens > context:  # cut in silence
+            tokens = context
+            if self.version == "0.33.0":
+                answer, tokens = replace(answer, tokens=(), thought=()), context // 2 + 2
+        if body.get("think") is False or not model.thinks:
+            answer = replace(answer, thought=())
 
-    async def _fetch(self, name: str, reply: Reply) -> None:
-        plan, digest = self.pull, "sha256:" + "f5" * 32
-        layer = {"status": f"pulling {digest[7:19]}", "digest": digest, "total": MODEL_BYTES}
-        await reply.lines({"status": "pulling manifest"})
-        if plan.error:
-            await reply.lines({"error": plan.error})
+        async def write() -> None:
+            async with self._runner.place(str(body["messages"][0]), looked_at):
+                await say(exchange, reply, answer, self._gate, self._note, prompt_tokens=tokens)
+
+        await self._runner.unless_killed(write())
+
+    async def _load(self, model: Model, body: Json, reply: Reply) -> None:
+        if unload := body.get("keep_alive") in (0, "0"):
+            self._leaving.add(model.name)
         else:
-            await reply.lines(layer)
-            for step in range(plan.steps):
-                if step == plan.hold_at:
-                    await self._gate.passage()
-                await reply.lines(layer | {"completed": MODEL_BYTES * (step + 1) // plan.steps})
-            self.models = [*dict.fromkeys([*self.models, name])]
-            self._note()
-            statuses = ("verifying sha256 digest", "writing manifest", "success")
-            await reply.lines(*({"status": status} for status in statuses))
-        await reply.end()
+            self._leaving.discard(model.name)
+            self._loaded.setdefault(model.name, DEFAULT_CONTEXT)
+        reason = "unload" if unload else "load"
+        message = {"role": "assistant", "content": ""}
+        told = {"model": body["model"], "created_at": LONG_AGO, "message": message, "done": True, "done_reason": reason}
+        await reply.json(200, told)
+
+    def _add(self, name: str) -> None:
+        self.models = [*dict.fromkeys([*self.models, listed_name(name)])]
+        self._note()

@@ -7,7 +7,6 @@ import json
 import re
 from typing import Any
 
-MODEL_BYTES = 4_113_301_824
 LONG_AGO = "1970-01-01T00:00:00Z"
 
 Json = dict[str, Any]
@@ -18,7 +17,8 @@ class Reply:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._streaming = False
+        self.streaming = False
+        """Whether a stream has begun."""
 
     async def whole(self, status: int, content: bytes, kind: str = "application/json; charset=utf-8") -> None:
         """Send everything at once."""
@@ -42,7 +42,7 @@ class Reply:
         await self._send(self._head_once() + b"0\r\n\r\n")
 
     def _head_once(self) -> bytes:
-        begun, self._streaming = self._streaming, True
+        begun, self.streaming = self.streaming, True
         return b"" if begun else _head(200, "application/x-ndjson", "Transfer-Encoding: chunked")
 
     async def _send(self, content: bytes) -> None:
@@ -60,20 +60,14 @@ def listed_name(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-def described(name: str, capability: str) -> Json:
-    """Give a model's entry in `/api/tags`."""
-    details = {"format": "gguf", "family": "llama", "parameter_size": "7.2B", "quantization_level": "Q4_0"}
-    entry = {"name": name, "model": name, "modified_at": LONG_AGO, "size": MODEL_BYTES, "digest": "f5" * 32}
-    return entry | {"details": details, "capabilities": [capability]}
-
-
 def escaped(text: str) -> bytes:
     """Give the inside of a JSON string as Go writes it: UTF-8, but U+2028 and U+2029 escaped."""
     inside = json.dumps(text, ensure_ascii=False)[1:-1]
     return inside.replace("\u2028", r"\u2028").replace("\u2029", r"\u2029").encode()
 
 
-def line(model: str, content: bytes, **more: Any) -> bytes:
+def line(model: str, content: bytes, *, field: str = "content", **more: Any) -> bytes:
     """Give one line of a chat; `content` is put between the quotation marks of its JSON string as it is."""
-    head = {"model": model, "created_at": LONG_AGO, "message": {"role": "assistant", "content": "@"}, "done": False}
+    message = {"role": "assistant", "content": ""} | {field: "@"}
+    head = {"model": model, "created_at": LONG_AGO, "message": message, "done": False}
     return json.dumps(head | more).encode().replace(b'"@"', b'"' + content + b'"') + b"\n"

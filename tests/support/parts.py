@@ -13,6 +13,7 @@ from deployments.types import (
     AnalyzerName,
     Classification,
     ComponentStatus,
+    HostModels,
     LabelScore,
     ModelVersion,
     Pixels,
@@ -88,6 +89,7 @@ class FakeWriter:
         self.cut_short = asyncio.Event()
         self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "ollama")
+        self.hosts: tuple[HostModels, ...] = ()
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         self.requests.append(request)
@@ -111,6 +113,14 @@ class FakeWriter:
 
     async def status(self) -> ComponentStatus:
         return self.current_status
+
+    async def models(self) -> tuple[HostModels, ...]:
+        return self.hosts
+
+    async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if self.error is not None:
+            raise self.error
+        return ("mistral:latest",), ("http://a:11434",)
 
 
 class FakeWeights:

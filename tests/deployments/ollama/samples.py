@@ -27,6 +27,9 @@ from deployments.types import (
 )
 from tests.support.fake_ollama import FakeOllama
 
+MODEL = "mistral:latest"
+"""Who writes by the default settings."""
+
 LOCAL = "http://localhost:11434"
 Server = FakeOllama | httpx.AsyncBaseTransport | None
 
@@ -53,9 +56,9 @@ def mountains(scores: Scores = MOUNTAINS.scores, analyzer: AnalyzerName = "clip"
 
 
 class TimedOllama(httpx.AsyncBaseTransport):
-    """Sends each text after its pause, then the last line, in every answer, however many there are."""
+    """Sends each text, or message, after its pause, then the last line, in every answer, however many there are."""
 
-    def __init__(self, *script: tuple[float, str], lists_models: bool = True) -> None:
+    def __init__(self, *script: tuple[float, str | dict[str, str]], lists_models: bool = True) -> None:
         self._script = (*script, (0.0, ""))
         self._lists_models = lists_models
 
@@ -66,8 +69,11 @@ class TimedOllama(httpx.AsyncBaseTransport):
         async def lines() -> AsyncIterator[bytes]:
             for pause_s, text in self._script:
                 await asyncio.sleep(pause_s)
-                message = {"role": "assistant", "content": text}
-                yield json.dumps({"message": message, "done": not text}).encode() + b"\n"
+                message = text if isinstance(text, dict) else {"content": text}
+                yield (
+                    json.dumps({"message": {"role": "assistant", "content": "", **message}, "done": not text}).encode()
+                    + b"\n"
+                )
 
         return httpx.Response(200, content=lines())
 
@@ -122,4 +128,4 @@ async def tokens_of(server: Server = None, **settings: Any) -> list[str]:
 async def check(server: Server = None, **settings: Any) -> None:
     """Ask what health asks."""
     async with open_client(server, **settings) as client:
-        await client.check()
+        await client.has.check(client._settings.model)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.ollama.coalescer import Coalescer, Take
-from deployments.types import PromptDelta, PromptRestart
+from deployments.types import PromptDelta, PromptPiece, PromptRestart, PromptThinking, PromptWaiting
 from tests.deployments.ollama.virtual_time import run_virtually
 
 INTERVAL_S = 0.02
@@ -75,8 +75,27 @@ def test_a_restart_keeps_its_place_between_pieces() -> None:
         for event in (PromptDelta("a"), PromptDelta("b"), RESTART, PromptDelta("c"), PromptDelta("d")):
             take(event)
 
-    async def read() -> list[PromptDelta | PromptRestart]:
+    async def read() -> list[PromptPiece]:
         async with Coalescer(source, lambda: INTERVAL_S) as coalescer:
             return await coalescer.events()
 
     assert run_virtually(read()) == [PromptDelta("ab"), RESTART, PromptDelta("cd")]
+
+
+def test_places_in_line_are_told_as_the_last_of_them_and_keep_no_text_waiting() -> None:
+    async def source(take: Take) -> None:
+        for event in (PromptWaiting(2), PromptWaiting(1), PromptThinking()):
+            take(event)
+        await asyncio.sleep(SOON_S)
+        take(PromptDelta("a"))
+
+    async def read() -> list[tuple[float, list[PromptPiece]]]:
+        came = []
+        async with Coalescer(source, lambda: INTERVAL_S) as coalescer:
+            while events := await coalescer.events():
+                came.append((asyncio.get_running_loop().time(), events))
+        return came
+
+    (_, told), (at_s, text) = run_virtually(read())
+    assert (told, text) == ([PromptWaiting(1), PromptThinking()], [PromptDelta("a")])
+    assert at_s == pytest.approx(SOON_S)

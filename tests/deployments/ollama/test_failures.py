@@ -196,6 +196,6 @@ async def test_an_older_server_which_lists_no_capabilities_is_asked_for_them_onc
     async with open_client(httpx.MockTransport(older), model="nomic-embed-text") as client:
         for _ in range(2):
             with pytest.raises(ModelUnfit, match="does not write"):
-                await client.check()
+                await client.has.check("nomic-embed-text")
     assert asked.count("/api/show") == 1
     assert type(await failure_of(ask, httpx.MockTransport(older), model="nomic-embed-text")) is ModelUnfit

@@ -10,15 +10,17 @@ import pytest
 
 from tests.support.fake_ollama import Answer, FakeOllama, Pull
 
+ASKED = [{"role": "user", "content": "a fox"}]
+
 
 def test_the_official_client_reads_every_answer() -> None:
     with FakeOllama() as server, ollama.Client(server.url, trust_env=False) as client:
         assert client.list().models[0].model == "mistral:latest"
-        lines = list(client.chat("mistral", stream=True, options={"num_predict": 1}))
+        lines = list(client.chat("mistral", ASKED, stream=True, options={"num_predict": 1}))
         assert [(line.message.content, line.done_reason) for line in lines] == [("A", None), ("", "length")]
         assert lines[-1].eval_count == 1
         with pytest.raises(ollama.ResponseError, match="model 'x' not found"):
-            list(client.chat("x", stream=True))
+            list(client.chat("x", ASKED, stream=True))
         server.models.clear()
         pulled = list(client.pull("mistral", stream=True))
         assert next(line.completed for line in pulled if line.digest) is None
@@ -41,7 +43,7 @@ def test_no_token_is_early_and_each_can_bring_the_time_at_which_it_is_sent() -> 
     asked_ns = time.monotonic_ns()
     with FakeOllama(Answer(["A ", "fox "], interval_s=0.01, stamped=True)) as server:
         with ollama.Client(server.url, trust_env=False) as client:
-            tokens = [line.message.content or "" for line in client.chat("mistral", stream=True)]
+            tokens = [line.message.content or "" for line in client.chat("mistral", ASKED, stream=True)]
         (chat,) = server.chats
     words, stamps = zip(*(token.split() for token in tokens[:-1]), strict=True)
     assert words == ("A", "fox")
@@ -54,11 +56,11 @@ def test_no_token_is_early_and_each_can_bring_the_time_at_which_it_is_sent() -> 
 def test_held_answers_can_begin_one_after_another_and_others_be_held_again() -> None:
     def read_one() -> None:
         with ollama.Client(server.url, trust_env=False) as client:
-            list(client.chat("mistral", stream=True))
+            list(client.chat("mistral", ASKED, stream=True))
 
     with FakeOllama(Answer(["A"], hold_at=0), parallel=4) as server, ThreadPoolExecutor(5) as pool:
         reading = [pool.submit(read_one) for _ in range(4)]
-        assert server.wait_until(lambda server: len(server.chats) == 4)
+        assert server.wait_until(lambda server: server.held == 4)
         server.release(spread_s=0.08)
         for one in reading:
             one.result()

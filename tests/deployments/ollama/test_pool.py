@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
 from deployments.errors import QueueFull
 from deployments.ollama.client import OllamaClient
-from deployments.ollama.pool import Server, ServerPool
+from deployments.ollama.pool import REMEMBERED_PICTURES, Server, ServerPool
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
 from tests.deployments.ollama.virtual_time import run_virtually
@@ -25,13 +26,15 @@ class Scene:
         )
         self.admitted: dict[str, Server] = {}
         """In the order of their being let in: who, and to which server."""
+        self.told: dict[str, list[int]] = {}
+        """Who heard how many are before them."""
         self.visits: dict[str, asyncio.Task[None]] = {}
         self._leaving: dict[str, asyncio.Event] = {}
 
-    async def come(self, *names: str, again: bool = False) -> None:
+    async def come(self, *names: str, again: bool = False, picture: str = "") -> None:
         for name in names:
-            self._leaving[name] = asyncio.Event()
-            self.visits[name] = asyncio.create_task(self._visit(name, again))
+            self._leaving[name], self.told[name] = asyncio.Event(), []
+            self.visits[name] = asyncio.create_task(self._visit(name, again, picture))
             await settled()
 
     async def leave(self, *names: str) -> None:
@@ -39,8 +42,15 @@ class Scene:
             self._leaving[name].set()
             await self.visits[name]
 
-    async def _visit(self, name: str, again: bool) -> None:
-        async with self.pool.turn(again=again) as server:
+    async def looks(self, picture: str) -> Server:
+        """Have a picture looked at, and give where."""
+        name = f"visit {len(self.visits)}"
+        await self.come(name, picture=picture)
+        await self.leave(name)
+        return self.admitted[name]
+
+    async def _visit(self, name: str, again: bool, picture: str) -> None:
+        async with self.pool.turn(again=again, picture=picture, tell=self.told[name].append) as server:
             self.admitted[name] = server
             await self._leaving[name].wait()
 
@@ -142,3 +152,55 @@ async def test_who_comes_again_because_a_server_failed_is_ahead_of_the_line_and_
     await scene.come("c", again=True)
     await scene.leave("a", "c", "b")
     assert [*scene.admitted] == ["a", "c", "b"]
+
+
+@pytest.mark.parametrize(("servers", "max_inside"), [(1, 1), (1, 2), (3, 1), (2, 2)])
+async def test_who_waits_hears_how_many_have_to_end_before_and_again_whenever_that_changes(
+    servers: int, max_inside: int
+) -> None:
+    inside = [f"inside {number}" for number in range(servers * max_inside)]
+    scene = Scene(servers=servers, max_inside=max_inside, max_waiting=3)
+    await scene.come(*inside, *"abc")
+    assert [scene.told[name] for name in "abc"] == [[1], [2], [3]]
+    scene.visits["b"].cancel()
+    await settled()
+    await scene.come("again", again=True)
+    assert [scene.told[name] for name in ("again", *"ac")] == [[1], [1, 2], [3, 2, 3]]
+    await scene.leave(*inside, "again", *"ac")
+    assert {name: scene.told[name][-1] for name in ("again", *"abc")} == {"again": 0, "a": 0, "b": 2, "c": 0}
+    assert [scene.told[name] for name in inside] == [[]] * len(inside)
+    assert all(earlier != later for told in scene.told.values() for earlier, later in pairwise(told))
+
+
+async def test_a_picture_that_comes_again_goes_to_the_server_that_saw_it_last_if_that_is_free() -> None:
+    scene = Scene(servers=2)
+    one, two = scene.servers
+    assert [await scene.looks(picture) for picture in ("fox", "sea", "sea", "sea", "fox")] == [one, two, two, two, one]
+    await scene.come("busy", picture="fox")
+    assert scene.admitted["busy"] is one
+    assert await scene.looks("fox") is two
+    await scene.leave("busy")
+    assert await scene.looks("fox") is two
+    assert [await scene.looks("") for _ in range(4)] == [one, two, one, two]
+
+
+async def test_the_server_that_saw_it_last_is_not_sought_while_it_rests_or_where_it_just_failed() -> None:
+    scene = Scene(servers=2)
+    one, two = scene.servers
+    assert [await scene.looks("fox"), await scene.looks("sea")] == [one, two]
+    await scene.come("again", picture="sea", again=True)
+    await scene.leave("again")
+    assert scene.admitted["again"] is one
+    scene.pool.rest(one, "It failed.")
+    assert await scene.looks("fox") is two
+
+
+async def test_only_so_many_pictures_are_remembered() -> None:
+    scene = Scene(servers=2)
+    seen_by = await scene.looks("first")
+    for number in range(REMEMBERED_PICTURES - 1):
+        await scene.looks(f"picture {number}")
+    assert await scene.looks("first") is seen_by
+    last = [await scene.looks(f"other {number}") for number in range(REMEMBERED_PICTURES)][-1]
+    assert await scene.looks("first") is not last
+    assert await scene.looks("first") is not last

@@ -61,6 +61,9 @@ def test_addresses_are_taken_in_every_form_that_ollama_takes_and_several_between
         ({"hosts": ("http://a", "a:80")}, "named twice"),
         ({"headers": {"a b": {}}}, "is not an address"),
         ({"modell": "mistral"}, "modell"),
+        ({"model": "a b"}, "no blanks"),
+        *(({"model": name}, "leave the house.*ollama.allow_cloud") for name in ("x:cloud", "x:20b-cloud", "X-Cloud")),
+        ({"allowed_models": ("x:cloud",)}, "leave the house"),
     ],
 )
 def test_what_is_no_usable_address_and_what_is_misspelt_is_refused_at_the_start(
@@ -92,7 +95,7 @@ def test_a_name_without_a_tag_means_latest(model: str, listed: str) -> None:
     ],
 )
 def test_the_pull_command_reaches_the_configured_server(host: str, command: str) -> None:
-    assert OllamaSettings(hosts=(host,)).pull_command(host) == command
+    assert OllamaSettings(hosts=(host,)).pull_command(host, "mistral:latest") == command
 
 
 def test_several_servers_are_a_list_or_stand_between_commas() -> None:
@@ -100,3 +103,23 @@ def test_several_servers_are_a_list_or_stand_between_commas() -> None:
     assert OllamaSettings.model_validate({"hosts": list(both)}).hosts == both
     settings = load_settings({}, {"OLLAMA_HOST": "http://a:11434, http://b:11434"}).ollama
     assert (settings.hosts, settings.max_writing) == (both, 2 * settings.max_parallel)
+
+
+@pytest.mark.parametrize(
+    ("asked", "meant"),
+    [("", "smol"), ("SMOL:latest", "smol"), ("think:1B", "think:1b"), ("other", None)],
+)
+def test_a_request_may_name_the_allowed_models_as_ollama_takes_names(asked: str, meant: str | None) -> None:
+    settings = OllamaSettings(model="smol", allowed_models=("think:1b", "smol:latest"))
+    assert settings.models == ("smol", "think:1b")
+    if meant is None:
+        with pytest.raises(ValueError, match="send one of smol, think:1b"):
+            settings.chosen(asked)
+    else:
+        assert settings.chosen(asked) == meant
+
+
+def test_cloud_models_are_used_where_that_is_allowed() -> None:
+    with pytest.raises(ValueError, match="text would leave the house"):
+        OllamaSettings().chosen("x:cloud")
+    assert OllamaSettings(model="x:cloud", allow_cloud=True).chosen("x:cloud") == "x:cloud"

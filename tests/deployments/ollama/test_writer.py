@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 
 from deployments.errors import DeadlinePassed, OllamaUnavailable, QueueFull
@@ -12,8 +14,15 @@ from deployments.ollama.instructions import build_messages
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.template import compose
 from deployments.ollama.writer import CUT, PromptWriter
-from deployments.types import ComponentStatus, PromptComplete, PromptDelta, PromptRestart
-from tests.deployments.ollama.samples import MOUNTAINS, TimedOllama, collected, mountains, outcome, text_of
+from deployments.types import (
+    ComponentStatus,
+    PromptComplete,
+    PromptDelta,
+    PromptRequest,
+    PromptRestart,
+    PromptWaiting,
+)
+from tests.deployments.ollama.samples import MODEL, MOUNTAINS, TimedOllama, collected, mountains, outcome, text_of
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama, Pull
 
@@ -36,8 +45,8 @@ async def open_writer(*servers: FakeOllama, required: bool = False, **settings: 
         await asyncio.gather(*left, return_exceptions=True)
 
 
-async def written(writer: PromptWriter) -> PromptComplete:
-    return outcome(await collected(writer.write(MOUNTAINS)))
+async def written(writer: PromptWriter, request: PromptRequest = MOUNTAINS) -> PromptComplete:
+    return outcome(await collected(writer.write(request)))
 
 
 async def told(writer: PromptWriter, condition: Callable[[ComponentStatus], bool]) -> ComponentStatus:
@@ -68,12 +77,23 @@ async def test_ollama_writes_the_prompt_that_it_is_asked_for(deep: bool, options
         async with open_writer(server, keep_alive="30m") as writer:
             request = mountains(deep_thinking=deep, user_prompt="dusk", language="ja")
             events = await collected(writer.write(request))
-    assert (text_of(events), outcome(events)) == (SENTENCE, PromptComplete(SENTENCE, "ollama"))
+    assert (text_of(events), outcome(events)) == (SENTENCE, PromptComplete(SENTENCE, "ollama", model=MODEL))
     body = server.chats[0].body
     assert (body["model"], body["stream"], body["keep_alive"]) == ("mistral:latest", True, "30m")
     assert body["options"] == {"top_p": 0.9, "repeat_penalty": 1.1, "num_ctx": 4096, **options}
     assert "think" not in body
     assert body["messages"] == build_messages(request)
+
+
+async def test_the_same_picture_and_seed_ask_ollama_for_the_very_same() -> None:
+    with FakeOllama(tokens=WORDS) as server:
+        async with open_writer(server, temperature_standard=0) as writer:
+            for seed in (7, 7, 8, None):
+                await collected(writer.write(mountains(user_prompt="dusk", seed=seed)))
+    bodies = [chat.body for chat in server.chats]
+    assert bodies[0] == bodies[1]
+    assert [body["options"].get("seed") for body in bodies] == [7, 7, 8, None]
+    assert bodies[0]["options"]["temperature"] == 0
 
 
 async def test_first_token_is_passed_on_before_there_is_a_second() -> None:
@@ -120,11 +140,24 @@ async def test_what_a_model_wraps_around_the_prompt_is_taken_off_the_whole(said:
 async def test_what_is_cut_ends_with_a_whole_sentence_and_says_so() -> None:
     with FakeOllama(tokens=[SENTENCE, " Behind", " it", " the", " trees"]) as server:
         async with open_writer(server, num_predict_standard=3, max_prompt_chars=90) as writer:
-            assert await written(writer) == PromptComplete(SENTENCE, "ollama", (CUT,), truncated=True)
+            assert await written(writer) == PromptComplete(SENTENCE, "ollama", (CUT,), truncated=True, model=MODEL)
             server.answer = Answer([f"word{number} " for number in range(100)], ending="endless")
             complete = await written(writer)
         assert await server.wait_for_disconnect()
     assert (len(complete.prompt) <= 90, complete.source, complete.truncated) == (True, "ollama", True)
+
+
+@pytest.mark.parametrize("loop", [("\n",) * 30, ("again and ",) * 30], ids=["of nothing", "of words"])
+async def test_what_only_loops_is_asked_for_once_more_with_a_higher_penalty(loop: tuple[str, ...]) -> None:
+    with FakeOllama(Answer(loop)) as server, FakeOllama(tokens=WORDS) as other:
+        async with open_writer(server) as writer:
+            complete = await written(writer)
+        penalties = [exchange.body["options"]["repeat_penalty"] for exchange in server.chats]
+        assert (complete.source, penalties) == ("template", [1.1, 1.2])
+        assert "the same again and again" in complete.warnings[0]
+        async with open_writer(server, other, repeat_penalty=1.5) as writer:
+            assert (await written(writer)).source == "ollama"
+        assert other.chats[0].body["options"]["repeat_penalty"] == pytest.approx(1.5)
 
 
 async def test_a_loop_is_not_read_to_its_end() -> None:
@@ -133,6 +166,39 @@ async def test_a_loop_is_not_read_to_its_end() -> None:
             complete = await written(writer)
         assert await server.wait_for_disconnect()
     assert (complete.prompt, complete.truncated) == (SENTENCE, True)
+
+
+async def test_a_thought_in_the_text_takes_no_room_from_the_prompt() -> None:
+    with FakeOllama(
+        tokens=["<think>", *(f"thought {number} " for number in range(50)), "</think>", SENTENCE]
+    ) as server:
+        async with open_writer(server, num_predict_standard=100, max_prompt_chars=len(SENTENCE) + 1) as writer:
+            assert await written(writer) == PromptComplete(SENTENCE, "ollama", model=MODEL)
+
+
+@pytest.mark.parametrize("seed", [None, 0, 2**31 - 1])
+def test_the_same_picture_seed_and_temperature_0_send_the_very_same_request(seed: int | None) -> None:
+    sent: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"models": []})
+        sent.append(request.content)
+        line = {"message": {"role": "assistant", "content": SENTENCE}, "done": True, "done_reason": "stop"}
+        return httpx.Response(200, json=line)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            settings = OllamaSettings(temperature_standard=0)
+            writer = PromptWriter(settings, required=True, transport=httpx.MockTransport(answer))
+            for _ in range(2):
+                assert (await written(writer, mountains(user_prompt="dusk", seed=seed))).source == "ollama"
+            await writer.close()
+
+    asyncio.run(scenario())
+    assert (len(sent), len({*sent})) == (4, 1)
+    options = json.loads(sent[0])["options"]
+    assert (options.get("seed"), options["temperature"]) == (seed, 0)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +294,7 @@ async def test_a_failure_midway_voids_the_text_so_far_and_another_or_the_same_se
     assert text_of(events[: restarts[0]]) == "".join(WORDS[:3])
     complete = outcome(events)
     if others:
-        assert (len(restarts), complete) == (1, PromptComplete(SENTENCE, "ollama"))
+        assert (len(restarts), complete) == (1, PromptComplete(SENTENCE, "ollama", model=MODEL))
     else:
         assert (len(restarts), len(server.chats), complete.source) == (2, 2, "template")
     assert text_of(events) == complete.prompt
@@ -277,6 +343,44 @@ async def test_where_ollama_is_required_a_full_line_turns_away() -> None:
                 await written(writer)
             server.release()
             assert (await writing).source == "ollama"
+
+
+def test_each_in_line_hears_its_place_until_its_turn_and_who_finds_a_free_place_hears_of_none() -> None:
+    async def scenario() -> None:
+        writer = PromptWriter(OllamaSettings(), required=True, transport=TimedOllama((10, f"{SENTENCE} "), (1, "It.")))
+        heard = await asyncio.gather(*(collected(writer.write(MOUNTAINS)) for _ in range(4)))
+        places = [[event.before for event in events if isinstance(event, PromptWaiting)] for events in heard]
+        assert places == [[], [1, 0], [2, 1, 0], [3, 2, 1, 0]]
+        for events in heard[1:]:
+            assert all(isinstance(event, PromptDelta) for event in events[len(events) - 3 : -1])
+        await writer.close()
+
+    run_virtually(scenario())
+
+
+def test_who_begins_again_waits_for_a_place_no_longer_than_its_own_deadline() -> None:
+    """The other server's place is held by one that came later, and may be held for longer."""
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return httpx.Response(200, json={"models": []})
+        await asyncio.sleep(100 if request.url.host == "one" else 140)
+        return httpx.Response(500, json={"error": "out of memory"})
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        settings = OllamaSettings(hosts=("one", "two"), first_token_timeout_s=150, server_rest_s=100)
+        writer = PromptWriter(settings, required=False, transport=httpx.MockTransport(answer))
+        first = asyncio.create_task(written(writer))
+        await asyncio.sleep(50)
+        second = asyncio.create_task(written(writer))
+        complete = await first
+        assert loop.time() == pytest.approx(150)
+        assert (complete.source, "out of memory" in complete.warnings[0]) == ("template", True)
+        await second
+        await writer.close()
+
+    run_virtually(scenario())
 
 
 def test_time_in_line_counts_towards_the_deadline() -> None:
@@ -359,7 +463,7 @@ async def test_where_one_server_fails_another_writes_and_the_first_is_left_alone
     with FakeOllama(Answer(status=500, error="out of memory")) as one, FakeOllama(tokens=WORDS) as two:
         async with open_writer(one, two) as writer:
             for _ in range(3):
-                assert await written(writer) == PromptComplete(SENTENCE, "ollama")
+                assert await written(writer) == PromptComplete(SENTENCE, "ollama", model=MODEL)
     assert (len(one.chats), len(two.chats)) == (1, 3)
     assert caplog.messages[0] == f"{one.url} is left alone for 30 s: Ollama failed: out of memory."
     assert caplog.messages[1].startswith(f"{two.url} wrote a prompt in ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 import uvicorn
 
 from deployments.errors import OllamaUnavailable
+from deployments.ollama.model_names import is_same
 from deployments.types import PromptComplete, PromptDelta, PromptOptions, PromptRestart
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
@@ -144,6 +146,65 @@ def test_a_writer_is_shown_as_it_writes(
     service.writer.events, service.writer.error = events, error
     ended, shown = analyse(url=service.url)
     assert (ended, told in shown) == (status, True), shown
+
+
+def streamed(*events: dict[str, Any]) -> httpx.Response:
+    text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    return httpx.Response(200, headers={"content-type": "text/event-stream"}, text=text)
+
+
+COMPLETE = {
+    "status": "complete",
+    "generatedPrompt": "A cup.",
+    "userInput": "",
+    "promptSource": "ollama",
+    "model": "qwen3:4b",
+    "truncated": True,
+    "timings": {"total": 9},
+    "warnings": ["It was cut."],
+}
+
+
+def test_who_wrote_and_what_was_cut_is_told(analyse: Analyse) -> None:
+    status, told = analyse(url=HERE, transport=answering(streamed(COMPLETE)))
+    assert (status, told.splitlines()[-3:]) == (0, ["  total 9 ms; prompt by qwen3:4b", "  ! It was cut.", ""])
+    whole = httpx.Response(200, json=COMPLETE)
+    assert COMPLETE.items() <= json.loads(analyse(url=HERE, as_json=True, transport=answering(whole))[1]).items()
+
+
+def test_a_terminal_sees_the_place_in_line_and_that_the_model_thinks() -> None:
+    progress = Terminal()
+    generating = {"status": "generating", "message": ""}
+    told = streamed(
+        {**generating, "before": 2}, {**generating, "before": 1}, generating, {"status": "thinking"}, COMPLETE
+    )
+    with ServiceClient(HERE, transport=answering(told)) as client:
+        TextView(Terminal(), progress, {}).show(client, PICTURE, PromptOptions())
+    steps = [step.strip() for step in progress.getvalue().split("\r\x1b[K") if step]
+    assert steps == [
+        f"rocket.jpg: {doing} …"
+        for doing in (
+            "sending",
+            "waiting in line, 2 before you",
+            "waiting in line, 1 before you",
+            "writing the prompt",
+            "the model is thinking",
+        )
+    ]
+
+
+def test_a_model_and_a_seed_reach_the_service(service: Service) -> None:
+    done = run(str(PICTURE), "--url", service.url, "--model", "mistral", "--seed", "0")
+    assert done.returncode == 0
+    options = service.writer.requests[0].options
+    assert (is_same(options.model, "mistral:latest"), options.seed) == (True, 0)
+
+
+def test_what_is_not_asked_for_is_not_sent_to_a_service_that_may_not_know_it(analyse: Analyse) -> None:
+    sent: list[httpx.Request] = []
+    analyse(url=HERE, transport=answering(httpx.Response(404), sent))
+    names = re.findall(rb'form-data; name="(\w+)"', sent[0].content)
+    assert set(names) == {b"deep_thinking", b"language", b"analysis_only", b"image"}
 
 
 def test_a_wish_that_the_service_refuses_is_told(service: Service, analyse: Analyse) -> None:

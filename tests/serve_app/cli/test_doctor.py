@@ -138,7 +138,7 @@ def listing(*models: str) -> httpx.Response:
 def test_ollama_with_the_model_without_it_and_none() -> None:
     server, model = ollama(listing("llava:7b", "mistral:latest"))
     assert server == Finding("Ollama", True, "answers at http://localhost:11434")
-    assert (model.ok, model.detail) == (True, "mistral:latest")
+    assert (model.ok, model.detail) == (True, "mistral:latest; can: unknown; loaded, 0% of it on a GPU")
     server, model = ollama(listing("llava:7b"))
     assert (server.ok, model.ok) == (True, False)
     assert "ollama pull mistral" in model.remedy

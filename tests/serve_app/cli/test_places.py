@@ -58,7 +58,7 @@ def short_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(UNSHARE is None, reason="needs util-linux")
 def test_a_folder_that_is_full_or_read_only_is_told_with_what_moves_it(short_folder: Path) -> None:
-    """Told before Ray, the hub's library and the log meet it; ../shared/findings/service.md 35."""
+    """Told before Ray, the hub's library and the log meet it."""
     small, read_only = short_folder / "small", short_folder / "ro"
     for folder in (small, read_only):
         folder.mkdir()

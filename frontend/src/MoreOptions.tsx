@@ -1,0 +1,114 @@
+import { type ReactElement, useId } from "react";
+
+import { MAX_SEED, type ModelsAnswer } from "./contract.ts";
+import type { Texts } from "./texts.ts";
+
+/** Six digits: many enough, and they can be told to somebody. */
+const DRAWN_SEEDS = 1_000_000;
+
+interface MoreOptionsProps {
+  /** What there is to choose from; null where there is no choice. */
+  models: ModelsAnswer | null;
+  model: string;
+  onModel: (model: string) => void;
+  /** Whether seeds are not asked for. */
+  hidesSeed: boolean;
+  seed: number | null;
+  onSeed: (seed: number | null) => void;
+  isDisabled: boolean;
+  texts: Texts;
+}
+
+/** What few want to set: folded away, but for what is set. */
+export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
+  const { models, model, onModel, hidesSeed, seed, onSeed, isDisabled, texts } = props;
+  const id = useId();
+  if (models === null && hidesSeed) return null;
+  const set = [models !== null && model, !hidesSeed && seed !== null && `${texts.seed} ${String(seed)}`];
+  return (
+    <details className="ia-more">
+      <summary>
+        {texts.moreOptions} <span className="ia-hint">{set.filter(Boolean).join(", ")}</span>
+      </summary>
+      {models !== null && (
+        <div className="ia-field ia-row">
+          <label htmlFor={`${id}model`}>{texts.model}</label>
+          <select
+            id={`${id}model`}
+            value={model || models.default}
+            disabled={isDisabled}
+            onChange={(event) => {
+              onModel(event.target.value);
+            }}
+          >
+            {models.allowed.map((name) => {
+              const { facts, canWrite } = knownOf(name, models, texts.modelFacts);
+              return (
+                <option key={name} value={name} disabled={!canWrite}>
+                  {facts.length > 0 ? `${name} (${facts.join(", ")})` : name}
+                </option>
+              );
+            })}
+          </select>
+        </div>
+      )}
+      {!hidesSeed && (
+        <div className="ia-field ia-row">
+          <label htmlFor={`${id}seed`}>{texts.seed}</label>
+          <input
+            id={`${id}seed`}
+            inputMode="numeric"
+            autoComplete="off"
+            size={10}
+            value={seed ?? ""}
+            placeholder={texts.noSeed}
+            disabled={isDisabled}
+            aria-describedby={`${id}hint`}
+            onChange={(event) => {
+              const digits = event.target.value.replace(/\D/g, "");
+              onSeed(digits === "" ? null : Math.min(Number(digits), MAX_SEED));
+            }}
+          />
+          <button
+            type="button"
+            disabled={isDisabled}
+            onClick={() => {
+              onSeed(Math.floor(Math.random() * DRAWN_SEEDS));
+            }}
+          >
+            {texts.newSeed}
+          </button>
+          <p id={`${id}hint`} className="ia-hint">
+            {texts.seedHint}
+          </p>
+        </div>
+      )}
+    </details>
+  );
+}
+
+/** Tells what is known of a model that may be asked for; one of which nothing is known can write. */
+function knownOf(
+  name: string,
+  { default: usual, models, hosts }: ModelsAnswer,
+  texts: Texts["modelFacts"],
+): { facts: string[]; canWrite: boolean } {
+  const held = models.find((model) => inFull(model.name) === inFull(name));
+  const isAbsent = held === undefined && hosts.every(({ reason }) => reason === "");
+  const can = held?.capabilities ?? ["completion"];
+  const facts = [
+    name === usual && texts.usual,
+    isAbsent && texts.absent,
+    !can.includes("completion") && texts.cannotWrite,
+    can.includes("thinking") && texts.thinks,
+    can.includes("vision") && texts.sees,
+    held?.loaded === true && texts.loaded,
+  ];
+  return { facts: facts.filter((fact) => fact !== false), canWrite: !isAbsent && can.includes("completion") };
+}
+
+/** Gives a model's name as Ollama lists it: `Mistral` and `library/mistral` are `mistral:latest`. */
+function inFull(name: string): string {
+  const short = name.toLowerCase().replace(/^(registry\.ollama\.ai\/)?library\//, "");
+  return /:[^/]*$/.test(short) ? short : `${short}:latest`;
+}
