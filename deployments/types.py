@@ -23,6 +23,10 @@ GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
 AnalyzerName = Literal["clip", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
+Length = Literal["short", "medium", "long"]
+
+PROSE = "prose"
+"""The target that is always there, and whose prompts are as they come."""
 
 
 def language_of(tag: str) -> str:
@@ -32,6 +36,10 @@ def language_of(tag: str) -> str:
 
 def _stripped(text: str) -> str:
     return text.strip()
+
+
+def _target_name(text: str) -> str:
+    return text.strip().lower().replace("-", "_")
 
 
 Flag = Annotated[bool, BeforeValidator(_stripped)]
@@ -92,17 +100,29 @@ class PromptOptions:
     analysis_only: Flag = False
     model: Annotated[str, BeforeValidator(_stripped)] = ""
     seed: Seed | None = None
+    target: Annotated[str, BeforeValidator(_target_name)] = ""
+    length: Annotated[Length | None, BeforeValidator(_stripped)] = None
+    weights: Flag = False
+
+    @property
+    def wanted_length(self) -> Length:
+        """How long the prompt is to be: deep mode's is long, if nothing else is said."""
+        return self.length or ("long" if self.deep_thinking else "medium")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """Everything the prompt is written from. `picture` is the same for the same upload of the same caller, or empty."""
+    """Everything the prompt is written from.
+
+    `picture` is the same for the same upload of the same caller, or empty; `aspect_ratio` is `W:H`, or empty.
+    """
 
     scores: Scores
     palette: tuple[Swatch, ...] = ()
     options: PromptOptions = PromptOptions()
     analyzer: AnalyzerName = "clip"
     picture: str = ""
+    aspect_ratio: str = ""
 
     @property
     def seen(self) -> Scores:
@@ -139,10 +159,21 @@ class PromptRestart:
 
 
 @dataclass(frozen=True, slots=True)
+class SpentBudget:
+    """How long a prompt is, and how long it may be, in the unit of its target's budget."""
+
+    spent: int
+    limit: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptComplete:
     """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end.
 
     `model`: the name of the model that wrote, as Ollama lists it; empty where none did.
+    `target`: what it was written for; empty where nothing was. `negative`: None where that takes none.
+    `size`: the picture's, as its generator names it, or empty.
     """
 
     prompt: str
@@ -150,6 +181,10 @@ class PromptComplete:
     warnings: tuple[str, ...] = ()
     truncated: bool = False
     model: str = ""
+    target: str = PROSE
+    negative: str | None = None
+    size: str = ""
+    budget: SpentBudget | None = None
 
 
 PromptPiece = PromptWaiting | PromptThinking | PromptDelta | PromptRestart
@@ -169,6 +204,21 @@ class ComponentStatus:
     reason: str = ""
     remedy: str = ""
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """What a page or a tool is told of a target; `limits` by length, none where there is no budget."""
+
+    name: str
+    title: str
+    help: str
+    shape: str
+    languages: tuple[Language, ...]
+    negative: bool
+    weights: bool
+    unit: str | None = None
+    limits: Mapping[Length, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, InvalidForm, is_fault
 from deployments.types import (
+    PROSE,
     ComponentStatus,
     HostModels,
     PromptComplete,
@@ -22,6 +23,7 @@ from deployments.types import (
     PromptRestart,
     PromptThinking,
     PromptWaiting,
+    TargetFacts,
 )
 from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup
 from serve_app.models import models_answer
@@ -37,6 +39,8 @@ from serve_app.schemas import (
     HealthAnswer,
     ModelsAnswer,
     StreamEvent,
+    TargetEntry,
+    TargetsAnswer,
     ThinkingEvent,
     Timings,
     UnloadedAnswer,
@@ -46,10 +50,13 @@ from serve_app.shared import Shared
 
 logger = logging.getLogger("image_analyzer.requests")
 
-NO_PROMPT = PromptComplete("", "none")
+NO_PROMPT = PromptComplete("", "none", target="")
 """What a caller gets who asks for the analysis alone."""
 
 WRITING = "Writing the prompt."
+
+TARGETS_HOLD_S = 1.0
+"""How old the writer's word on its targets may be, as the CLIP deployment's on its labels."""
 
 HEALTH_HOLDS_S = 1.0
 """How old the parts' word on how they stand may be: however many ask, the parts are asked once in this time."""
@@ -68,6 +75,10 @@ class Writer(Protocol):
 
     async def models(self) -> Sequence[HostModels]:
         """Tell which models each server has."""
+        ...
+
+    async def targets(self) -> Sequence[TargetFacts]:
+        """Tell which targets there are."""
         ...
 
     async def unload(self) -> tuple[Sequence[str], Sequence[str]]:
@@ -133,6 +144,7 @@ class Pipeline:
         self._clock = clock
         self._cache = AnalysisCache(classifier, settings, clock)
         self._components = Shared(self._ask_components, clock)
+        self._targets = Shared(self._ask_targets, clock)
 
     async def accept(
         self, upload: bytes, options: PromptOptions, warnings: Sequence[str] = (), caller: str = ""
@@ -146,7 +158,7 @@ class Pipeline:
             caller: whose key it came with: nobody is told, nor can measure, what another has sent.
 
         Raises:
-            InvalidForm: the model that is asked for is not among those allowed.
+            InvalidForm: the model that is asked for is not among those allowed, or there is no such target.
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
@@ -154,6 +166,8 @@ class Pipeline:
             self._settings.ollama.chosen(options.model)
         except ValueError as error:
             raise InvalidForm(f"Form field 'model' is wrong: {error}.") from None
+        if options.target not in ("", PROSE):
+            await self._require_target(options.target)
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
         lookup = Lookup(self._cache, upload, caller)
         job = Job(lookup, options, self._clock, started_s=self._clock(), deadline_s=deadline_s, warnings=warnings)
@@ -183,6 +197,7 @@ class Pipeline:
             palette=analysis.colours,
             promptSource=written.source,
             model=written.model or None,
+            **_of_target(written, analysis),
             truncated=written.truncated,
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
@@ -225,6 +240,7 @@ class Pipeline:
                 userInput=job.options.user_prompt,
                 promptSource=written.source,
                 model=written.model or None,
+                **_of_target(written, analysis),
                 truncated=written.truncated,
                 timings=job.timings(),
                 warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
@@ -260,6 +276,11 @@ class Pipeline:
         """Tell which models may be asked for, and what there is of each server's."""
         return models_answer(self._settings.ollama, await self._writer.models())
 
+    async def targets(self) -> TargetsAnswer:
+        """Tell which targets may be asked for."""
+        entries = [TargetEntry.model_validate(facts, from_attributes=True) for facts in await self._known_targets()]
+        return TargetsAnswer(default=self._settings.ollama.target, targets=entries)
+
     async def unload(self) -> UnloadedAnswer:
         """Free the memory that the models take.
 
@@ -269,11 +290,34 @@ class Pipeline:
         models, hosts = await self._writer.unload()
         return UnloadedAnswer(models=list(models), hosts=list(hosts))
 
+    async def _require_target(self, name: str) -> None:
+        known = [facts.name for facts in await self._known_targets()]
+        if name not in known:
+            raise InvalidForm(f"Form field 'target' is wrong: send one of {', '.join(known)}.")
+
+    async def _known_targets(self) -> Sequence[TargetFacts]:
+        return await self._targets.get(self._clock() - TARGETS_HOLD_S)
+
+    async def _ask_targets(self) -> Sequence[TargetFacts]:
+        limit_s = self._settings.limits.status_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._writer.targets()
+        except TimeoutError as error:
+            raise DeadlinePassed(f"The prompt writer did not name its targets within {limit_s:g} s.") from error
+
     def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()
         seen = analysis.classification
         return self._writer.write(
-            PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer, job.lookup.picture)
+            PromptRequest(
+                seen.scores,
+                analysis.palette,
+                job.options,
+                seen.analyzer,
+                job.lookup.picture,
+                analysis.aspect_ratio,
+            )
         )
 
     async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
@@ -316,3 +360,16 @@ class Pipeline:
             remedy=status.remedy,
             facts=dict(status.facts),
         )
+
+
+def _of_target(written: PromptComplete, analysis: Analysis) -> dict[str, Any]:
+    budget = written.budget
+    return {
+        "target": written.target or None,
+        "negativePrompt": written.negative,
+        "aspectRatio": analysis.aspect_ratio,
+        "size": written.size or None,
+        "promptTokens": budget and budget.spent,
+        "tokenLimit": budget and budget.limit,
+        "tokenUnit": budget and budget.unit,
+    }

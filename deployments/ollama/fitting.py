@@ -30,7 +30,11 @@ REPEATED_COMMAS = re.compile(r"\s*([,;，；、،])(?:\s*[,;，；、،])+")
 SPACE_BEFORE_COMMA = re.compile(r"\s+(?=[,;，；、،])")
 ENDED = re.compile(r"[.!?…؟。！？][\"'”’»」)]*\Z")
 
+PALETTE = "{palette}"
+
 COMMAS = ",;，；、،"
+
+COLOUR = r"(?<!light )(?<!dark )(?<![\w-]){}(?![\w-])"
 
 FLOWS_BELOW = 0.5
 """A sentence that begins below this share of the budget is given phrase by phrase: it will hardly not fit."""
@@ -38,7 +42,7 @@ FLOWS_BELOW = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """A part after the words, left out where they already say it."""
+    """A part after the words, left out where they already say it; with `PALETTE` for the colours that they do not."""
 
     text: str
     unless: frozenset[str] = frozenset()
@@ -53,7 +57,8 @@ class Form:
         in_phrases: parted by commas; else in sentences.
         weigh: whether brackets are weights, and so escaped in words.
         parameters: whether `--name` is an order to the generator, and so taken out of words.
-        weights: of phrases, in lower case.
+        weights: of labels; a phrase has the highest of those that it says.
+        colours: name → code, which is put behind the first mention of the name.
     """
 
     count: Callable[[str], int]
@@ -64,15 +69,20 @@ class Form:
     weigh: bool = False
     parameters: bool = False
     weights: Mapping[str, float] = field(default_factory=dict)
+    colours: Mapping[str, str] = field(default_factory=dict)
 
 
 class Fitted(NamedTuple):
-    """The prompt, its length in the budget's unit, and whether something did not fit or was cut off."""
+    """The prompt, its length in the budget's unit, whether something did not fit or was cut off, and if it has words.
+
+    Those are of more than the fixed parts.
+    """
 
     text: str
     units: int
     limit: int
     truncated: bool
+    has_words: bool
 
 
 class Fitter:
@@ -82,9 +92,10 @@ class Fitter:
         self._form = form
         self._joiner = ", " if form.in_phrases else " "
         self._prefix = self._joiner.join(form.before)
-        self._suffix = self._joiner.join(tail.text for tail in form.after)
+        self._suffix = self._joiner.join(self._tails())
         self._body = ""
-        self._given = ""
+        self.given = ""
+        """What stands, as far as it was given."""
         self._held = ""
         self._mid_sentence = self._flows = False
         self._between = " "
@@ -105,19 +116,27 @@ class Fitter:
         Args:
             cut: whether the model broke off or went round, so that what is not whole is left out.
         """
+        self._read(last=True)
         if cut:
             self.truncated = True
             if self._body or self._sentence:
                 self._held = ""
                 self._sentence = self._sentence if not self._body else ""
-        self._read(last=True)
+        if not self.full and self._held:
+            self._unit(self._held, ends=True)
         if not self.full and self._sentence:
             self._add(self._sentence, ends=True)
         self._close()
-        said = {word.casefold() for word in UNIT.findall(self._body)}
-        tails = [tail.text for tail in self._form.after if not tail.unless & said]
-        text = self._joiner.join(filter(None, [self._whole(self._body), *tails]))
-        return self._news(text), Fitted(text, self._form.count(text), self._form.limit, self.truncated)
+        text = self._joiner.join(filter(None, [self._whole(self._body), *self._tails(self._body)]))
+        fitted = Fitted(text, self._form.count(text), self._form.limit, self.truncated, bool(self._body))
+        return self._news(text), fitted
+
+    def _tails(self, body: str = "") -> Iterator[str]:
+        said = {word.casefold() for word in UNIT.findall(body)}
+        colours = " and ".join(f"{name} {code}" for name, code in self._form.colours.items() if code not in body)
+        for tail in self._form.after:
+            if not tail.unless & said and (colours or PALETTE not in tail.text):
+                yield tail.text.replace(PALETTE, colours.replace(" and ", ", ", colours.count(" and ") - 1))
 
     def _read(self, *, last: bool) -> None:
         while not self.full:
@@ -132,9 +151,6 @@ class Fitter:
                 words += mark
             self._held = self._held[bound.end() :]
             self._unit(words, ends)
-        if last and not self.full and self._held:
-            words, self._held = self._held, ""
-            self._unit(words, ends=True)
 
     def _unit(self, words: str, ends: bool) -> None:
         if self._form.in_phrases:
@@ -158,9 +174,10 @@ class Fitter:
         if not said or said in self._said:
             return
         self._said.add(said)
+        words = self._with_codes(words)
         if self._form.weigh:
             words = re.sub(r"([()\[\]])", r"\\\1", words)
-            weight = self._form.weights.get(words.casefold(), 1.0)
+            weight = max((w for label, w in self._form.weights.items() if f" {label} " in f" {said} "), default=1.0)
             if f"{weight:.1f}" != "1.0":
                 words = f"({words}:{weight:.1f})"
         if not self._grow(words):
@@ -172,6 +189,7 @@ class Fitter:
             if ends:
                 self._close()
             return
+        body = self._with_codes(body)
         grown = self._body + self._between + body if self._mid_sentence else _joined(self._body, body)
         if self._form.count(self._around(_closed(grown))) <= self._form.limit:
             self._body = _closed(grown) if ends else grown
@@ -223,9 +241,15 @@ class Fitter:
     def _around(self, body: str) -> str:
         return self._joiner.join(filter(None, [self._whole(body), self._suffix]))
 
+    def _with_codes(self, words: str) -> str:
+        for name, code in self._form.colours.items():
+            if code not in self._body:
+                words = re.sub(COLOUR.format(name), rf"\g<0> {code}", words, count=1, flags=re.IGNORECASE)
+        return words
+
     def _news(self, text: str) -> str:
-        news = text[len(self._given) :]
-        self._given = text
+        news = text[len(self.given) :]
+        self.given = text
         return news
 
     def _clean(self, words: str) -> str:
@@ -238,12 +262,11 @@ class Fitter:
         return SPACE_BEFORE_COMMA.sub("", words).strip()
 
 
-def fit(form: Form, texts: Iterator[str] | list[str] | tuple[str, ...]) -> Fitted:
-    """Fit texts that are there already."""
+def fit(form: Form, text: str, *, cut: bool = False) -> Fitted:
+    """Fit a text that is there already."""
     fitter = Fitter(form)
-    for text in texts:
-        fitter.take(text)
-    return fitter.end()[1]
+    fitter.take(text)
+    return fitter.end(cut=cut)[1]
 
 
 def _closed(sentence: str) -> str:

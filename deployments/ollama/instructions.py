@@ -77,11 +77,17 @@ TOLD_LABELS, LEAST_SHARE = 2, 0.1
 
 TOLD_COLOURS = 3
 
+LESS_DETAIL = "Write one sentence."
 MORE_DETAIL = "Write five or six sentences, rich in detail: surroundings, technique, viewpoint, light, textures."
 
 
-def build_messages(request: PromptRequest) -> list[dict[str, str]]:
-    """Give the system message, the examples and the user message for one picture; all but the last are constant."""
+def build_messages(request: PromptRequest, ask: str = "") -> list[dict[str, str]]:
+    """Give the system message, the examples and the user message for one picture; all but the last are constant.
+
+    Args:
+        request: what the prompt is written from.
+        ask: what its target wants, as the last note.
+    """
     exchanges = [
         {"role": role, "content": content}
         for example in EXAMPLES
@@ -90,11 +96,11 @@ def build_messages(request: PromptRequest) -> list[dict[str, str]]:
     return [
         {"role": "system", "content": TASK},
         *exchanges,
-        {"role": "user", "content": "\n".join(_notes(request))},
+        {"role": "user", "content": "\n".join(_notes(request, ask))},
     ]
 
 
-def _notes(request: PromptRequest) -> list[str]:
+def _notes(request: PromptRequest, ask: str) -> list[str]:
     notes = [
         f"{word}: {', '.join(labels)}"
         for category, word in CATEGORY_WORDS.items()
@@ -105,11 +111,11 @@ def _notes(request: PromptRequest) -> list[str]:
         notes.append(f"Colours: {', '.join(colours)}")
     if wish := harmless(request.options.user_prompt):
         notes.append(f"With: {wish}")
-    if request.options.deep_thinking:
-        notes.append(MORE_DETAIL)
+    if not ask and request.options.wanted_length != "medium":
+        notes.append(MORE_DETAIL if request.options.wanted_length == "long" else LESS_DETAIL)
     if request.options.language != "en":
         notes.append(f"Write it in {LANGUAGE_NAMES[request.options.language]}.")
-    return notes
+    return [*notes, ask] if ask else notes
 
 
 def _told(request: PromptRequest, category: str) -> list[str]:

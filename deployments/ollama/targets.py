@@ -12,11 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, f
 
 from deployments.errors import SettingsError
 from deployments.ollama.budget import COUNTS, Unit
-from deployments.types import Language
+from deployments.types import PROSE, Language, Length, TargetFacts
 
-DEFAULT_TARGETS_FILE = Path(__file__).parents[2] / "configs" / "targets.yaml"
-
-Length = Literal["short", "medium", "long"]
 Words = Annotated[str, Field(min_length=1, max_length=200)]
 
 FIXED_SHARE = 0.5
@@ -45,14 +42,14 @@ class Budget(_Data):
 
 
 class Choice(_Data):
-    """A word that depends on the label that is sure: of the first one that stands here, else the default."""
+    """A word that depends on what is surely seen: that of the first such label which stands here, or the default."""
 
     labels: Mapping[str, Words]
     default: str = ""
 
 
 class Part(_Data):
-    """A fixed part that is left out where the prompt already says it in one of these words."""
+    """A fixed part that is left out where one of these words is said: for one before the words, by wish or labels."""
 
     text: Words
     unless: tuple[Words, ...] = ()
@@ -105,6 +102,8 @@ class Target(_Data):
             raise ValueError("shape prose has no budget, and every other shape has one")
         if self.shape == "prose" and (self.before or self.after):
             raise ValueError("shape prose has no fixed parts: take sentences")
+        if any("palette" in BLANK.findall(part.text) for part in self.before):
+            raise ValueError("{palette} stands after the words: it has the colours that they do not name")
         known = BLANKS | self.choices.keys()
         for part in (*self.before, *self.after):
             for blank in BLANK.findall(part.text):
@@ -122,6 +121,25 @@ class Target(_Data):
         """Whether `(words:1.2)` means something to it."""
         return self.brackets == "weights"
 
+    def fills(self, blank: str) -> bool:
+        """Whether a fixed part has this blank."""
+        return any(blank in BLANK.findall(part.text) for part in (*self.before, *self.after))
+
+    def facts(self, name: str) -> TargetFacts:
+        """Give what a page or a tool is told of it."""
+        budget = self.budget
+        return TargetFacts(
+            name=name,
+            title=self.title,
+            help=self.help,
+            shape=self.shape,
+            languages=self.languages,
+            negative=self.negative is not None,
+            weights=self.weighs,
+            unit=budget.unit if budget else None,
+            limits={"short": budget.short, "medium": budget.medium, "long": budget.long} if budget else {},
+        )
+
 
 class TargetSet(RootModel[Mapping[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")], Target]]):
     """All targets, by the name that a form field takes. Immutable: a prompt in flight keeps the one it has."""
@@ -130,9 +148,27 @@ class TargetSet(RootModel[Mapping[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]
 
     @model_validator(mode="after")
     def _has_todays(self) -> TargetSet:
-        if "prose" not in self.root or self.root["prose"].shape != "prose":
+        if PROSE not in self.root or self.root[PROSE].shape != "prose":
             raise ValueError("prose must be there, of shape prose: what nobody asks for must stay what it is")
         return self
+
+    def named(self, name: str) -> Target:
+        """Give a target.
+
+        Raises:
+            ValueError: there is none of this name; the sentence lists those that there are.
+        """
+        if name not in self.root:
+            raise ValueError(f"send one of {', '.join(self.root)}")
+        return self.root[name]
+
+
+class OllamaUserConfig(_Data):
+    """What Serve's `user_config` may change while the replica serves."""
+
+    targets: TargetSet | None = Field(
+        None, description="Targets in the form of configs/targets.yaml; without them the target file's."
+    )
 
 
 def parse_targets(content: Mapping[str, Any], source: str) -> TargetSet:
@@ -145,6 +181,29 @@ def parse_targets(content: Mapping[str, Any], source: str) -> TargetSet:
         return TargetSet.model_validate(content)
     except ValidationError as error:
         raise SettingsError.of(source, error) from error
+
+
+def parse_user_config(content: Mapping[str, Any]) -> OllamaUserConfig:
+    """Check a `user_config`.
+
+    Raises:
+        SettingsError: naming the field and what is wrong with it.
+    """
+    try:
+        return OllamaUserConfig.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError.of("user_config", error) from error
+
+
+def with_default(targets: TargetSet, name: str) -> TargetSet:
+    """Give the targets back if the one that is taken where none is asked for is among them.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if name not in targets.root:
+        raise SettingsError(f"Setting 'ollama.target' is {name!r}, and the targets are {', '.join(targets.root)}.")
+    return targets
 
 
 def load_targets(path: Path) -> TargetSet:

@@ -1,6 +1,6 @@
 import { type ReactElement, useId } from "react";
 
-import { MAX_SEED, type ModelsAnswer } from "./contract.ts";
+import { type Length, MAX_SEED, type ModelsAnswer } from "./contract.ts";
 import type { Texts } from "./texts.ts";
 
 /** Six digits: many enough, and they can be told to somebody. */
@@ -15,6 +15,14 @@ interface MoreOptionsProps {
   hidesSeed: boolean;
   seed: number | null;
   onSeed: (seed: number | null) => void;
+  /** Whether no length is asked for. */
+  hidesLength: boolean;
+  length: Length | null;
+  onLength: (length: Length | null) => void;
+  /** Whether weights mean something to the target. */
+  canWeigh: boolean;
+  weights: boolean;
+  onWeights: (weights: boolean) => void;
   isDisabled: boolean;
   texts: Texts;
 }
@@ -22,14 +30,48 @@ interface MoreOptionsProps {
 /** What few want to set: folded away, but for what is set. */
 export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
   const { models, model, onModel, hidesSeed, seed, onSeed, isDisabled, texts } = props;
+  const { hidesLength, length, onLength, canWeigh, weights, onWeights } = props;
   const id = useId();
-  if (models === null && hidesSeed) return null;
-  const set = [models !== null && model, !hidesSeed && seed !== null && `${texts.seed} ${String(seed)}`];
+  if (models === null && hidesSeed && hidesLength && !canWeigh) return null;
+  const lengthSet = !hidesLength && length !== null && texts.lengths[length];
+  const set = [lengthSet, models !== null && model, !hidesSeed && seed !== null && `${texts.seed} ${String(seed)}`];
   return (
     <details className="ia-more">
       <summary>
         {texts.moreOptions} <span className="ia-hint">{set.filter(Boolean).join(", ")}</span>
       </summary>
+      {!hidesLength && (
+        <div className="ia-field ia-row">
+          <label htmlFor={`${id}length`}>{texts.length}</label>
+          <select
+            id={`${id}length`}
+            value={length ?? "usual"}
+            disabled={isDisabled}
+            onChange={({ target: { value } }) => {
+              onLength(value === "usual" ? null : (value as Length));
+            }}
+          >
+            {Object.entries(texts.lengths).map(([value, name]) => (
+              <option key={value} value={value}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </div>
+      )}
+      {canWeigh && (
+        <label className="ia-check">
+          <input
+            type="checkbox"
+            checked={weights}
+            disabled={isDisabled}
+            onChange={(event) => {
+              onWeights(event.target.checked);
+            }}
+          />
+          {texts.weights}
+        </label>
+      )}
       {models !== null && (
         <div className="ia-field ia-row">
           <label htmlFor={`${id}model`}>{texts.model}</label>

@@ -9,10 +9,13 @@ export {
   type ComponentHealth,
   type HealthAnswer,
   type Language,
+  type Length,
   type ModelsAnswer,
   type ScoredLabel,
   type StreamEvent,
+  type TargetsAnswer,
   type Timings,
+  type TokenUnit,
 } from "./contract.ts";
 export { EventStreamParser, readEventStream } from "./eventStream.ts";
 export { IntelligentModeImageOptions, type IntelligentModeImageOptionsProps } from "./IntelligentModeImageOptions.tsx";
@@ -29,4 +32,5 @@ export {
   type Stage,
 } from "./useImageAnalyzer.ts";
 export { useModels } from "./useModels.ts";
+export { useTargets } from "./useTargets.ts";
 export { HEALTH_INTERVAL_MS, useServiceHealth, type ServiceHealth } from "./useServiceHealth.ts";

@@ -1,7 +1,7 @@
 import { useCallback, useEffect, useReducer, useRef } from "react";
 
 import { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
-import type { Analysis, AnalyzeAnswer, Colour, Language, StreamEvent, Timings } from "./contract.ts";
+import type { Analysis, AnalyzeAnswer, Colour, Language, Length, StreamEvent, Timings, TokenUnit } from "./contract.ts";
 import { isAccepted } from "./acceptedPictures.ts";
 import { isOnThisMachine } from "./loopback.ts";
 import { shrinkPicture } from "./shrink.ts";
@@ -24,6 +24,12 @@ export interface AnalyzeOptions {
   model?: string | undefined;
   /** A whole number from 0 to `MAX_SEED`: the same one gives much the same prompt again. */
   seed?: number | null | undefined;
+  /** What the prompt is for, one of `useTargets`; the service's own choice, `prose`, unless told. */
+  target?: string | undefined;
+  /** How long the prompt is to be; `long` with deep thinking, else `medium`, unless told. */
+  length?: Length | null | undefined;
+  /** Weigh labels, `(words:1.2)`, where that means something to the target. */
+  weights?: boolean | undefined;
   /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
   onPrompt?: ((prompt: string) => void) | undefined;
 }
@@ -48,8 +54,20 @@ export interface AnalyzerState {
   stage: Stage;
   error: AnalyzeFailure | null;
   generatedPrompt: string;
-  /** Whether the prompt's end was cut away, because the model broke off or repeated itself. */
+  /** Whether the prompt's end was cut away: the model broke off or repeated itself, or the budget had no more room. */
   truncated: boolean;
+  /** What the prompt was written for; null before it is written. */
+  target: string | null;
+  /** What the generator is to avoid; null where the target has no such prompt. */
+  negativePrompt: string | null;
+  /** The usual ratio that is nearest to the picture's, such as `3:2`. */
+  aspectRatio: string | null;
+  /** The nearest of the generator's sizes; null where it names none. */
+  size: string | null;
+  /** How long the prompt is, and may be, in `tokenUnit`; null where the target has no budget. */
+  promptTokens: number | null;
+  tokenLimit: number | null;
+  tokenUnit: TokenUnit | null;
   /** How many prompts are written before this one; null unless it waits in line. */
   before: number | null;
   /** Whether the model thinks, before it writes. */
@@ -93,6 +111,13 @@ const NOTHING_YET: AnalyzerState = {
   error: null,
   generatedPrompt: "",
   truncated: false,
+  target: null,
+  negativePrompt: null,
+  aspectRatio: null,
+  size: null,
+  promptTokens: null,
+  tokenLimit: null,
+  tokenUnit: null,
   ...NO_WAIT,
   analysis: null,
   palette: [],
@@ -200,6 +225,9 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
           analysisOnly: options.analysisOnly ?? false,
           model: options.model ?? "",
           seed: options.seed ?? null,
+          target: options.target ?? "",
+          length: options.length ?? null,
+          weights: options.weights ?? false,
         };
         tell({ to: "analyzing" });
         if (options.stream === false) {

@@ -171,6 +171,9 @@ class ServiceClient:
             "analysis_only": str(options.analysis_only).lower(),
             "model": shown(options.model),
             "seed": "" if options.seed is None else str(options.seed),
+            "target": shown(options.target),
+            "length": options.length or "",
+            "weights": "true" if options.weights else "",
         }
         form = {name: value for name, value in form.items() if value}
         try:

@@ -95,6 +95,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--model", default="", metavar="NAME", help="the model that writes, of those that may be asked for"
     )
     analyze.add_argument("--seed", type=int, metavar="NUMBER", help="the same number gives much the same prompt again")
+    analyze.add_argument(
+        "--target", default="", metavar="NAME", help="what the prompt is for: sdxl, flux, midjourney, tags, …"
+    )
+    analyze.add_argument("--length", choices=("short", "medium", "long"), help="how long the prompt is to be")
+    analyze.add_argument(
+        "--weights", action="store_true", help="weigh labels, where that means something to the target"
+    )
+    analyze.add_argument("--negative", action="store_true", help="print the negative prompt too, where there is one")
     analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
     return parser
 
@@ -154,8 +162,12 @@ def _run(arguments: argparse.Namespace) -> int:
                     arguments.language,
                     model=arguments.model,
                     seed=arguments.seed,
+                    target=arguments.target,
+                    length=arguments.length,
+                    weights=arguments.weights,
                 ),
                 as_json=arguments.json,
+                negative=arguments.negative,
             )
 
 

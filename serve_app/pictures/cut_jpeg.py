@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-from PIL import Image
+
+from serve_app.pictures.orientation import View
 
 _END = b"\xff\xd9"
 
@@ -25,7 +26,7 @@ _MOST_MISSING = 0.1
 """Of the picture: a file cut by a few bytes lacks less; of half a picture the half is refused, as it always was."""
 
 
-def read_cut_jpeg(data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.Image | None:
+def read_cut_jpeg(data: bytes, decode: Callable[[bytes], View]) -> View | None:
     """Decode a JPEG whose end is missing, or give nothing if much of the picture went with it.
 
     How much that is, no decoder tells. So it is decoded twice, with its rest empty and with nonsense for it: where both
@@ -37,7 +38,7 @@ def read_cut_jpeg(data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.
     """
     there = data.rstrip(b"\xff")
     picture, otherwise = decode(there + _END), decode(there + _nonsense(there) + _END)
-    apart = np.abs(np.asarray(picture, np.int16) - np.asarray(otherwise)).max(axis=-1)
+    apart = np.abs(np.asarray(picture.square, np.int16) - np.asarray(otherwise.square)).max(axis=-1)
     missing = (apart > _SEEN_LEVELS).mean()
     return picture if missing <= _MOST_MISSING else None
 

@@ -14,10 +14,11 @@ from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from deployments.types import Swatch
 from serve_app.pictures import png_chunks, tiff_directory
+from serve_app.pictures.aspect_ratio import usual_ratio
 from serve_app.pictures.colour_profiles import profile_in_bmp, to_srgb
 from serve_app.pictures.cut_jpeg import read_cut_jpeg
 from serve_app.pictures.levels import averageable, in_eight_bits, on_white, take_levels_as_they_come
-from serve_app.pictures.orientation import upright
+from serve_app.pictures.orientation import View, upright
 from serve_app.pictures.palette import measure_palette
 from serve_app.pictures.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
 from serve_app.settings import ImageSettings
@@ -40,10 +41,11 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded upload: uint8 RGB pixels, (size, size, 3), and its measured palette."""
+    """A decoded upload: uint8 RGB pixels, (size, size, 3), its measured palette, and its usual ratio, `W:H`."""
 
     pixels: NDArray[np.uint8]
     palette: tuple[Swatch, ...]
+    aspect_ratio: str
 
 
 def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Picture:
@@ -68,10 +70,14 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int) -> Pi
         raise _too_many_pixels(settings) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
         raise broken(error) from error
-    return Picture(pixels=np.asarray(view), palette=measure_palette(view, settings.palette_colours))
+    return Picture(
+        np.asarray(view.square),
+        measure_palette(view.square, settings.palette_colours),
+        usual_ratio(view.width_px, view.height_px),
+    )
 
 
-def _view_mended(data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.Image:
+def _view_mended(data: bytes, decode: Callable[[bytes], View]) -> View:
     """Decode what a browser would show too, though it is not quite as its format has it."""
     if data.startswith(png_chunks.MAGIC):
         return decode(png_chunks.without_burden(data))
@@ -85,20 +91,23 @@ def _view_mended(data: bytes, decode: Callable[[bytes], Image.Image]) -> Image.I
         return view
 
 
-def _view(data: bytes, settings: ImageSettings, input_size_px: int) -> Image.Image:
+def _view(data: bytes, settings: ImageSettings, input_size_px: int) -> View:
     with Image.open(io.BytesIO(data)) as image:
         _check(image, settings)
         if image.format == "BMP":
             image.info["icc_profile"] = profile_in_bmp(data)
         take_levels_as_they_come(image)
+        sides = image.size
         drawn = image.tile[0].extents if image.format == "GIF" else None
         if not settings.exact:
             image.draft(None, 2 * (math.ceil(_DRAFT_GAP * input_size_px),))
         image.load()
         if settings.exact:
             square = _square(image, drawn, settings.view_size_px)
-            return square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
-        return _square(image, drawn, input_size_px, _REDUCING_GAP)
+            square = square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
+        else:
+            square = _square(image, drawn, input_size_px, _REDUCING_GAP)
+        return upright(View(square, *sides), image.info.get("exif", b""))
 
 
 def _check(image: Image.Image, settings: ImageSettings) -> None:
@@ -117,9 +126,9 @@ def _too_many_pixels(settings: ImageSettings) -> TooManyPixels:
 def _square(
     image: Image.Image, drawn: tuple[int, int, int, int] | None, edge_px: int, reducing_gap: float | None = None
 ) -> Image.Image:
-    """Shrink to a square, then bring it to 8 bits, sRGB, onto white, and upright.
+    """Shrink to a square, then bring it to 8 bits, sRGB and onto white.
 
-    All that is done to the square and not to a hundred megapixels; turned afterwards it is the same picture.
+    All that is done to the square and not to a hundred megapixels, and so is the turn afterwards.
     """
     plain, value_range = averageable(image, drawn)
     square = plain.resize((edge_px, edge_px), Image.Resampling.BICUBIC, reducing_gap=reducing_gap)
@@ -129,4 +138,4 @@ def _square(
     if alpha is not None:
         square = square.convert(square.mode[:-1])
     rgb = to_srgb(square, image.info)
-    return upright(rgb if alpha is None else on_white(rgb, alpha), image.info.get("exif", b""))
+    return rgb if alpha is None else on_white(rgb, alpha)

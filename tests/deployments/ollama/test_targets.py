@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from deployments.errors import SettingsError
-from deployments.ollama.targets import DEFAULT_TARGETS_FILE, load_targets, parse_targets
+from deployments.ollama.settings import DEFAULT_TARGETS_FILE
+from deployments.ollama.targets import load_targets, parse_targets
 
 PROSE = {"title": "Prose", "help": "As today.", "shape": "prose"}
 BUDGET = {"unit": "words", "short": 5, "medium": 9, "long": 9}
