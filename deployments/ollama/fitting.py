@@ -20,7 +20,12 @@ BULLET = re.compile(r"\s(?:[-–—•*]|\d{1,2}[.)])\s|\n")
 BOUND = re.compile(
     rf"(?P<sentence>{SENTENCE_END.pattern})|(?P<bullet>{BULLET.pattern})|(?P<phrase>{PHRASE_END.pattern})"
 )
-NOTE_NAME = re.compile(r"^(?:subjects?|style|mood|composition|colou?rs?|with|tags|prompt)\s*[:：]\s*", re.IGNORECASE)
+NOTE_NAME = re.compile(
+    r"^(?:subjects?|style|mood|composition|colou?rs?|with|tags|prompt)\s*[:：]\s*"
+    r"|^the (?:subjects?|style|mood|composition|colou?rs?|light(?:ing)?|scene) (?:is|are)\s+",
+    re.IGNORECASE,
+)
+CAPITAL = re.compile(r"^[A-Z](?=[a-z]|\s|$)")
 PARAMETER = re.compile(r"-{2,}\w+(?:\s+\d[\w.:]*)?|:{2,}[\d.]*")
 LONG_DASH = re.compile(r"\s*(?:—|-{2,})\s*")
 """Where parameters are orders, a generator takes a dash that people write for one."""
@@ -170,6 +175,7 @@ class Fitter:
 
     def _phrase(self, words: str) -> None:
         words = NOTE_NAME.sub("", words).strip(EDGES + ".")
+        words = CAPITAL.sub(lambda letter: letter[0].lower(), words)
         said = _said(words)
         if not said or said in self._said:
             return
@@ -190,6 +196,8 @@ class Fitter:
                 self._close()
             return
         body = self._with_codes(body)
+        if not self._body and len(body[0].upper()) == 1:
+            body = body[0].upper() + body[1:]
         grown = self._body + self._between + body if self._mid_sentence else _joined(self._body, body)
         if self._form.count(self._around(_closed(grown))) <= self._form.limit:
             self._body = _closed(grown) if ends else grown

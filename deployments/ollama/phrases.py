@@ -24,7 +24,8 @@ SURE_SUBJECT_SHARE = 0.25
 ORDER = ("subjects", "style", "mood", "composition", "color_palette")
 """The most important first: what does not fit is left out from the end."""
 
-NAMED_COLOURS = 3
+NAMED_COLOURS, JOINED_COLOURS = 3, 2
+"""How many colours get codes, and how many are one phrase, which has no comma in it."""
 
 MOST_WEIGHT_MORE = 0.3
 """A label that is certain weighs 1.3; above, generators burn the picture."""
@@ -63,7 +64,7 @@ def phrases(request: PromptRequest) -> Iterator[str]:
             continue
         least = LEAST_SHARE if request.options.wanted_length == "long" else RUNNER_UP_SHARE * scores[0].score
         yield from (label.value for label in scores if label.score >= least)
-    if names := list(named_shares(request.palette))[:NAMED_COLOURS]:
+    if names := list(named_shares(request.palette))[:JOINED_COLOURS]:
         yield f"{listed(names)} colors"
 
 

@@ -59,16 +59,16 @@ PARTED = re.compile(rf",\s*|\s+{AND}\s+")
 
 IN_THEIR_PLACE: Mapping[str, str] = {
     "people persons person humans human crowd crowds anyone men women figures tourists": "deserted surroundings",
-    "text texts words letters lettering writing captions watermark watermarks logo logos": "clean, unmarked surfaces",
+    "text texts words letters lettering writing captions watermark watermarks logo logos": "clean unmarked surfaces",
     "clouds cloud": "a clear sky",
-    "shadow shadows": "even, flat light",
+    "shadow shadows": "even flat light",
     "blur bokeh": "sharp focus throughout",
     "background": "a plain backdrop",
     "color colors colour colours": "black and white",
-    "trees plants vegetation": "open, bare ground",
+    "trees plants vegetation": "open bare ground",
     "buildings houses architecture": "untouched nature",
     "cars traffic vehicles": "empty roads",
-    "noise grain": "a clean, smooth image",
+    "noise grain": "a clean smooth image",
     "snow": "bare ground",
     "rain": "dry weather",
 }

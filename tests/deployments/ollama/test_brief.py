@@ -136,8 +136,8 @@ def test_prose_is_what_it_was_and_takes_nothing() -> None:
     [
         ("sdxl", "a wolf without people", "people, low quality, blurry, ", "a wolf, mountains"),
         ("sdxl", "a neon sign with text", "low quality, blurry, deformed, watermark, ", "a neon sign with text, "),
-        ("flux", "a wolf without people", None, "a wolf, deserted surroundings"),
-        ("midjourney", "a wolf without people", None, "a wolf"),
+        ("flux", "a wolf without people", None, "A wolf, deserted surroundings"),
+        ("midjourney", "a wolf without people", None, "A wolf"),
     ],
 )
 def test_what_is_not_wanted_stands_where_it_is_not_painted(
