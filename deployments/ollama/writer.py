@@ -177,11 +177,11 @@ class PromptWriter:
     async def status(self) -> ComponentStatus:
         """Ask the servers how they stand now; a model found missing is pulled if `auto_pull` is set."""
         status = await self._status()
+        record_state(self._record, "writer", status)
         self._record(telemetry.CHANGE_REFUSED, float(bool(self._refusal)))
         if self._refusal and status.state == "ready":
             reason = f"A change of targets was refused, and what held before holds on: {self._refusal}"
             status = replace(status, state="fallback", reason=reason, remedy=MEND_CHANGE)
-        record_state(self._record, "writer", status)
         return status
 
     async def _status(self) -> ComponentStatus:
