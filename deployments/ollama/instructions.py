@@ -81,12 +81,13 @@ LESS_DETAIL = "Write one sentence."
 MORE_DETAIL = "Write five or six sentences, rich in detail: surroundings, technique, viewpoint, light, textures."
 
 
-def build_messages(request: PromptRequest, ask: str = "") -> list[dict[str, str]]:
+def build_messages(request: PromptRequest, ask: str = "", *, in_sentences: bool = True) -> list[dict[str, str]]:
     """Give the system message, the examples and the user message for one picture; all but the last are constant.
 
     Args:
         request: what the prompt is written from.
         ask: what its target wants, as the last note.
+        in_sentences: whether it wants any, so that there are few or many of them by the length that is wanted.
     """
     exchanges = [
         {"role": role, "content": content}
@@ -96,11 +97,11 @@ def build_messages(request: PromptRequest, ask: str = "") -> list[dict[str, str]
     return [
         {"role": "system", "content": TASK},
         *exchanges,
-        {"role": "user", "content": "\n".join(_notes(request, ask))},
+        {"role": "user", "content": "\n".join(_notes(request, ask, in_sentences))},
     ]
 
 
-def _notes(request: PromptRequest, ask: str) -> list[str]:
+def _notes(request: PromptRequest, ask: str, in_sentences: bool) -> list[str]:
     notes = [
         f"{word}: {', '.join(labels)}"
         for category, word in CATEGORY_WORDS.items()
@@ -111,7 +112,7 @@ def _notes(request: PromptRequest, ask: str) -> list[str]:
         notes.append(f"Colours: {', '.join(colours)}")
     if wish := harmless(request.options.user_prompt):
         notes.append(f"With: {wish}")
-    if not ask and request.options.wanted_length != "medium":
+    if in_sentences and request.options.wanted_length != "medium":
         notes.append(MORE_DETAIL if request.options.wanted_length == "long" else LESS_DETAIL)
     if request.options.language != "en":
         notes.append(f"Write it in {LANGUAGE_NAMES[request.options.language]}.")

@@ -282,7 +282,7 @@ class PromptWriter:
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
         request = brief.request
-        messages = build_messages(request, brief.ask)
+        messages = build_messages(request, brief.ask, in_sentences=brief.form is None or not brief.form.in_phrases)
         num_predict = brief.num_predict or self._settings.num_predict(long=request.options.deep_thinking)
         model = self._settings.chosen(request.options.model)
         repeated = roomy = looped = False
