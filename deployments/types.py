@@ -25,6 +25,10 @@ PromptSource = Literal["ollama", "template", "none"]
 Vision = Literal["auto", "on", "off"]
 """Whether a model looks at the picture itself: where it is quick about it, if it can, or not."""
 Language = Literal["en", "es", "fr", "de", "it", "pt", "ja", "zh", "ar"]
+Length = Literal["short", "medium", "long"]
+
+PROSE = "prose"
+"""The target that is always there, and whose prompts are as they come."""
 
 
 def language_of(tag: str) -> str:
@@ -34,6 +38,10 @@ def language_of(tag: str) -> str:
 
 def _stripped(text: str) -> str:
     return text.strip()
+
+
+def _target_name(text: str) -> str:
+    return text.strip().lower().replace("-", "_")
 
 
 Flag = Annotated[bool, BeforeValidator(_stripped)]
@@ -95,13 +103,22 @@ class PromptOptions:
     model: Annotated[str, BeforeValidator(_stripped)] = ""
     seed: Seed | None = None
     vision: Annotated[Vision, BeforeValidator(_stripped)] = "auto"
+    target: Annotated[str, BeforeValidator(_target_name)] = ""
+    length: Annotated[Length | None, BeforeValidator(_stripped)] = None
+    weights: Flag = False
+
+    @property
+    def wanted_length(self) -> Length:
+        """How long the prompt is to be: deep mode's is long, if nothing else is said."""
+        return self.length or ("long" if self.deep_thinking else "medium")
 
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """Everything the prompt is written from. `picture` is the same for the same upload of the same caller, or empty.
+    """Everything the prompt is written from.
 
-    `jpeg`: the picture itself, small, where a model may look at it; for the length of the request, and in no log.
+    `picture` is the same for the same upload of the same caller, or empty; `aspect_ratio` is `W:H`, or empty. `jpeg` is
+    the picture itself, small, where a model may look at it; for the length of the request, and in no log.
     """
 
     scores: Scores
@@ -109,6 +126,7 @@ class PromptRequest:
     options: PromptOptions = PromptOptions()
     analyzer: AnalyzerName = "clip"
     picture: str = ""
+    aspect_ratio: str = ""
     jpeg: bytes = field(default=b"", repr=False)
 
     @property
@@ -153,10 +171,21 @@ class PromptRestart:
 
 
 @dataclass(frozen=True, slots=True)
+class SpentBudget:
+    """How long a prompt is, and how long it may be, in the unit of its target's budget."""
+
+    spent: int
+    limit: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class PromptComplete:
     """The whole prompt, who wrote it, what would have made it better, and whether something was cut away at its end.
 
     `model`: the name of the model that wrote, as Ollama lists it; empty where none did. `vision`: it saw the picture.
+    `target`: what it was written for; empty where nothing was. `negative`: None where that takes none.
+    `size`: the picture's, as its generator names it, or empty.
     """
 
     prompt: str
@@ -165,6 +194,10 @@ class PromptComplete:
     truncated: bool = False
     model: str = ""
     vision: bool = False
+    target: str = PROSE
+    negative: str | None = None
+    size: str = ""
+    budget: SpentBudget | None = None
 
 
 PromptPiece = PromptWaiting | PromptLooking | PromptThinking | PromptDelta | PromptRestart
@@ -184,6 +217,21 @@ class ComponentStatus:
     reason: str = ""
     remedy: str = ""
     facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFacts:
+    """What a page or a tool is told of a target; `limits` by length, none where there is no budget."""
+
+    name: str
+    title: str
+    help: str
+    shape: str
+    languages: tuple[Language, ...]
+    negative: bool
+    weights: bool
+    unit: str | None = None
+    limits: Mapping[Length, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,11 @@ class Classifier(Protocol):
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the model saw in a picture, and its measured palette. What answers say of it is made once and kept."""
+    """What the model saw in a picture, and what was measured. What answers say of it is made once and kept."""
 
     classification: Classification
     palette: tuple[Swatch, ...]
+    aspect_ratio: str
 
     @cached_property
     def body(self) -> AnalysisBody:
@@ -181,7 +182,7 @@ class AnalysisCache:
             classification = await self._classifier.classify(picture.pixels)
             flight.stages_ms["analysis"] = (self.clock() - decoded_s) * 1000
             self._version.learn(classification.model_version, decoded_s)
-            analysis = Analysis(classification, picture.palette)
+            analysis = Analysis(classification, picture.palette, picture.aspect_ratio)
             if self._settings.cache.max_entries and not classification.warnings:
                 self._remembered[key] = analysis
             return analysis

@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language, Seed, Vision
+from deployments.types import Language, Length, Seed, Vision
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
@@ -31,6 +31,7 @@ from serve_app.schemas import (
     ModelsAnswer,
     StateAnswer,
     StreamEvent,
+    TargetsAnswer,
     UnloadedAnswer,
 )
 from serve_app.settings import MIB, Settings
@@ -82,6 +83,15 @@ async def described_form(
         Vision,
         Form(description="Whether a model looks at the picture itself: `auto` where it can and is quick about it."),
     ] = "auto",
+    target: Annotated[
+        str, Form(description="What the prompt is for: a name of `/api/images/targets`; else the configured.")
+    ] = "",
+    length: Annotated[
+        Length | None, Form(description="How long it is to be; else `long` with deep_thinking, `medium` without.")
+    ] = None,
+    weights: Annotated[
+        bool, Form(description="Weigh labels, `(words:1.2)`, where that means something to the target.")
+    ] = False,
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError
@@ -189,6 +199,14 @@ def create_api(
     )
     async def models() -> ModelsAnswer:
         return await pipeline.models()
+
+    @api.get(
+        "/api/images/targets",
+        responses={status: _FAILURES[status] for status in (503, 504)},
+        summary="What a prompt may be written for: image generators, captions, tags",
+    )
+    async def targets() -> TargetsAnswer:
+        return await pipeline.targets()
 
     @api.post(
         "/api/images/unload",

@@ -13,6 +13,7 @@ from deployments.clip.labels import load_labels
 from deployments.clip.settings import MAX_BATCH_SIZE, ClipUserConfig, Device
 from deployments.errors import SettingsError
 from deployments.ollama.deployment import OllamaDeployment
+from deployments.ollama.targets import OllamaUserConfig, load_targets, with_default
 from serve_app.ingress import Ingress
 from serve_app.settings import Settings, load_settings
 
@@ -36,7 +37,7 @@ def build(args: Mapping[str, Any]) -> Application:
     What is set here is what suits one machine with whatever it has; a Serve config overrides any of it per deployment.
 
     Raises:
-        SettingsError: an argument, an environment variable or the label file is wrong; the sentence names it.
+        SettingsError: an argument, an environment variable, a label or a target is wrong; the sentence names it.
     """
     return compose(load_settings(args, os.environ), ClipDeployment)
 
@@ -45,7 +46,7 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
     """Bind the three deployments to one another.
 
     Raises:
-        SettingsError: the label file is wrong, or a GPU is demanded that Ray does not know of.
+        SettingsError: the label or the target file is wrong, or a GPU is demanded that Ray does not know of.
     """
     cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     longest_s = settings.limits.upload_timeout_s + settings.limits.total_timeout_s
@@ -60,6 +61,7 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
         ray_actor_options={"num_cpus": 0, "num_gpus": gpus},
     )(clip_deployment)
     ollama = serve.deployment(
+        user_config=OllamaUserConfig().model_dump(),
         # Above what may run and wait for Ollama, for the same reason.
         max_ongoing_requests=2 * (settings.ollama.max_writing + settings.ollama.max_waiting),
         max_surge_percent=FIRST_THE_NEW,
@@ -78,7 +80,11 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
     )(Ingress)
     return ingress.bind(
         clip.bind(settings.clip, load_labels(settings.clip.labels_file), settings.require_clip),
-        ollama.bind(settings.ollama, settings.require_ollama),
+        ollama.bind(
+            settings.ollama,
+            with_default(load_targets(settings.ollama.targets_file), settings.ollama.target),
+            settings.require_ollama,
+        ),
         settings,
     )
 

@@ -29,6 +29,7 @@ from deployments.types import (
     PromptEvent,
     PromptRequest,
     PromptRestart,
+    TargetFacts,
 )
 from serve_app.api import create_api
 from serve_app.middleware.auth import keys_of
@@ -128,6 +129,11 @@ class WriterHandle:
         """Tell which models each server has."""
         hosts: tuple[HostModels, ...] = await _repeated(self._handle.models.remote, WRITING)
         return hosts
+
+    async def targets(self) -> tuple[TargetFacts, ...]:
+        """Tell which targets there are."""
+        targets: tuple[TargetFacts, ...] = await _repeated(self._handle.targets.remote, WRITING)
+        return targets
 
     async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Free the servers' memory."""

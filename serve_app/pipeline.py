@@ -8,10 +8,11 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from deployments.errors import FAULT, AnalyzerError, DeadlinePassed, InvalidForm, is_fault
 from deployments.types import (
+    PROSE,
     ComponentStatus,
     HostModels,
     PromptComplete,
@@ -23,6 +24,7 @@ from deployments.types import (
     PromptRestart,
     PromptThinking,
     PromptWaiting,
+    TargetFacts,
 )
 from serve_app.analysis_cache import Analysis, AnalysisCache, Classifier, Lookup, PictureDecoder
 from serve_app.models import models_answer
@@ -38,6 +40,8 @@ from serve_app.schemas import (
     HealthAnswer,
     ModelsAnswer,
     StreamEvent,
+    TargetEntry,
+    TargetsAnswer,
     ThinkingEvent,
     Timings,
     UnloadedAnswer,
@@ -47,13 +51,16 @@ from serve_app.shared import Shared
 
 logger = logging.getLogger("image_analyzer.requests")
 
-NO_PROMPT = PromptComplete("", "none")
+NO_PROMPT = PromptComplete("", "none", target="")
 """What a caller gets who asks for the analysis alone."""
 
 WRITING, LOOKING = "Writing the prompt.", "Looking at the picture and writing the prompt."
 
 SIGHT_HOLDS_S = 2.0
 """How old the writer's word on which models look may be before it is asked again."""
+
+TARGETS_HOLD_S = 1.0
+"""How old the writer's word on its targets may be, as the CLIP deployment's on its labels."""
 
 HEALTH_HOLDS_S = 1.0
 """How old the parts' word on how they stand may be: however many ask, the parts are asked once in this time."""
@@ -76,6 +83,10 @@ class Writer(Protocol):
 
     async def models(self) -> Sequence[HostModels]:
         """Tell which models each server has."""
+        ...
+
+    async def targets(self) -> Sequence[TargetFacts]:
+        """Tell which targets there are."""
         ...
 
     async def unload(self) -> tuple[Sequence[str], Sequence[str]]:
@@ -148,6 +159,7 @@ class Pipeline:
         self._cache = AnalysisCache(classifier, settings, clock, decoder)
         self._components = Shared(self._ask_components, clock)
         self._looking = Shared(self._ask_looking, clock)
+        self._targets = Shared(self._ask_targets, clock)
 
     async def accept(
         self, upload: bytes, options: PromptOptions, warnings: Sequence[str] = (), caller: str = ""
@@ -161,7 +173,7 @@ class Pipeline:
             caller: whose key it came with: nobody is told, nor can measure, what another has sent.
 
         Raises:
-            InvalidForm: the model that is asked for is not among those allowed.
+            InvalidForm: the model that is asked for is not among those allowed, or there is no such target.
             UnreadablePicture, FormatNotAccepted, TooManyPixels: see `read_picture`.
             AnalyzerError: whatever kept the CLIP deployment from telling which labels hold.
         """
@@ -169,6 +181,8 @@ class Pipeline:
             self._settings.ollama.chosen(options.model)
         except ValueError as error:
             raise InvalidForm(f"Form field 'model' is wrong: {error}.") from None
+        if options.target not in ("", PROSE):
+            await self._require_target(options.target)
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
         jpeg_px = self._settings.ollama.vision_size_px if self._may_look(options) else 0
         lookup = Lookup(self._cache, upload, caller, jpeg_px)
@@ -200,6 +214,7 @@ class Pipeline:
             promptSource=written.source,
             model=written.model or None,
             vision=written.vision,
+            **_of_target(written, analysis),
             truncated=written.truncated,
             analyzer=analysis.classification.analyzer,
             cached=job.lookup.cached,
@@ -247,6 +262,7 @@ class Pipeline:
                 promptSource=written.source,
                 model=written.model or None,
                 vision=written.vision,
+                **_of_target(written, analysis),
                 truncated=written.truncated,
                 timings=job.timings(),
                 warnings=[*job.warnings, *analysis.classification.warnings, *written.warnings],
@@ -282,6 +298,11 @@ class Pipeline:
         """Tell which models may be asked for, and what there is of each server's."""
         return models_answer(self._settings.ollama, await self._writer.models())
 
+    async def targets(self) -> TargetsAnswer:
+        """Tell which targets may be asked for."""
+        entries = [TargetEntry.model_validate(facts, from_attributes=True) for facts in await self._known_targets()]
+        return TargetsAnswer(default=self._settings.ollama.target, targets=entries)
+
     async def unload(self) -> UnloadedAnswer:
         """Free the memory that the models take.
 
@@ -305,6 +326,22 @@ class Pipeline:
             logger.debug("The writer does not tell which models look.", exc_info=True)
             return ()
 
+    async def _require_target(self, name: str) -> None:
+        known = [facts.name for facts in await self._known_targets()]
+        if name not in known:
+            raise InvalidForm(f"Form field 'target' is wrong: send one of {', '.join(known)}.")
+
+    async def _known_targets(self) -> Sequence[TargetFacts]:
+        return await self._targets.get(self._clock() - TARGETS_HOLD_S)
+
+    async def _ask_targets(self) -> Sequence[TargetFacts]:
+        limit_s = self._settings.limits.status_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self._writer.targets()
+        except TimeoutError as error:
+            raise DeadlinePassed(f"The prompt writer did not name its targets within {limit_s:g} s.") from error
+
     async def _write(self, job: Job, analysis: Analysis) -> AsyncGenerator[PromptEvent, None]:
         job.writing_since_s = self._clock()
         seen, jpeg = analysis.classification, b""
@@ -313,7 +350,15 @@ class Pipeline:
         except AnalyzerError as error:
             job.warnings = [*job.warnings, f"No model looked at the picture: {error}"]
         return self._writer.write(
-            PromptRequest(seen.scores, analysis.palette, job.options, seen.analyzer, job.lookup.picture, jpeg)
+            PromptRequest(
+                seen.scores,
+                analysis.palette,
+                job.options,
+                seen.analyzer,
+                job.lookup.picture,
+                analysis.aspect_ratio,
+                jpeg,
+            )
         )
 
     async def _next(self, job: Job, events: AsyncGenerator[PromptEvent, None]) -> PromptEvent | None:
@@ -356,3 +401,16 @@ class Pipeline:
             remedy=status.remedy,
             facts=dict(status.facts),
         )
+
+
+def _of_target(written: PromptComplete, analysis: Analysis) -> dict[str, Any]:
+    budget = written.budget
+    return {
+        "target": written.target or None,
+        "negativePrompt": written.negative,
+        "aspectRatio": analysis.aspect_ratio,
+        "size": written.size or None,
+        "promptTokens": budget and budget.spent,
+        "tokenLimit": budget and budget.limit,
+        "tokenUnit": budget and budget.unit,
+    }

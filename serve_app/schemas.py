@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from deployments.types import AnalyzerName, PromptSource
+from deployments.types import AnalyzerName, Language, Length, PromptSource
 
 
 class ScoredLabel(BaseModel):
@@ -47,7 +47,28 @@ class Timings(BaseModel):
     total: float = Field(description="From the upload's arrival, looking in the cache included.")
 
 
-class AnalyzeAnswer(BaseModel):
+TokenUnit = Literal["clip_tokens", "words", "characters", "phrases"]
+
+
+class OfTarget(BaseModel):
+    """What an answer says of the target that its prompt was written for; absent what that does not have."""
+
+    target: str | None = Field(None, description="The target; absent if no prompt was asked for.", examples=["sdxl"])
+    negativePrompt: str | None = Field(  # noqa: N815
+        None, description="What the generator is to avoid, in a field of its own; absent where it has none."
+    )
+    aspectRatio: str = Field(  # noqa: N815
+        pattern=r"^\d+:\d+$", description="The usual ratio that is nearest to the picture's, upright.", examples=["3:2"]
+    )
+    size: str | None = Field(None, description="The nearest of the generator's sizes.", examples=["1536x1024"])
+    promptTokens: int | None = Field(None, description="How long the prompt is, in tokenUnit.")  # noqa: N815
+    tokenLimit: int | None = Field(None, description="How long it may be.")  # noqa: N815
+    tokenUnit: TokenUnit | None = Field(  # noqa: N815
+        None, description="What the target's budget is counted in; absent where it has none."
+    )
+
+
+class AnalyzeAnswer(OfTarget):
     """The answer of the analyze route."""
 
     success: Literal[True] = True
@@ -58,7 +79,10 @@ class AnalyzeAnswer(BaseModel):
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
     model: str | None = Field(None, description="The model that wrote the prompt; absent where none did.")
     vision: bool = Field(description="Whether the model saw the picture itself, beside what was measured of it.")
-    truncated: bool = Field(description="Whether the model broke off or repeated itself, so that an end was cut away.")
+    truncated: bool = Field(
+        description="Whether the model broke off or repeated itself, so that an end was cut away, or the budget of the "
+        "target had no room for all."
+    )
     analyzer: AnalyzerName = Field(description="Who read the picture.")
     cached: bool = Field(
         description="Whether the analysis was made for another request with the same bytes, before or meanwhile; where "
@@ -120,7 +144,7 @@ class DeltaEvent(BaseModel):
     text: str
 
 
-class CompleteEvent(BaseModel):
+class CompleteEvent(OfTarget):
     """The whole prompt; the stream ends."""
 
     status: Literal["complete"] = "complete"
@@ -202,6 +226,27 @@ class ModelsAnswer(BaseModel):
     allowed: list[str] = Field(description="What the form field model takes.")
     models: list[ModelEntry]
     hosts: list[ModelHost]
+
+
+class TargetEntry(BaseModel):
+    """What a prompt may be written for."""
+
+    name: str = Field(description="What the form field target takes.")
+    title: str
+    help: str
+    shape: Literal["prose", "sentences", "phrases", "tags"]
+    languages: list[Language]
+    negative: bool = Field(description="Whether it has a negative prompt.")
+    weights: bool = Field(description="Whether weights mean something to it.")
+    unit: TokenUnit | None = Field(description="What its budget is counted in; null where it has none.")
+    limits: dict[Length, int] = Field(description="The longest prompt of each length; empty where it has none.")
+
+
+class TargetsAnswer(BaseModel):
+    """What a prompt may be written for, in the order of the target file."""
+
+    default: str = Field(description="The target of a request that names none.")
+    targets: list[TargetEntry]
 
 
 class UnloadedAnswer(BaseModel):

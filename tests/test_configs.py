@@ -20,7 +20,7 @@ from serve_app.middleware.auth import KEYS_VARIABLE
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = [ROOT / "serve_config.yaml", *sorted(path for path in (ROOT / "configs").glob("*.yaml"))]
-SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "kuberay.yaml")]
+SERVE_CONFIGS = [path for path in CONFIGS if path.name not in ("labels.yaml", "targets.yaml", "kuberay.yaml")]
 """The cluster's is started by tests/cluster/, the others by tests/test_containers.py."""
 
 

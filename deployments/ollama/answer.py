@@ -51,10 +51,15 @@ MIN_PROMPT_CHARS = 20
 
 
 class Prompt(NamedTuple):
-    """The prompt in an answer, and whether its model was stopped, or a broken end or a loop had to be cut away."""
+    """The prompt in an answer.
+
+    `truncated`: its model was stopped, or a broken end or a loop had to be cut away. `over`: its budget left no room
+    for all.
+    """
 
     text: str
     truncated: bool
+    over: bool = False
 
 
 class Answer:
@@ -124,16 +129,27 @@ class Answer:
             An empty one where there is nothing but a thought, what loops from the beginning, or a lead-in.
         """
         taken = self.shown
+        text, cut = self.close(cut=cut)
+        kept = _to_last_end(text, cut)
+        if self._loop.begins_at is not None and len(kept) < MIN_PROMPT_CHARS:
+            kept = ""
+        truncated = cut or len(kept) < len(self.shown)
+        if not kept:
+            self.shown = taken
+        return Prompt(kept, truncated)
+
+    def close(self, *, cut: bool) -> tuple[str, bool]:
+        """Give all that was said, up to where it loops if that is not the beginning, and whether its end may be broken.
+
+        Args:
+            cut: whether the model was stopped before it had said all.
+        """
         if not self.finished:
             self.take("", last=True)
         looped = self._loop.begins_at is not None
         cut = looped or (cut and not self._paragraph.ended) or self._full
-        kept = _to_last_end(self.shown[: self._loop.begins_at].rstrip(), cut)
-        if looped and len(kept) < MIN_PROMPT_CHARS:
-            kept = ""
-        if not kept:
-            self.shown = taken
-        return Prompt(kept, truncated=cut or len(kept) < len(self.shown))
+        text = self.shown[: self._loop.begins_at].rstrip()
+        return ("" if looped and len(text) < MIN_PROMPT_CHARS else text), cut
 
 
 class _Marks:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import Any
 
 from ray.serve import metrics
 
 from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.targets import TargetSet
 from deployments.ollama.writer import PromptWriter
 from deployments.telemetry import Recorder, join_serve_log
-from deployments.types import ComponentStatus, HostModels, PromptEvent, PromptRequest
+from deployments.types import ComponentStatus, HostModels, PromptEvent, PromptRequest, TargetFacts
 
 
 class OllamaDeployment:
@@ -18,12 +20,13 @@ class OllamaDeployment:
 
     Args:
         settings: the `ollama` section of the config's args.
+        targets: used until `user_config` brings others.
         required: refuse requests rather than let the composer stand in.
     """
 
-    def __init__(self, settings: OllamaSettings, required: bool) -> None:
+    def __init__(self, settings: OllamaSettings, targets: TargetSet, required: bool) -> None:
         join_serve_log()
-        self._writer = PromptWriter(settings, required=required, record=Recorder(metrics))
+        self._writer = PromptWriter(settings, required=required, targets=targets, record=Recorder(metrics))
         if settings.preload:
             self._preloading = asyncio.ensure_future(self._writer.preload())
 
@@ -43,6 +46,14 @@ class OllamaDeployment:
     async def models(self) -> tuple[HostModels, ...]:
         """Tell which models each server has."""
         return await self._writer.models()
+
+    async def targets(self) -> tuple[TargetFacts, ...]:
+        """Tell which targets there are."""
+        return await self._writer.targets()
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Take new targets; Serve calls this at the start and at every change of `user_config`."""
+        await self._writer.reconfigure(user_config)
 
     async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Free the servers' memory; gives the names of what was loaded, and the servers that answered."""

@@ -87,25 +87,33 @@ AT_THE_PICTURE = (
 )
 """What stands before the notes where a model sees the picture, and after the picture itself."""
 
+LESS_DETAIL = "Write one sentence."
 MORE_DETAIL = "Write five or six sentences, rich in detail: surroundings, technique, viewpoint, light, textures."
 
 
-def build_messages(request: PromptRequest, jpeg: bytes = b"") -> list[dict[str, Any]]:
+def build_messages(
+    request: PromptRequest, jpeg: bytes = b"", *, ask: str = "", in_sentences: bool = True
+) -> list[dict[str, Any]]:
     """Give the system message, the examples and the user message for one picture; all but the last are constant.
 
-    `jpeg`, if it is not empty, is looked at: servers put it before the text of its message, whatever that says.
+    Args:
+        request: what the prompt is written from.
+        jpeg: is looked at, if it is not empty: servers put it before the text of its message, whatever that says.
+        ask: what its target wants, as the last note.
+        in_sentences: whether it wants any, so that there are few or many of them by the length that is wanted.
     """
     exchanges = [
         {"role": role, "content": content}
         for example in EXAMPLES
         for role, content in zip(("user", "assistant"), example, strict=True)
     ]
-    told = "\n".join(([AT_THE_PICTURE] if jpeg else []) + _notes(request, sure=bool(jpeg)))
+    notes = _notes(request, ask, in_sentences=in_sentences, sure=bool(jpeg))
+    told = "\n".join(([AT_THE_PICTURE] if jpeg else []) + notes)
     last: dict[str, Any] = {"role": "user", "content": told}
     return [{"role": "system", "content": TASK}, *exchanges, last | ({"images": [jpeg]} if jpeg else {})]
 
 
-def _notes(request: PromptRequest, *, sure: bool) -> list[str]:
+def _notes(request: PromptRequest, ask: str, *, in_sentences: bool, sure: bool) -> list[str]:
     """Give a line each; `sure` tells labels with their shares, as a model that sees the picture can weigh them."""
     notes = [
         f"{word}: {', '.join(labels)}"
@@ -117,11 +125,11 @@ def _notes(request: PromptRequest, *, sure: bool) -> list[str]:
         notes.append(f"Colours: {', '.join(colours)}")
     if wish := harmless(request.options.user_prompt):
         notes.append(f"With: {wish}")
-    if request.options.deep_thinking:
-        notes.append(MORE_DETAIL)
+    if in_sentences and request.options.wanted_length != "medium":
+        notes.append(MORE_DETAIL if request.options.wanted_length == "long" else LESS_DETAIL)
     if request.options.language != "en":
         notes.append(f"Write it in {LANGUAGE_NAMES[request.options.language]}.")
-    return notes
+    return [*notes, ask] if ask else notes
 
 
 def _told(request: PromptRequest, category: str, *, sure: bool = False) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from string import Template
 from typing import Literal
 
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from deployments.ollama.addresses import DEFAULT_PORT, is_default, normalized, split_list
 from deployments.ollama.model_names import in_full, is_remote, is_same, tagged
+from deployments.types import PROSE
+
+DEFAULT_TARGETS_FILE = Path(__file__).parents[2] / "configs" / "targets.yaml"
 
 ALWAYS_THINKS = "gpt-oss"
 """Models whose thought has levels, and no end."""
@@ -76,6 +80,13 @@ class OllamaSettings(BaseModel):
     auto_pull: bool = Field(
         False, description="Pull `model` in the background where it is absent: some gigabytes, so never unasked."
     )
+
+    targets_file: Path = Field(
+        DEFAULT_TARGETS_FILE,
+        description="What each image generator wants to be told. A relative path is taken from where the service was "
+        "started.",
+    )
+    target: str = Field(PROSE, description="The target of a request that names none.")
 
     temperature_standard: float = Field(0.5, ge=0, le=2, description="Sampling temperature, standard mode.")
     temperature_deep: float = Field(0.7, ge=0, le=2, description="Sampling temperature, deep mode: freer.")
@@ -245,8 +256,18 @@ class OllamaSettings(BaseModel):
             return "low" if ALWAYS_THINKS in model else False
         return True if self.think == "on" else self.think
 
+    def num_predict(self, *, long: bool) -> int:
+        """Give the longest answer in tokens of a prompt without a budget."""
+        return self.num_predict_deep if long else self.num_predict_standard
+
     def sampling(
-        self, *, deep: bool, thinks: bool = False, loops: bool = False, seed: int | None = None
+        self,
+        *,
+        deep: bool,
+        num_predict: int | None = None,
+        thinks: bool = False,
+        loops: bool = False,
+        seed: int | None = None,
     ) -> dict[str, float | int]:
         """Give Ollama's `options` for one mode, with room for a thought if there is to be one, against a loop if told.
 
@@ -254,8 +275,7 @@ class OllamaSettings(BaseModel):
         """
         return {
             "temperature": self.temperature_deep if deep else self.temperature_standard,
-            "num_predict": (self.num_predict_deep if deep else self.num_predict_standard)
-            + (self.think_tokens if thinks else 0),
+            "num_predict": (num_predict or self.num_predict(long=deep)) + (self.think_tokens if thinks else 0),
             "top_p": self.top_p,
             "repeat_penalty": max(self.repeat_penalty, LOOP_PENALTY) if loops else self.repeat_penalty,
             "num_ctx": self.num_ctx,

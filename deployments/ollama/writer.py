@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import httpx
 
 from deployments import telemetry
-from deployments.errors import AnalyzerError, DeadlinePassed, OllamaUnavailable, QueueFull
+from deployments.errors import AnalyzerError, DeadlinePassed, InvalidForm, OllamaUnavailable, QueueFull, SettingsError
 from deployments.ollama.answer import Answer, Prompt
+from deployments.ollama.brief import Brief, brief_of
 from deployments.ollama.client import OllamaClient, Said
 from deployments.ollama.coalescer import Coalescer, Take
 from deployments.ollama.failures import (
@@ -26,19 +29,19 @@ from deployments.ollama.failures import (
     ThoughtOnly,
     TookTooLong,
 )
+from deployments.ollama.fitting import Fitter, Form, fit
 from deployments.ollama.instructions import build_messages
 from deployments.ollama.model_names import is_same, tagged
 from deployments.ollama.pool import Server, ServerPool, Turn
 from deployments.ollama.pull import ModelPull
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.sight import OF_THE_LOOK, Look, Sights, looked
-from deployments.ollama.template import compose, shortcomings
+from deployments.ollama.targets import TargetSet, load_targets, parse_user_config, with_default
 from deployments.telemetry import Record, record_state, start_at_zero, unrecorded
 from deployments.types import (
     ComponentStatus,
     HeldModel,
     HostModels,
-    PromptComplete,
     PromptDelta,
     PromptEvent,
     PromptLooking,
@@ -46,6 +49,7 @@ from deployments.types import (
     PromptRestart,
     PromptThinking,
     PromptWaiting,
+    TargetFacts,
 )
 
 STOPPED = "stop"
@@ -55,6 +59,9 @@ UNKNOWN = "unknown"
 """What a model can whose server does not tell."""
 
 VOIDED = "What was written was the model's thought, and the prompt begins anew."
+MEND_CHANGE = "Correct user_config of OllamaDeployment and deploy it again (image-analyzer deploy CONFIG)."
+
+LOOPED = "The model said the same again and again: the prompt begins anew, without that."
 CUT = "The prompt was cut where the model broke off or repeated itself: what is there ends with a whole sentence."
 
 logger = logging.getLogger("image_analyzer.ollama")
@@ -66,6 +73,7 @@ class PromptWriter:
     Args:
         settings: addresses, model, sampling and limits.
         required: raise where Ollama cannot write, in place of composing.
+        targets: what generators want to be told; those of the settings' file where none are given.
         record: takes waits, first tokens, speed and outcome of every prompt, and how the servers stand.
         transport: replaces the network in tests.
     """
@@ -75,12 +83,17 @@ class PromptWriter:
         settings: OllamaSettings,
         *,
         required: bool,
+        targets: TargetSet | None = None,
         record: Record = unrecorded,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._settings = settings
         self._required = required
         self._record = record
+        self._default_targets = self._targets = with_default(
+            targets or load_targets(settings.targets_file), settings.target
+        )
+        self._refusal = ""
         start_at_zero(record, telemetry.OLLAMA_PROMPTS, settings.hosts, ["written", "failed", "left"])
         clients = [OllamaClient(settings, host, transport, record) for host in settings.hosts]
         self._pool = ServerPool(
@@ -103,10 +116,18 @@ class PromptWriter:
             QueueFull: Ollama is required, and as many requests wait as may wait.
             OllamaUnavailable: Ollama is required and cannot write.
             DeadlinePassed: Ollama is required and took too long.
+            InvalidForm: there is no such target.
         """
+        brief = self._brief(request)
         shown = thought = False
+        if not brief.needs_model:
+            written = brief.composed()
+            yield PromptDelta(written.text)
+            yield brief.complete(written, "template")
+            return
+        shortcoming: tuple[str, ...] = ()
         look = Look(request, self._settings)
-        read = functools.partial(self._read, request, look)
+        read = functools.partial(self._read, brief, look)
         try:
             async with Coalescer[Prompt](read, self._flush_interval_s) as coalescer:
                 while events := await coalescer.events():
@@ -120,21 +141,20 @@ class PromptWriter:
         except OllamaFailure as failure:
             if self._required:
                 raise self._public(failure) from failure
-            shortcoming = str(failure)
+            shortcoming = (str(failure),)
         except QueueFull as full:
             if self._required:
                 raise
-            shortcoming = str(full)
+            shortcoming = (str(full),)
         else:
             warnings = (*look.warnings, *([CUT] if prompt.truncated else []))
-            model, saw = tagged(look.model), bool(look.jpeg)
-            yield PromptComplete(prompt.text, "ollama", warnings, prompt.truncated, model, saw)
+            yield brief.complete(prompt, "ollama", warnings, tagged(look.model), vision=bool(look.jpeg))
             return
         if shown:
-            yield PromptRestart(shortcoming)
-        composed = compose(request)
-        yield PromptDelta(composed)
-        yield PromptComplete(composed, "template", (*look.warnings, shortcoming, *shortcomings(request)))
+            yield PromptRestart(*shortcoming)
+        composed = brief.composed()
+        yield PromptDelta(composed.text)
+        yield brief.complete(composed, "template", (*look.warnings, *shortcoming, *brief.shortcomings()))
 
     async def looking(self) -> tuple[str, ...]:
         """Tell which of the models look at pictures where a request leaves it to `auto`, at one server at least."""
@@ -144,10 +164,38 @@ class PromptWriter:
         looks = {name for (name, _), sight in zip(asked, told, strict=True) if sight.auto}
         return tuple(name for name in names if name in looks)
 
+    def _brief(self, request: PromptRequest) -> Brief:
+        name = request.options.target or self._settings.target
+        try:
+            return brief_of(request, name, self._targets.named(name))
+        except ValueError as error:
+            raise InvalidForm(f"Form field 'target' is wrong: {error}.") from None
+
+    async def targets(self) -> tuple[TargetFacts, ...]:
+        """Tell which targets there are."""
+        return tuple(target.facts(name) for name, target in self._targets.root.items())
+
+    async def reconfigure(self, content: Mapping[str, Any]) -> None:
+        """Take new targets; what is being written goes on with the old ones.
+
+        A wrong `content` is refused, as the CLIP deployment's is: everything stays as it was, and `status` tells.
+        """
+        try:
+            targets = parse_user_config(content).targets
+            self._targets = with_default(targets, self._settings.target) if targets else self._default_targets
+            self._refusal = ""
+        except SettingsError as error:
+            self._refusal = str(error)
+            logger.error("A change of targets was refused; all stays as it was: %s", error)
+
     async def status(self) -> ComponentStatus:
         """Ask the servers how they stand now; a model found missing is pulled if `auto_pull` is set."""
         status = await self._status()
         record_state(self._record, "writer", status)
+        self._record(telemetry.CHANGE_REFUSED, float(bool(self._refusal)))
+        if self._refusal and status.state == "ready":
+            reason = f"A change of targets was refused, and what held before holds on: {self._refusal}"
+            status = replace(status, state="fallback", reason=reason, remedy=MEND_CHANGE)
         return status
 
     async def _status(self) -> ComponentStatus:
@@ -168,6 +216,8 @@ class PromptWriter:
             "waiting": self._pool.waiting,
         }
         works = [server.client for server, failure in zip(servers, found, strict=True) if failure is None]
+        if self._refusal:
+            facts["refused_change"] = self._refusal
         if works:
             facts |= await self._facts_of(works)
         percents = [server.pull.percent for server in servers if server.pull.running]
@@ -245,13 +295,15 @@ class PromptWriter:
             await server.pull.close()
             await server.client.close()
 
-    async def _read(self, request: PromptRequest, look: Look, take: Take) -> Prompt:
+    async def _read(self, brief: Brief, look: Look, take: Take) -> Prompt:
         """Read one server's answer; where that fails, another's, and once more where one had begun or none is left.
 
         A look that has failed is followed by all that for the text alone.
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
+        request, in_sentences = brief.request, brief.form is None or not brief.form.in_phrases
+        num_predict = brief.num_predict or self._settings.num_predict(long=request.options.deep_thinking)
         await look.decide(self._pool.servers, self._sights)
         repeated = roomy = looped = False
         told: OllamaFailure | None = None
@@ -265,13 +317,14 @@ class PromptWriter:
                     can_think = await server.client.has.thinks(model, deadline_s)
                     think = self._settings.thinking(model, off=roomy) if can_think else None
                     options = self._settings.sampling(
-                        deep=request.options.deep_thinking,
+                        deep=brief.deep,
+                        num_predict=num_predict,
                         thinks=roomy or bool(think),
                         loops=looped,
                         seed=request.options.seed,
                     )
                     said = server.client.chat(
-                        build_messages(request, look.jpeg),
+                        build_messages(request, look.jpeg, ask=brief.ask, in_sentences=in_sentences),
                         options,
                         deadline_s=deadline_s,
                         model=model,
@@ -281,7 +334,7 @@ class PromptWriter:
                     if looks:
                         take(PromptLooking())
                         said = looked(said, turn)
-                    prompt = await self._answered(said, answer, take, server.client.failures, model)
+                    prompt = await self._answered(said, answer, take, server.client.failures, model, brief.form)
                 except OllamaFailure as failure:
                     outcome = "failed"
                     roomy, looped = isinstance(failure, ThoughtOnly), isinstance(failure, SaidNothing)
@@ -336,9 +389,16 @@ class PromptWriter:
             raise failed or TookTooLong(late, "Try again, or name more servers in OLLAMA_HOST.") from None
 
     async def _answered(
-        self, said: AsyncGenerator[Said, None], answer: Answer, take: Take, failures: FailureNames, model: str
+        self,
+        said: AsyncGenerator[Said, None],
+        answer: Answer,
+        take: Take,
+        failures: FailureNames,
+        model: str,
+        form: Form | None,
     ) -> Prompt:
         ended, thought = "", False
+        fitter = form and Fitter(form)
         async with aclosing(said):
             async for piece in said:
                 ended = piece.done_reason
@@ -348,10 +408,24 @@ class PromptWriter:
                     take(PromptThinking())
                 if voided:
                     take(PromptRestart(VOIDED))
+                    fitter = form and Fitter(form)
+                if text and fitter:
+                    text = fitter.take(text)
                 if text:
                     take(PromptDelta(text))
-                if answer.finished:
+                if answer.finished or (fitter and fitter.full):
                     break
+        if fitter and form:
+            text, cut = answer.close(cut=ended != STOPPED and not fitter.full)
+            fitted = fit(form, text, cut=cut)
+            if not fitted.has_words:
+                raise failures.nothing(model, thought=thought or answer.thought)
+            if not fitted.text.startswith(fitter.given):
+                take(PromptRestart(LOOPED))
+                fitter.given = ""
+            if news := fitted.text[len(fitter.given) :]:
+                take(PromptDelta(news))
+            return Prompt(fitted.text, truncated=cut, over=fitted.truncated and not cut)
         shown = answer.shown
         prompt = answer.end(cut=ended != STOPPED)
         if prompt.text.startswith(shown) and len(prompt.text) > len(shown):

@@ -7,6 +7,7 @@ import {
   useImageAnalyzer,
   useModels,
   useServiceHealth,
+  useTargets,
 } from "../src/index.ts";
 import { AnalysisBars } from "./AnalysisBars.tsx";
 import { CopyButton } from "./CopyButton.tsx";
@@ -36,6 +37,7 @@ export function App(): ReactElement {
   const analyzer = useImageAnalyzer(config);
   const service = useServiceHealth(config);
   const models = useModels(config, analyzer.stage === "complete"); // Then another may be loaded.
+  const targets = useTargets(config, service.health?.status);
   const history = useHistory();
   const [file, setFile] = useState<File | null>(null);
   const [prompt, setPrompt] = useState("");
@@ -72,11 +74,17 @@ export function App(): ReactElement {
           onFileChange={choose}
           models={models}
           autoVision={autoVisionOf(service)}
+          targets={targets}
           prompt={prompt}
           onPromptChange={setPrompt}
           onResult={remember}
           intake="document"
-          actions={<CopyButton text={prompt} />}
+          actions={<CopyButton text={prompt}>Copy the prompt</CopyButton>}
+          negativeActions={
+            <div className="ia-actions">
+              <CopyButton text={analyzer.negativePrompt ?? ""}>Copy the negative prompt</CopyButton>
+            </div>
+          }
         >
           <TimingLine analyzer={analyzer} />
           {warnings.length > 0 && (

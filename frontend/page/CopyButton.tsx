@@ -2,8 +2,8 @@ import type { ReactElement } from "react";
 
 import { useCopied } from "./useCopied.ts";
 
-/** Copies the prompt. */
-export function CopyButton({ text }: { text: string }): ReactElement {
+/** Copies a prompt. */
+export function CopyButton({ text, children }: { text: string; children: string }): ReactElement {
   const { copied, copy } = useCopied();
   return (
     <>
@@ -14,7 +14,7 @@ export function CopyButton({ text }: { text: string }): ReactElement {
           copy(text);
         }}
       >
-        Copy the prompt
+        {children}
       </button>
       <span className="copied" role="status">
         {copied !== null && "Copied."}

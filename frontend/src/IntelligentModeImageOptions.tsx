@@ -1,6 +1,13 @@
 import { type ReactElement, type ReactNode, useEffect, useEffectEvent, useId, useRef, useState } from "react";
 
-import { LANGUAGES, type Language, type ModelsAnswer, type Vision } from "./contract.ts";
+import {
+  LANGUAGES,
+  type Language,
+  type Length,
+  type ModelsAnswer,
+  type TargetsAnswer,
+  type Vision,
+} from "./contract.ts";
 import { MoreOptions } from "./MoreOptions.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
@@ -36,6 +43,14 @@ export interface IntelligentModeImageOptionsProps {
   onVisionChange?: ((vision: Vision) => void) | undefined;
   /** What the service says that `auto` does: `health.components.writer.facts.vision`. */
   autoVision?: string | undefined;
+  /** What the prompt is for; empty for the service's own choice. */
+  target?: string | undefined;
+  onTargetChange?: ((target: string) => void) | undefined;
+  /** What `useTargets()` gives: with it a target can be chosen. */
+  targets?: TargetsAnswer | null | undefined;
+  /** How long the prompt is to be; null for what deep mode says. */
+  length?: Length | null | undefined;
+  onLengthChange?: ((length: Length | null) => void) | undefined;
   /** Told of every answer and every failure. */
   onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
@@ -45,13 +60,17 @@ export interface IntelligentModeImageOptionsProps {
   /** `document` takes pictures dropped or pasted anywhere on the page; otherwise only here. */
   intake?: Intake | undefined;
   /** Fields that are not shown. */
-  hide?: readonly ("userPrompt" | "deepThinking" | "language" | "model" | "seed" | "vision")[] | undefined;
+  hide?:
+    | readonly ("userPrompt" | "deepThinking" | "language" | "target" | "length" | "model" | "seed" | "vision")[]
+    | undefined;
   /** In place of the English texts. */
   texts?: Partial<Texts> | undefined;
   disabled?: boolean | undefined;
   className?: string | undefined;
   /** Shown beside the buttons below the prompt. */
   actions?: ReactNode;
+  /** Shown beside the negative prompt, where there is one. */
+  negativeActions?: ReactNode;
   /** Shown below them. */
   children?: ReactNode;
 }
@@ -69,6 +88,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [model, setModel] = useControllable(props.model, "", props.onModelChange);
   const [seed, setSeed] = useControllable<number | null>(props.seed, null, props.onSeedChange);
   const [vision, setVision] = useControllable<Vision>(props.vision, "auto", props.onVisionChange);
+  const [target, setTarget] = useControllable(props.target, "", props.onTargetChange);
+  const [length, setLength] = useControllable<Length | null>(props.length, null, props.onLengthChange);
+  const [weights, setWeights] = useState(false);
   const [prompt, setPrompt] = useControllable(props.prompt, "", props.onPromptChange);
   const [suggestion, setSuggestion] = useState("");
   const written = useRef("");
@@ -77,12 +99,16 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const fieldId = useId();
   const choice = props.models && props.models.allowed.length > 1 && !hide.includes("model") ? props.models : null;
   const chosen = props.models && !props.models.allowed.includes(model) ? "" : model;
+  const targets = hide.includes("target") ? null : props.targets;
+  const aimed = targets && !targets.targets.some(({ name }) => name === target) ? "" : target;
+  const aim = targets?.targets.find(({ name }) => name === (aimed || targets.default));
   const cutNote = analyzer.truncated && (
     <p id={`${fieldId}cut`} className="ia-hint">
       {texts.truncated}
     </p>
   );
-  const isCut = analyzer.truncated && prompt === analyzer.generatedPrompt;
+  const isWhole = prompt !== "" && prompt === analyzer.generatedPrompt;
+  const isCut = analyzer.truncated && isWhole;
 
   const fill = (text: string): void => {
     written.current = text;
@@ -103,6 +129,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       model: chosen,
       seed,
       vision,
+      target: aimed,
+      length,
+      weights: weights && aim?.weights === true,
       onPrompt,
     });
     onResult?.(result, picture);
@@ -178,7 +207,36 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             </select>
           </div>
         )}
+        {targets && aim && (
+          <div className="ia-field ia-row">
+            <label htmlFor={`${fieldId}target`}>{texts.target}</label>
+            <select
+              id={`${fieldId}target`}
+              value={aim.name}
+              disabled={disabled}
+              aria-describedby={`${fieldId}aim`}
+              onChange={(event) => {
+                setTarget(event.target.value);
+              }}
+            >
+              {targets.targets.map(({ name, title }) => (
+                <option key={name} value={name}>
+                  {title}
+                </option>
+              ))}
+            </select>
+            <p id={`${fieldId}aim`} className="ia-hint">
+              {aim.help}
+            </p>
+          </div>
+        )}
         <MoreOptions
+          hidesLength={hide.includes("length") || !props.targets}
+          length={length}
+          onLength={setLength}
+          canWeigh={aim?.weights === true}
+          weights={weights}
+          onWeights={setWeights}
           models={choice}
           model={chosen}
           onModel={setModel}
@@ -219,7 +277,19 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             }}
           />
           {isCut && cutNote}
+          {isWhole && analyzer.tokenUnit !== null && (
+            <p className="ia-hint">
+              {texts.budget(analyzer.promptTokens ?? 0, analyzer.tokenLimit ?? 0, analyzer.tokenUnit)}
+            </p>
+          )}
         </div>
+        {analyzer.negativePrompt !== null && (
+          <div className="ia-field">
+            <label htmlFor={`${fieldId}negative`}>{texts.negativePrompt}</label>
+            <textarea id={`${fieldId}negative`} rows={3} readOnly value={analyzer.negativePrompt} />
+            {props.negativeActions}
+          </div>
+        )}
         {suggestion !== "" && analyzer.generatedPrompt !== "" && (
           <div className="ia-suggestion">
             <p className="ia-hint">{texts.suggestion}</p>

@@ -1,6 +1,6 @@
 import { type ReactElement, useId } from "react";
 
-import { MAX_SEED, type ModelsAnswer, type Vision } from "./contract.ts";
+import { type Length, MAX_SEED, type ModelsAnswer, type Vision } from "./contract.ts";
 import type { Texts } from "./texts.ts";
 
 /** Six digits: many enough, and they can be told to somebody. */
@@ -21,6 +21,14 @@ interface MoreOptionsProps {
   onVision: (vision: Vision) => void;
   /** What `auto` does, as the service says it; empty where it does not. */
   autoVision: string;
+  /** Whether no length is asked for. */
+  hidesLength: boolean;
+  length: Length | null;
+  onLength: (length: Length | null) => void;
+  /** Whether weights mean something to the target. */
+  canWeigh: boolean;
+  weights: boolean;
+  onWeights: (weights: boolean) => void;
   isDisabled: boolean;
   texts: Texts;
 }
@@ -28,10 +36,11 @@ interface MoreOptionsProps {
 /** What few want to set: folded away, but for what is set. */
 export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
   const { models, model, onModel, hidesSeed, seed, onSeed, hidesVision, vision, onVision, autoVision } = props;
-  const { isDisabled, texts } = props;
+  const { hidesLength, length, onLength, canWeigh, weights, onWeights, isDisabled, texts } = props;
   const id = useId();
-  if (models === null && hidesSeed && hidesVision) return null;
+  if (models === null && hidesSeed && hidesLength && !canWeigh && hidesVision) return null;
   const set = [
+    !hidesLength && length !== null && texts.lengths[length],
     models !== null && model,
     !hidesSeed && seed !== null && `${texts.seed} ${String(seed)}`,
     !hidesVision && vision !== "auto" && `${texts.vision}: ${texts.visions[vision]}`,
@@ -41,6 +50,38 @@ export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
       <summary>
         {texts.moreOptions} <span className="ia-hint">{set.filter(Boolean).join(", ")}</span>
       </summary>
+      {!hidesLength && (
+        <div className="ia-field ia-row">
+          <label htmlFor={`${id}length`}>{texts.length}</label>
+          <select
+            id={`${id}length`}
+            value={length ?? "usual"}
+            disabled={isDisabled}
+            onChange={({ target: { value } }) => {
+              onLength(value === "usual" ? null : (value as Length));
+            }}
+          >
+            {Object.entries(texts.lengths).map(([value, name]) => (
+              <option key={value} value={value}>
+                {name}
+              </option>
+            ))}
+          </select>
+        </div>
+      )}
+      {canWeigh && (
+        <label className="ia-check">
+          <input
+            type="checkbox"
+            checked={weights}
+            disabled={isDisabled}
+            onChange={(event) => {
+              onWeights(event.target.checked);
+            }}
+          />
+          {texts.weights}
+        </label>
+      )}
       {models !== null && (
         <div className="ia-field ia-row">
           <label htmlFor={`${id}model`}>{texts.model}</label>

@@ -6,9 +6,11 @@ import {
   type ErrorAnswer,
   type HealthAnswer,
   type Language,
+  type Length,
   type ModelsAnswer,
   ROUTES,
   type StreamEvent,
+  type TargetsAnswer,
   type Vision,
 } from "./contract.ts";
 import { readEventStream } from "./eventStream.ts";
@@ -35,6 +37,10 @@ export interface AnalyzeRequest {
   model: string;
   seed: number | null;
   vision: Vision;
+  /** Empty for the service's own choice; no length is `long` with deep thinking, else `medium`. */
+  target: string;
+  length: Length | null;
+  weights: boolean;
 }
 
 /** A failure: `message` is the service's own sentence, or names the address that did not answer. */
@@ -104,6 +110,12 @@ export class AnalyzerClient {
     return await this.#json<ModelsAnswer>(ROUTES.models, await this.#accepted(ROUTES.models, response));
   }
 
+  /** Tells what a prompt may be written for. */
+  async targets(signal: AbortSignal): Promise<TargetsAnswer> {
+    const response = await this.#send(ROUTES.targets, { headers: this.#headers, signal });
+    return await this.#json<TargetsAnswer>(ROUTES.targets, await this.#accepted(ROUTES.targets, response));
+  }
+
   async #post(route: string, request: AnalyzeRequest, signal: AbortSignal): Promise<Response> {
     const fields: Record<Exclude<keyof AnalyzeForm, "image">, string> = {
       user_prompt: request.userPrompt,
@@ -113,6 +125,9 @@ export class AnalyzerClient {
       model: request.model,
       seed: String(request.seed ?? ""),
       vision: request.vision === "auto" ? "" : request.vision,
+      target: request.target,
+      length: request.length ?? "",
+      weights: request.weights ? "true" : "",
     };
     const body = new FormData();
     body.append("image" satisfies keyof AnalyzeForm, request.image, request.filename);

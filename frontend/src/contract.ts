@@ -14,10 +14,13 @@ export type ErrorAnswer = Schemas["ErrorAnswer"];
 export type HealthAnswer = Schemas["HealthAnswer"];
 export type ComponentHealth = Schemas["ComponentHealth"];
 export type ModelsAnswer = Schemas["ModelsAnswer"];
+export type TargetsAnswer = Schemas["TargetsAnswer"];
+export type TokenUnit = NonNullable<AnalyzeAnswer["tokenUnit"]>;
 export type AnalyzeForm = Schemas["Body_analyze_api_images_analyze_post"];
 export type Language = AnalyzeForm["language"];
 /** Whether a model looks at the picture itself: where it is quick about it, if it can, or not. */
 export type Vision = AnalyzeForm["vision"];
+export type Length = NonNullable<AnalyzeForm["length"]>;
 
 type StreamBody = paths["/api/images/analyze-stream"]["post"]["responses"][200]["content"]["text/event-stream"];
 
@@ -29,6 +32,7 @@ export const ROUTES = {
   stream: "/api/images/analyze-stream",
   health: "/api/images/health",
   models: "/api/images/models",
+  targets: "/api/images/targets",
 } as const satisfies Record<string, keyof paths>;
 
 /** The largest seed that the service takes; the smallest is 0. */

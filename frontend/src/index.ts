@@ -9,10 +9,13 @@ export {
   type ComponentHealth,
   type HealthAnswer,
   type Language,
+  type Length,
   type ModelsAnswer,
   type ScoredLabel,
   type StreamEvent,
+  type TargetsAnswer,
   type Timings,
+  type TokenUnit,
   type Vision,
 } from "./contract.ts";
 export { EventStreamParser, readEventStream } from "./eventStream.ts";
@@ -30,4 +33,5 @@ export {
   type Stage,
 } from "./useImageAnalyzer.ts";
 export { useModels } from "./useModels.ts";
+export { useTargets } from "./useTargets.ts";
 export { HEALTH_INTERVAL_MS, useServiceHealth, type ServiceHealth } from "./useServiceHealth.ts";

@@ -62,6 +62,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/images/targets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a prompt may be written for: image generators, captions, tags */
+        get: operations["targets_api_images_targets_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/images/unload": {
         parameters: {
             query?: never;
@@ -156,6 +173,44 @@ export interface components {
          */
         AnalyzeAnswer: {
             /**
+             * Target
+             * @description The target; absent if no prompt was asked for.
+             * @example sdxl
+             */
+            target?: string | null;
+            /**
+             * Negativeprompt
+             * @description What the generator is to avoid, in a field of its own; absent where it has none.
+             */
+            negativePrompt?: string | null;
+            /**
+             * Aspectratio
+             * @description The usual ratio that is nearest to the picture's, upright.
+             * @example 3:2
+             */
+            aspectRatio: string;
+            /**
+             * Size
+             * @description The nearest of the generator's sizes.
+             * @example 1536x1024
+             */
+            size?: string | null;
+            /**
+             * Prompttokens
+             * @description How long the prompt is, in tokenUnit.
+             */
+            promptTokens?: number | null;
+            /**
+             * Tokenlimit
+             * @description How long it may be.
+             */
+            tokenLimit?: number | null;
+            /**
+             * Tokenunit
+             * @description What the target's budget is counted in; absent where it has none.
+             */
+            tokenUnit?: ("clip_tokens" | "words" | "characters" | "phrases") | null;
+            /**
              * Success
              * @default true
              * @constant
@@ -192,7 +247,7 @@ export interface components {
             vision: boolean;
             /**
              * Truncated
-             * @description Whether the model broke off or repeated itself, so that an end was cut away.
+             * @description Whether the model broke off or repeated itself, so that an end was cut away, or the budget of the target had no room for all.
              */
             truncated: boolean;
             /**
@@ -302,6 +357,23 @@ export interface components {
              * @enum {string}
              */
             vision: "auto" | "on" | "off";
+            /**
+             * Target
+             * @description What the prompt is for: a name of `/api/images/targets`; else the configured.
+             * @default
+             */
+            target: string;
+            /**
+             * Length
+             * @description How long it is to be; else `long` with deep_thinking, `medium` without.
+             */
+            length?: ("short" | "medium" | "long") | null;
+            /**
+             * Weights
+             * @description Weigh labels, `(words:1.2)`, where that means something to the target.
+             * @default false
+             */
+            weights: boolean;
         };
         /** Body_analyze_stream_api_images_analyze_stream_post */
         Body_analyze_stream_api_images_analyze_stream_post: {
@@ -353,6 +425,23 @@ export interface components {
              * @enum {string}
              */
             vision: "auto" | "on" | "off";
+            /**
+             * Target
+             * @description What the prompt is for: a name of `/api/images/targets`; else the configured.
+             * @default
+             */
+            target: string;
+            /**
+             * Length
+             * @description How long it is to be; else `long` with deep_thinking, `medium` without.
+             */
+            length?: ("short" | "medium" | "long") | null;
+            /**
+             * Weights
+             * @description Weigh labels, `(words:1.2)`, where that means something to the target.
+             * @default false
+             */
+            weights: boolean;
         };
         /**
          * Colour
@@ -376,6 +465,44 @@ export interface components {
          * @description The whole prompt; the stream ends.
          */
         CompleteEvent: {
+            /**
+             * Target
+             * @description The target; absent if no prompt was asked for.
+             * @example sdxl
+             */
+            target?: string | null;
+            /**
+             * Negativeprompt
+             * @description What the generator is to avoid, in a field of its own; absent where it has none.
+             */
+            negativePrompt?: string | null;
+            /**
+             * Aspectratio
+             * @description The usual ratio that is nearest to the picture's, upright.
+             * @example 3:2
+             */
+            aspectRatio: string;
+            /**
+             * Size
+             * @description The nearest of the generator's sizes.
+             * @example 1536x1024
+             */
+            size?: string | null;
+            /**
+             * Prompttokens
+             * @description How long the prompt is, in tokenUnit.
+             */
+            promptTokens?: number | null;
+            /**
+             * Tokenlimit
+             * @description How long it may be.
+             */
+            tokenLimit?: number | null;
+            /**
+             * Tokenunit
+             * @description What the target's budget is counted in; absent where it has none.
+             */
+            tokenUnit?: ("clip_tokens" | "words" | "characters" | "phrases") | null;
             /**
              * Status
              * @default complete
@@ -637,6 +764,63 @@ export interface components {
              * @enum {string}
              */
             status: "live" | "ready";
+        };
+        /**
+         * TargetEntry
+         * @description What a prompt may be written for.
+         */
+        TargetEntry: {
+            /**
+             * Name
+             * @description What the form field target takes.
+             */
+            name: string;
+            /** Title */
+            title: string;
+            /** Help */
+            help: string;
+            /**
+             * Shape
+             * @enum {string}
+             */
+            shape: "prose" | "sentences" | "phrases" | "tags";
+            /** Languages */
+            languages: ("en" | "es" | "fr" | "de" | "it" | "pt" | "ja" | "zh" | "ar")[];
+            /**
+             * Negative
+             * @description Whether it has a negative prompt.
+             */
+            negative: boolean;
+            /**
+             * Weights
+             * @description Whether weights mean something to it.
+             */
+            weights: boolean;
+            /**
+             * Unit
+             * @description What its budget is counted in; null where it has none.
+             */
+            unit: ("clip_tokens" | "words" | "characters" | "phrases") | null;
+            /**
+             * Limits
+             * @description The longest prompt of each length; empty where it has none.
+             */
+            limits: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * TargetsAnswer
+         * @description What a prompt may be written for, in the order of the target file.
+         */
+        TargetsAnswer: {
+            /**
+             * Default
+             * @description The target of a request that names none.
+             */
+            default: string;
+            /** Targets */
+            targets: components["schemas"]["TargetEntry"][];
         };
         /**
          * ThinkingEvent
@@ -987,6 +1171,44 @@ export interface operations {
             };
             /** @description A part is down and no fallback is allowed. */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    targets_api_images_targets_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TargetsAnswer"];
+                };
+            };
+            /** @description A part is down and no fallback is allowed. */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A stage took longer than its limit. */
+            504: {
                 headers: {
                     [name: string]: unknown;
                 };

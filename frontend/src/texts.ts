@@ -1,4 +1,4 @@
-import type { Vision } from "./contract.ts";
+import type { Length, TokenUnit, Vision } from "./contract.ts";
 import type { Stage } from "./useImageAnalyzer.ts";
 
 /** Every text of the component, to be exchanged for those of another language. */
@@ -12,7 +12,11 @@ export interface Texts {
   userPromptHint: string;
   deepThinking: string;
   language: string;
+  target: string;
   moreOptions: string;
+  length: string;
+  lengths: Readonly<Record<Length | "usual", string>>;
+  weights: string;
   model: string;
   modelFacts: Readonly<Record<"usual" | "thinks" | "sees" | "loaded" | "absent" | "cannotWrite", string>>;
   seed: string;
@@ -28,6 +32,9 @@ export interface Texts {
   suggestion: string;
   useSuggestion: string;
   truncated: string;
+  negativePrompt: string;
+  /** Below a prompt that has a budget. */
+  budget: (spent: number, limit: number, unit: TokenUnit) => string;
   stages: Readonly<Record<Stage, string>>;
   /** While others are written before; in place of the stage. */
   inLine: (before: number) => string;
@@ -36,6 +43,13 @@ export interface Texts {
   /** While the model thinks; in place of the stage. */
   thinking: string;
 }
+
+const UNITS: Readonly<Record<TokenUnit, string>> = {
+  clip_tokens: "tokens",
+  words: "words",
+  characters: "characters",
+  phrases: "phrases",
+};
 
 export const DEFAULT_TEXTS: Texts = {
   choosePicture: "Choose a picture",
@@ -47,7 +61,11 @@ export const DEFAULT_TEXTS: Texts = {
   userPromptHint: "at dusk, as a poster, without people …",
   deepThinking: "Deep mode: a longer, richer prompt",
   language: "Language of the prompt",
+  target: "Prompt for",
   moreOptions: "More options",
+  length: "Length",
+  lengths: { usual: "usual", short: "short", medium: "medium", long: "long" },
+  weights: "Weigh what is seen, as (words:1.2)",
   model: "Model",
   modelFacts: {
     usual: "default",
@@ -69,7 +87,9 @@ export const DEFAULT_TEXTS: Texts = {
   cancel: "Cancel",
   suggestion: "Suggested prompt; yours is kept",
   useSuggestion: "Use it in place of mine",
-  truncated: "Cut off after its last whole sentence.",
+  truncated: "Cut off after what is whole.",
+  negativePrompt: "Negative prompt",
+  budget: (spent, limit, unit) => `${String(spent)} of ${String(limit)} ${UNITS[unit]}`,
   stages: {
     idle: "",
     preparing: "Preparing the picture …",

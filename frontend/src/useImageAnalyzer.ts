@@ -1,7 +1,17 @@
 import { useCallback, useEffect, useReducer, useRef } from "react";
 
 import { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
-import type { Analysis, AnalyzeAnswer, Colour, Language, StreamEvent, Timings, Vision } from "./contract.ts";
+import type {
+  Analysis,
+  AnalyzeAnswer,
+  Colour,
+  Language,
+  Length,
+  StreamEvent,
+  Timings,
+  TokenUnit,
+  Vision,
+} from "./contract.ts";
 import { isAccepted } from "./acceptedPictures.ts";
 import { isOnThisMachine } from "./loopback.ts";
 import { shrinkPicture } from "./shrink.ts";
@@ -26,6 +36,12 @@ export interface AnalyzeOptions {
   seed?: number | null | undefined;
   /** Whether a model looks at the picture itself; `auto` unless told: where it can and is quick about it. */
   vision?: Vision | undefined;
+  /** What the prompt is for, one of `useTargets`; the service's own choice, `prose`, unless told. */
+  target?: string | undefined;
+  /** How long the prompt is to be; `long` with deep thinking, else `medium`, unless told. */
+  length?: Length | null | undefined;
+  /** Weigh labels, `(words:1.2)`, where that means something to the target. */
+  weights?: boolean | undefined;
   /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
   onPrompt?: ((prompt: string) => void) | undefined;
 }
@@ -50,8 +66,20 @@ export interface AnalyzerState {
   stage: Stage;
   error: AnalyzeFailure | null;
   generatedPrompt: string;
-  /** Whether the prompt's end was cut away, because the model broke off or repeated itself. */
+  /** Whether the prompt's end was cut away: the model broke off or repeated itself, or the budget had no more room. */
   truncated: boolean;
+  /** What the prompt was written for; null before it is written. */
+  target: string | null;
+  /** What the generator is to avoid; null where the target has no such prompt. */
+  negativePrompt: string | null;
+  /** The usual ratio that is nearest to the picture's, such as `3:2`. */
+  aspectRatio: string | null;
+  /** The nearest of the generator's sizes; null where it names none. */
+  size: string | null;
+  /** How long the prompt is, and may be, in `tokenUnit`; null where the target has no budget. */
+  promptTokens: number | null;
+  tokenLimit: number | null;
+  tokenUnit: TokenUnit | null;
   /** How many prompts are written before this one; null unless it waits in line. */
   before: number | null;
   /** Whether the model looks at the picture, before it writes. */
@@ -99,6 +127,13 @@ const NOTHING_YET: AnalyzerState = {
   error: null,
   generatedPrompt: "",
   truncated: false,
+  target: null,
+  negativePrompt: null,
+  aspectRatio: null,
+  size: null,
+  promptTokens: null,
+  tokenLimit: null,
+  tokenUnit: null,
   ...NO_WAIT,
   analysis: null,
   palette: [],
@@ -215,6 +250,9 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
           model: options.model ?? "",
           seed: options.seed ?? null,
           vision: options.vision ?? "auto",
+          target: options.target ?? "",
+          length: options.length ?? null,
+          weights: options.weights ?? false,
         };
         tell({ to: "analyzing" });
         if (options.stream === false) {

@@ -4,7 +4,7 @@ import { useState } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { IntelligentModeImageOptions, MAX_SEED, type IntelligentModeImageOptionsProps } from "../src/index.ts";
-import { ANALYZED, ANSWER, COMPLETE, MODELS, PICTURE, standIn } from "./service.ts";
+import { ANALYZED, ANSWER, COMPLETE, MODELS, PICTURE, standIn, TARGETS } from "./service.ts";
 
 let service = standIn();
 beforeEach(() => {
@@ -113,6 +113,39 @@ describe("IntelligentModeImageOptions", () => {
     }
   });
 
+  it("writes for the target that is chosen, and shows its negative prompt and how much of its budget is used", async () => {
+    show({ targets: TARGETS, negativeActions: <button type="button">Copy it</button> });
+    expect(screen.queryByLabelText(/Weigh/)).toBeNull();
+    await userEvent.selectOptions(screen.getByLabelText("Prompt for"), "SDXL");
+    expect(screen.getByLabelText("Prompt for").getAttribute("aria-describedby")).toBe(
+      screen.getByText("Phrases.").getAttribute("id"),
+    );
+    await userEvent.click(screen.getByLabelText(/Weigh/));
+    await userEvent.selectOptions(screen.getByLabelText("Length"), "short");
+    await choose();
+    const { form } = service.latest();
+    expect([form.get("target"), form.get("length"), form.get("weights")]).toEqual(["sdxl", "short", "true"]);
+    const budget = { promptTokens: 3, tokenLimit: 40, tokenUnit: "clip_tokens" } as const;
+    await told(ANALYZED, GENERATING, { ...COMPLETE, ...budget, target: "sdxl", negativePrompt: "blurry" });
+    expect(screen.getByLabelText<HTMLTextAreaElement>("Negative prompt").value).toBe("blurry");
+    expect(screen.getByRole("button", { name: "Copy it" })).toBeTruthy();
+    expect(screen.getByText("3 of 40 tokens")).toBeTruthy();
+    await userEvent.type(promptBox(), "!");
+    expect(screen.queryByText("3 of 40 tokens")).toBeNull();
+    await userEvent.selectOptions(screen.getByLabelText("Prompt for"), "Prose");
+    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await told(ANALYZED, GENERATING, COMPLETE);
+    expect(screen.queryByLabelText("Negative prompt")).toBeNull();
+    expect(service.latest().form.has("weights")).toBe(false);
+  });
+
+  it("asks for no target that there is not, and for the service's own where none is chosen", async () => {
+    show({ targets: TARGETS, target: "gone" });
+    expect(screen.getByLabelText<HTMLSelectElement>("Prompt for").value).toBe("prose");
+    await choose();
+    expect(service.latest().form.has("target")).toBe(false);
+  });
+
   it("says how many are before, and that the model thinks", async () => {
     show();
     await choose();
@@ -141,7 +174,7 @@ describe("IntelligentModeImageOptions", () => {
     show();
     await choose();
     await told(ANALYZED, GENERATING, cut);
-    const note = screen.getByText("Cut off after its last whole sentence.");
+    const note = screen.getByText("Cut off after what is whole.");
     expect(promptBox().getAttribute("aria-describedby")).toBe(note.id);
     await userEvent.type(promptBox(), "!");
     expect(screen.queryByText(note.textContent)).toBeNull();

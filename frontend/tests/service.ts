@@ -1,6 +1,6 @@
 /** A stand-in for the service, behind `fetch`: it answers as told, and remembers what it was asked. */
 
-import type { Analysis, AnalyzeAnswer, ModelsAnswer, StreamEvent } from "../src/index.ts";
+import type { Analysis, AnalyzeAnswer, ModelsAnswer, StreamEvent, TargetsAnswer } from "../src/index.ts";
 
 const labels = [
   { value: "calm", score: 0.6 },
@@ -31,6 +31,8 @@ export const COMPLETE = {
   userInput: "at dusk",
   promptSource: "ollama",
   vision: false,
+  target: "prose",
+  aspectRatio: "3:2",
   truncated: false,
   timings: { decode: 5, analysis: 20, prompt: 300, total: 325 },
   warnings: ["first", "second"],
@@ -54,6 +56,16 @@ export const MODELS: ModelsAnswer = {
     { ...held, name: "old:latest", capabilities: null, loaded: false },
   ],
   hosts: [{ host: "http://a", version: "0.33.0", reason: "", remedy: "" }],
+};
+
+const target = { languages: ["en" as const], unit: null, limits: {} };
+
+export const TARGETS: TargetsAnswer = {
+  default: "prose",
+  targets: [
+    { ...target, name: "prose", title: "Prose", help: "A paragraph.", shape: "prose", negative: false, weights: false },
+    { ...target, name: "sdxl", title: "SDXL", help: "Phrases.", shape: "phrases", negative: true, weights: true },
+  ],
 };
 
 /** One request that the stand-in got; its answer is given by hand. */

@@ -25,6 +25,7 @@ def analyze(
     options: PromptOptions,
     *,
     as_json: bool,
+    negative: bool = False,
     transport: httpx.BaseTransport | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> int:
@@ -35,13 +36,14 @@ def analyze(
         url: the service's address.
         options: what is asked for besides.
         as_json: print one JSON object per picture and line in place of text.
+        negative: print the negative prompt too; JSON always has it.
         transport: replaces the network in tests.
         environment: may hold NO_COLOR.
 
     Returns:
         0 if every picture was answered, else 1.
     """
-    view = JsonView(sys.stdout) if as_json else TextView(sys.stdout, sys.stderr, environment)
+    view = JsonView(sys.stdout) if as_json else TextView(sys.stdout, sys.stderr, environment, negative=negative)
     failed = False
     try:
         service = ServiceClient(url, os.environ.get(API_KEY_VARIABLE, ""), transport)
@@ -82,7 +84,10 @@ class JsonView:
 class TextView:
     """For people: labels and palette, then the prompt word by word, then times and warnings."""
 
-    def __init__(self, out: TextIO, progress: TextIO, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, out: TextIO, progress: TextIO, environment: Mapping[str, str], *, negative: bool = False
+    ) -> None:
+        self._negative = negative
         self._out = out
         self._progress = ProgressLine(progress)
         self._colour = wants_colour(out, environment)
@@ -134,6 +139,8 @@ class TextView:
         if not self._in_prompt:
             self._write_prompt(event["generatedPrompt"])
         self._end_prompt()
+        if self._negative and event.get("negativePrompt"):
+            self._say(f"{INDENT}negative: {event['negativePrompt']}\n")
         stages = ", ".join(f"{stage} {_duration(ms)}" for stage, ms in event["timings"].items())
         saw = ", which saw the picture" if event.get("vision") else ""
         self._say(f"{INDENT}{stages}; prompt by {event.get('model', event['promptSource'])}{saw}")

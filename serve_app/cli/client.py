@@ -172,6 +172,9 @@ class ServiceClient:
             "model": shown(options.model),
             "vision": "" if options.vision == "auto" else options.vision,
             "seed": "" if options.seed is None else str(options.seed),
+            "target": shown(options.target),
+            "length": options.length or "",
+            "weights": "true" if options.weights else "",
         }
         form = {name: value for name, value in form.items() if value}
         try:

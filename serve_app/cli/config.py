@@ -11,14 +11,16 @@ from typing import Any
 import yaml
 
 from deployments.clip.labels import LabelSet, load_labels
-from deployments.clip.settings import parse_user_config
+from deployments.clip.settings import parse_user_config as parse_clip
 from deployments.errors import SettingsError
+from deployments.ollama.targets import load_targets, with_default
+from deployments.ollama.targets import parse_user_config as parse_ollama
 from serve_app.middleware.auth import keys_of
 from serve_app.settings import Settings, load_settings
 
 BUILDER = "serve_app.app:build"
-CONFIGURABLE = "ClipDeployment"
-"""The one deployment that takes a `user_config`."""
+CONFIGURABLE = {"ClipDeployment": parse_clip, "OllamaDeployment": parse_ollama}
+"""The deployments that take a `user_config`, and what checks it."""
 DEPLOYMENTS = ("ClipDeployment", "OllamaDeployment", "Ingress")
 SERVE_HOST = "0.0.0.0"  # noqa: S104
 """Where Serve listens when the config does not say."""
@@ -60,7 +62,7 @@ class ServiceConfig:
 
 
 def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
-    """Read a Serve config and check what it says to the image analyzer: labels, keys and user_config too.
+    """Read a Serve config and check what it says to the image analyzer: labels, targets, keys and user_config too.
 
     Raises:
         SettingsError: one sentence that says what is wrong and where.
@@ -77,6 +79,7 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
     checked = [load_settings(_mapping(application.get("args"), "args"), environment) for application in ours]
     labels = [load_labels(settings.clip.labels_file) for settings in checked]
     for settings in checked:
+        with_default(load_targets(settings.ollama.targets_file), settings.ollama.target)
         keys_of(settings.access, environment)
     for deployment in (entry for application in ours for entry in application.get("deployments") or []):
         _check_deployment(path, _mapping(deployment, "deployments"))
@@ -101,9 +104,9 @@ def _check_deployment(path: Path, deployment: dict[str, Any]) -> None:
     if name not in DEPLOYMENTS:
         raise SettingsError(f"{path} names a deployment {name!r}: there are {', '.join(DEPLOYMENTS)}.")
     user_config = _mapping(deployment.get("user_config"), "user_config")
-    if name == CONFIGURABLE:
+    if parse := CONFIGURABLE.get(name):
         try:
-            parse_user_config(user_config)
+            parse(user_config)
         except SettingsError as error:
             raise SettingsError(f"{path}: {name}: {error}") from error
     elif user_config:

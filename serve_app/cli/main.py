@@ -101,6 +101,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="whether a model looks at the picture itself: auto where it can and is quick about it",
     )
     analyze.add_argument("--seed", type=int, metavar="NUMBER", help="the same number gives much the same prompt again")
+    analyze.add_argument(
+        "--target", default="", metavar="NAME", help="what the prompt is for: sdxl, flux, midjourney, tags, …"
+    )
+    analyze.add_argument("--length", choices=("short", "medium", "long"), help="how long the prompt is to be")
+    analyze.add_argument(
+        "--weights", action="store_true", help="weigh labels, where that means something to the target"
+    )
+    analyze.add_argument("--negative", action="store_true", help="print the negative prompt too, where there is one")
     analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
     return parser
 
@@ -161,8 +169,12 @@ def _run(arguments: argparse.Namespace) -> int:
                     model=arguments.model,
                     seed=arguments.seed,
                     vision=arguments.vision,
+                    target=arguments.target,
+                    length=arguments.length,
+                    weights=arguments.weights,
                 ),
                 as_json=arguments.json,
+                negative=arguments.negative,
             )
 
 

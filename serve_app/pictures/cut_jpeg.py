@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+
+from serve_app.pictures.orientation import View
 
 _END = b"\xff\xd9"
 
@@ -26,12 +26,7 @@ _MOST_MISSING = 0.1
 """Of the picture: a file cut by a few bytes lacks less; of half a picture the half is refused, as it always was."""
 
 
-Decoded = TypeVar("Decoded")
-
-
-def read_cut_jpeg(
-    data: bytes, decode: Callable[[bytes], Decoded], small: Callable[[Decoded], Image.Image]
-) -> Decoded | None:
+def read_cut_jpeg(data: bytes, decode: Callable[[bytes], View]) -> View | None:
     """Decode a JPEG whose end is missing, or give nothing if much of the picture went with it.
 
     How much that is, no decoder tells. So it is decoded twice, with its rest empty and with nonsense for it: where both
@@ -39,12 +34,11 @@ def read_cut_jpeg(
 
     Args:
         data: the file as it is.
-        decode: reads a file.
-        small: gives a small RGB picture of what was read.
+        decode: gives a small RGB picture of a file.
     """
     there = data.rstrip(b"\xff")
     picture, otherwise = decode(there + _END), decode(there + _nonsense(there) + _END)
-    apart = np.abs(np.asarray(small(picture), np.int16) - np.asarray(small(otherwise))).max(axis=-1)
+    apart = np.abs(np.asarray(picture.square, np.int16) - np.asarray(otherwise.square)).max(axis=-1)
     missing = (apart > _SEEN_LEVELS).mean()
     return picture if missing <= _MOST_MISSING else None
 

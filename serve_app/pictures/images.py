@@ -6,7 +6,6 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +15,11 @@ from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePictu
 from deployments.ollama.jpeg import encoded
 from deployments.types import Swatch
 from serve_app.pictures import png_chunks, tiff_directory
+from serve_app.pictures.aspect_ratio import usual_ratio
 from serve_app.pictures.colour_profiles import profile_in_bmp, to_srgb
 from serve_app.pictures.cut_jpeg import read_cut_jpeg
 from serve_app.pictures.levels import Range, averageable, in_eight_bits, on_white, take_levels_as_they_come
-from serve_app.pictures.orientation import upright
+from serve_app.pictures.orientation import View, upright
 from serve_app.pictures.palette import measure_palette
 from serve_app.pictures.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
 from serve_app.settings import ImageSettings
@@ -49,18 +49,15 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A decoded upload: uint8 RGB pixels, (size, size, 3), its measured palette, and perhaps a JPEG to be looked at."""
+    """A decoded upload: uint8 RGB pixels, (size, size, 3), its measured palette, and its usual ratio, `W:H`.
+
+    `jpeg`: the picture with its aspect kept, to be looked at; empty where that is not wanted.
+    """
 
     pixels: NDArray[np.uint8]
     palette: tuple[Swatch, ...]
+    aspect_ratio: str
     jpeg: bytes = b""
-
-
-class _Views(NamedTuple):
-    """The square, and the picture with its aspect kept where that is wanted: both of mode RGB, upright."""
-
-    square: Image.Image
-    whole: Image.Image | None
 
 
 def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int = 0) -> Picture:
@@ -83,7 +80,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_
         TooManyPixels: its header names more than `max_megapixels`.
     """
     try:
-        views = _views_mended(data, lambda data: _views(data, settings, input_size_px, jpeg_px))
+        view = _view_mended(data, lambda data: _view(data, settings, input_size_px, jpeg_px))
     except (FormatNotAccepted, TooManyPixels, UnreadablePicture):
         raise
     except UnidentifiedImageError as error:
@@ -93,33 +90,34 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_
     except Exception as error:  # Pillow's decoders raise nearly anything on a broken file
         raise broken(error) from error
     return Picture(
-        pixels=np.asarray(views.square),
-        palette=measure_palette(views.square, settings.palette_colours),
-        jpeg=b"" if views.whole is None else encoded(views.whole),
+        np.asarray(view.square),
+        measure_palette(view.square, settings.palette_colours),
+        usual_ratio(view.width_px, view.height_px),
+        b"" if view.whole is None else encoded(view.whole),
     )
 
 
-def _views_mended(data: bytes, decode: Callable[[bytes], _Views]) -> _Views:
+def _view_mended(data: bytes, decode: Callable[[bytes], View]) -> View:
     """Decode what a browser would show too, though it is not quite as its format has it."""
     if data.startswith(png_chunks.MAGIC):
         return decode(png_chunks.without_burden(data))
     if data.startswith(tiff_directory.MAGICS):
-        square, whole = decode(tiff_directory.without_burden(data))
-        return _Views(upright(square, data), whole and upright(whole, data))
+        return upright(decode(tiff_directory.without_burden(data)), data)
     try:
         return decode(data)
     except OSError:
-        if not data.startswith(_JPEG) or (views := read_cut_jpeg(data, decode, lambda views: views.square)) is None:
+        if not data.startswith(_JPEG) or (view := read_cut_jpeg(data, decode)) is None:
             raise
-        return views
+        return view
 
 
-def _views(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int) -> _Views:
+def _view(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int) -> View:
     with Image.open(io.BytesIO(data)) as image:
         _check(image, settings)
         if image.format == "BMP":
             image.info["icc_profile"] = profile_in_bmp(data)
         take_levels_as_they_come(image)
+        sides = image.size
         drawn = image.tile[0].extents if image.format == "GIF" else None
         if not settings.exact:
             image.draft(None, 2 * (math.ceil(_DRAFT_GAP * input_size_px),))
@@ -132,7 +130,7 @@ def _views(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: in
         if settings.exact:
             square = square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
         whole = _finished(_within(plain, jpeg_px, settings), value_range, image) if jpeg_px else None
-        return _Views(square, whole)
+        return upright(View(square, *sides, whole), image.info.get("exif", b""))
 
 
 def _check(image: Image.Image, settings: ImageSettings) -> None:
@@ -161,9 +159,9 @@ def _within(plain: Image.Image, longest_px: int, settings: ImageSettings) -> Ima
 
 
 def _finished(small: Image.Image, value_range: Range | None, image: Image.Image) -> Image.Image:
-    """Bring what was shrunk to 8 bits, sRGB, onto white, and upright.
+    """Bring what was shrunk to 8 bits, sRGB and onto white.
 
-    All that is done to little and not to a hundred megapixels; turned afterwards it is the same picture.
+    All that is done to little and not to a hundred megapixels, and so is the turn afterwards.
     """
     if value_range is not None:
         small = in_eight_bits(small, value_range)
@@ -171,4 +169,4 @@ def _finished(small: Image.Image, value_range: Range | None, image: Image.Image)
     if alpha is not None:
         small = small.convert(small.mode[:-1])
     rgb = to_srgb(small, image.info)
-    return upright(rgb if alpha is None else on_white(rgb, alpha), image.info.get("exif", b""))
+    return rgb if alpha is None else on_white(rgb, alpha)

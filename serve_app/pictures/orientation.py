@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from PIL import Image
 
 from serve_app.pictures import tiff_directory
@@ -17,15 +19,35 @@ _TURNS = {
 }
 """Orientation, as EXIF numbers it → what makes the picture upright; 1 is upright."""
 
+_LYING = frozenset({5, 6, 7, 8})
+"""Those whose width becomes the height."""
+
 _EXIF_MARK = b"Exif\0\0"
 
 
-def upright(square: Image.Image, exif: bytes) -> Image.Image:
-    """Turn a square as the EXIF, or the TIFF file, of the picture says that it was made of.
+class View(NamedTuple):
+    """The square that a picture was shrunk to, its own sides, and it with its aspect kept where that is wanted.
+
+    Both pictures are small, and of mode RGB.
+    """
+
+    square: Image.Image
+    width_px: int
+    height_px: int
+    whole: Image.Image | None = None
+
+
+def upright(view: View, exif: bytes) -> View:
+    """Turn the pictures, and the sides, as the EXIF, or the TIFF file, of the picture says that it was made of.
 
     Only the one tag is read: Pillow's own `exif_transpose` fails where it cannot write the rest anew (its issue 4215).
     """
     while exif.startswith(_EXIF_MARK):
         exif = exif[len(_EXIF_MARK) :]
-    turn = _TURNS.get(tiff_directory.orientation(exif))
-    return square if turn is None else square.transpose(turn)
+    number = tiff_directory.orientation(exif)
+    if number not in _TURNS:
+        return view
+    square, *sides, whole = view
+    width_px, height_px = reversed(sides) if number in _LYING else sides
+    turn = _TURNS[number]
+    return View(square.transpose(turn), width_px, height_px, whole and whole.transpose(turn))

@@ -113,6 +113,7 @@ class Desk:
         return Picture(
             np.zeros((input_size_px, input_size_px, 3), np.uint8),
             (Swatch("#000000", 1.0),),
+            "1:1",
             b"%d px" % jpeg_px if jpeg_px else b"",
         )
 
@@ -174,7 +175,7 @@ def test_a_thousand_analyses_take_as_little_memory_as_the_settings_say() -> None
     scores = {name: tuple(LabelScore(label, 0.25) for label in labels[name]["labels"][:3]) for name in CATEGORIES}
     palette = tuple(Swatch(f"#00000{i}", 0.2) for i in range(5))
     seen = Classification(scores, "clip", ModelVersion("clip openai/clip-vit-base-patch32 0123456789ab", 224))
-    sent = pickle.dumps(Analysis(seen, palette))
+    sent = pickle.dumps(Analysis(seen, palette, "3:2"))
     tracemalloc.start()
     analyses: list[Analysis] = [pickle.loads(sent) for _ in range(1024)]  # noqa: S301 - our own bytes
     for analysis in analyses:

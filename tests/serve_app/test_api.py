@@ -24,12 +24,13 @@ from deployments.types import (
     PromptRestart,
     PromptThinking,
     PromptWaiting,
+    SpentBudget,
     Vision,
 )
 from serve_app.pictures.images import Picture, read_picture
 from serve_app.pipeline import Pipeline
 from serve_app.settings import ImageSettings, Settings
-from tests.support.in_process import ANALYZE, HEALTH, LIVE, PHOTOGRAPH, READY, STREAM, Service
+from tests.support.in_process import ANALYZE, HEALTH, LIVE, PHOTOGRAPH, READY, STREAM, TARGETS, Service
 from tests.support.parts import TOKENS, FakeReader, FakeWriter
 
 
@@ -63,11 +64,61 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
         "userInput": "A beautiful landscape",
         "promptSource": "ollama",
         "vision": False,
+        "target": "prose",
+        "aspectRatio": "3:2",
         "truncated": False,
         "analyzer": "clip",
         "cached": False,
         "warnings": [],
     }
+
+
+async def test_a_target_reaches_the_writer_and_what_it_brings_the_caller(service: Service) -> None:
+    asked: dict[str, Any] = {"target": " SDXL ", "length": "short", "weights": "yes"}
+    service.writer.events = [
+        PromptDelta("a fox"),
+        PromptComplete(
+            "a fox", "template", target="sdxl", negative="blurry", size="1x1", budget=SpentBudget(2, 40, "clip_tokens")
+        ),
+    ]
+    answer, complete = (await service.post(**asked)).json(), (await service.events(**asked))[-1]
+    assert [request.options for request in service.writer.requests] == [
+        PromptOptions(target="sdxl", length="short", weights=True)
+    ] * 2
+    assert {request.aspect_ratio for request in service.writer.requests} == {"3:2"}
+    brought = {
+        "target": "sdxl",
+        "negativePrompt": "blurry",
+        "aspectRatio": "3:2",
+        "size": "1x1",
+        "promptTokens": 2,
+        "tokenLimit": 40,
+        "tokenUnit": "clip_tokens",
+    }
+    assert answer | brought == answer
+    assert complete | brought == complete
+
+
+async def test_a_target_that_there_is_not_is_refused_and_those_that_there_are_listed(service: Service) -> None:
+    for _ in range(2):
+        assert_error(
+            await service.post(target="dalle"), 422, "invalid_form", "'target' is wrong: send one of prose, sdxl"
+        )
+    assert_error(await service.post(length="huge"), 422, "invalid_form", "'short', 'medium' or 'long'")
+    assert service.writer.requests == []
+    told = (await service.get(TARGETS)).json()
+    assert (told["default"], [target["name"] for target in told["targets"]]) == ("prose", ["prose", "sdxl"])
+
+
+async def test_who_asks_for_prose_does_not_wait_for_the_list_of_targets(service: Service) -> None:
+    await service.post()
+    await service.post(target="prose")
+    assert service.writer.targets_asked == 0
+    now = itertools.count(step=0.2)
+    service = Service(clock=lambda: next(now))
+    for _ in range(4):
+        await service.get(TARGETS)
+    assert service.writer.targets_asked == 1
 
 
 async def test_what_the_caller_wishes_reaches_the_writer_and_only_the_picture_is_required(service: Service) -> None:

@@ -21,6 +21,7 @@ from tests.support.pictures import photograph_path
 
 ANALYZE, STREAM, HEALTH = "/api/images/analyze", "/api/images/analyze-stream", "/api/images/health"
 LIVE, READY = "/api/images/live", "/api/images/ready"
+TARGETS = "/api/images/targets"
 
 PHOTOGRAPH = photograph_path("rocket").read_bytes()
 
@@ -48,6 +49,10 @@ class Service:
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.api, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://service")
+
+    async def get(self, route: str) -> httpx.Response:
+        async with self.client() as client:
+            return await client.get(route)
 
     async def post(self, route: str = ANALYZE, image: bytes = PHOTOGRAPH, **form: str) -> httpx.Response:
         async with self.client() as client:

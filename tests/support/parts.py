@@ -21,6 +21,7 @@ from deployments.types import (
     PromptDelta,
     PromptEvent,
     PromptRequest,
+    TargetFacts,
 )
 
 ANALYSIS = {name: tuple(LabelScore(f"{name} {i}", 0.5 - i / 10) for i in range(3)) for name in CATEGORIES}
@@ -91,6 +92,11 @@ class FakeWriter:
         self.current_status = ComponentStatus("ready", "ollama")
         self.hosts: tuple[HostModels, ...] = ()
         self.looks: tuple[str, ...] = ()
+        self.known_targets = tuple(
+            TargetFacts(name, name.title(), "Help.", shape, ("en",), negative=name == "sdxl", weights=name == "sdxl")
+            for name, shape in (("prose", "prose"), ("sdxl", "phrases"))
+        )
+        self.targets_asked = 0
 
     async def write(self, request: PromptRequest) -> AsyncGenerator[PromptEvent, None]:
         self.requests.append(request)
@@ -120,6 +126,10 @@ class FakeWriter:
 
     async def models(self) -> tuple[HostModels, ...]:
         return self.hosts
+
+    async def targets(self) -> tuple[TargetFacts, ...]:
+        self.targets_asked += 1
+        return self.known_targets
 
     async def unload(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if self.error is not None:

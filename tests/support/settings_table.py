@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 
 from benchmarks.report import filled
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipUserConfig
+from deployments.ollama.settings import DEFAULT_TARGETS_FILE
+from deployments.ollama.targets import OllamaUserConfig
 from serve_app.settings import Settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -24,6 +26,7 @@ def tables() -> dict[str, str]:
     }
     top = {name: field for name, field in Settings.model_fields.items() if name not in sections}
     made = {"top": _table("", top), "user_config": _table("", ClipUserConfig.model_fields)}
+    made["ollama_user_config"] = _table("", OllamaUserConfig.model_fields)
     return made | {name: _table(f"{name}.", model.model_fields) for name, model in sections.items()}
 
 
@@ -36,8 +39,8 @@ def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
 
 
 def _default(value: Any) -> str:
-    if value == DEFAULT_LABELS_FILE:
-        return "`configs/labels.yaml`"
+    if value in (DEFAULT_LABELS_FILE, DEFAULT_TARGETS_FILE):
+        return f"`configs/{value.name}`"
     if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, tuple):

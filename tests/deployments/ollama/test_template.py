@@ -16,8 +16,8 @@ from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.ollama.colours import colour_name, named_shares
 from deployments.ollama.instructions import plain
-from deployments.ollama.wording import WORDING_FILE
 from deployments.ollama.template import OPPOSITES, SENTENCE_ENDS, compose, shortcomings
+from deployments.ollama.wording import WORDING_FILE
 from deployments.types import LabelScore, Language, PromptOptions, PromptRequest, Swatch
 from tests.deployments.ollama.samples import mountains
 

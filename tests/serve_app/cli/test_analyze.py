@@ -81,6 +81,17 @@ def test_an_answer_is_printed_for_people(service: Service, analyse: Analyse) -> 
     assert service.writer.requests[0].options == AT_DUSK
 
 
+@pytest.mark.parametrize(("negative", "lines"), [(True, ["  negative: blurry, text"]), (False, [])])
+def test_a_target_reaches_the_service_and_its_negative_prompt_is_printed_on_demand(
+    service: Service, analyse: Analyse, negative: bool, lines: list[str]
+) -> None:
+    service.writer.events = [PromptComplete("a fox", "template", target="sdxl", negative="blurry, text")]
+    options = PromptOptions(target="sdxl", length="short", weights=True)
+    status, told = analyse(url=service.url, options=options, negative=negative)
+    assert (status, service.writer.requests[0].options) == (0, options)
+    assert [line for line in told.splitlines() if "negative" in line] == lines
+
+
 def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, analyse: Analyse) -> None:
     status, told = analyse(PICTURE, PICTURE, url=service.url)
     assert (status, len(service.reader.pictures)) == (0, 1)

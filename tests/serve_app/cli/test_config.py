@@ -73,6 +73,15 @@ NO_KEYS = "access.require_key is set: name an access.keys_file, or set IMAGE_ANA
         (ours("args: {clip: {modle: x}}"), "did you mean 'clip.model'?"),
         (ours("args: {}}, {import_path: 'serve_app.app:build', args: {clpi: {}}"), "did you mean 'clip'"),
         (ours("args: {clip: {labels_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
+        (ours("args: {ollama: {targets_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
+        (
+            ours("args: {ollama: {target: dalle}}"),
+            "Setting 'ollama.target' is 'dalle', and the targets are prose, caption,",
+        ),
+        (
+            ours("deployments: [{name: OllamaDeployment, user_config: {targets: {}}}]"),
+            "OllamaDeployment: user_config: targets: Value error, prose must be there",
+        ),
         (ours("args: {access: {keys_file: /no/keys.txt}}"), "The key file /no/keys.txt cannot be read"),
         (ours("args: {access: {require_key: true}}"), NO_KEYS),
         (f"http_options: {{port: eighty}}\n{ours('')}", "is 'eighty'"),

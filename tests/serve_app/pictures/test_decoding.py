@@ -182,7 +182,7 @@ async def test_a_replica_whose_threads_are_all_held_says_so_and_says_when_they_a
 
     def hang(*_: object) -> Picture:
         release.wait(PATIENCE_S)
-        return Picture(np.zeros((EDGE_PX, EDGE_PX, 3), np.uint8), ())
+        return Picture(np.zeros((EDGE_PX, EDGE_PX, 3), np.uint8), (), "1:1")
 
     decoding = decoder(deadline_s=0.1, read=hang, decode_threads=2)
     asking = [asyncio.create_task(decoding.decode(QUICK, EDGE_PX))]

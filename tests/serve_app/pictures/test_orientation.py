@@ -43,9 +43,11 @@ def stored(orientation: int) -> Image.Image:
 
 def assert_upright(data: bytes) -> None:
     for exact in (False, True):
-        pixels = read_picture(data, ImageSettings(exact=exact), 224).pixels
+        picture = read_picture(data, ImageSettings(exact=exact), 224)
+        pixels = picture.pixels
         corners = np.array([pixels[y, x] for y in (56, 168) for x in (56, 168)], int)
         assert np.abs(corners - [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]).max() <= 30, corners
+        assert picture.aspect_ratio == "4:3"
 
 
 def with_exif(image: Image.Image, format_name: str, data: bytes) -> bytes:

@@ -1,0 +1,216 @@
+"""What a request comes to for its target: what a model is asked, how its words are fitted, what is said by rule.
+
+All but the words in the middle is made here, so that it is the same whoever writes those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from deployments.ollama.answer import UNIT, Prompt
+from deployments.ollama.budget import COUNTS, answer_tokens, words_asked
+from deployments.ollama.colours import colour_name
+from deployments.ollama.fitting import PALETTE, Form, Tail, fit
+from deployments.ollama.instructions import LANGUAGE_NAMES
+from deployments.ollama.negative import negative_prompt
+from deployments.ollama.phrases import NAMED_COLOURS, light, phrases, sure_labels, tags, weights
+from deployments.ollama.targets import BLANK, Part, Target
+from deployments.ollama.template import compose, shortcomings
+from deployments.ollama.wishes import Wish, names, parted, said_positively
+from deployments.types import PromptComplete, PromptRequest, PromptSource, Scores, SpentBudget
+
+UNIT_NAMES = {"clip_tokens": "tokens of CLIP", "words": "words", "characters": "characters", "phrases": "phrases"}
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """A request as it is written for a target.
+
+    `request`: with the wish, the language and the labels that are told. `deep`: whether it is to be freer. `form`: None
+    where a prompt stands as it comes. `words`: those to fit where no model writes; empty for `compose`'s.
+    `needs_model`: whether one may do better.
+    """
+
+    target: str
+    request: PromptRequest
+    deep: bool
+    ask: str = ""
+    num_predict: int | None = None
+    form: Form | None = None
+    unit: str = ""
+    words: str = ""
+    needs_model: bool = True
+    negative: str | None = None
+    size: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def composed(self) -> Prompt:
+        """Write it without a model."""
+        text = self.words or compose(self.request)
+        if self.form is None:
+            return Prompt(text, truncated=False)
+        fitted = fit(self.form, text)
+        return Prompt(fitted.text, truncated=False, over=fitted.truncated and self.needs_model)
+
+    def shortcomings(self) -> tuple[str, ...]:
+        """Say what a model would have done better."""
+        return shortcomings(self.request) if self.needs_model else ()
+
+    def complete(
+        self,
+        prompt: Prompt,
+        source: PromptSource,
+        warnings: tuple[str, ...] = (),
+        model: str = "",
+        *,
+        vision: bool = False,
+    ) -> PromptComplete:
+        """Give the whole prompt with all that belongs to it."""
+        budget = None
+        if self.form is not None:
+            budget = SpentBudget(self.form.count(prompt.text), self.form.limit, self.unit)
+        if prompt.over and budget:
+            warnings = (*warnings, f"Not all of it fits into {budget.limit} {UNIT_NAMES[self.unit]}.")
+        return PromptComplete(
+            prompt.text,
+            source,
+            (*warnings, *self.warnings),
+            prompt.truncated or prompt.over,
+            model,
+            vision,
+            self.target,
+            self.negative,
+            self.size,
+            budget,
+        )
+
+
+def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
+    """Make ready what is the same with a model and without; nothing for a target whose prompts stand as they come."""
+    warnings = []
+    if request.options.weights and not target.weighs:
+        warnings.append(f"{target.title} takes no weights: none are in the prompt.")
+    deep, long = request.options.deep_thinking, request.options.wanted_length == "long"
+    if deep != long:
+        request = replace(request, options=replace(request.options, deep_thinking=long))
+    if target.budget is None:
+        return Brief(name, request, deep, size=_size(target, request), warnings=tuple(warnings))
+    language = request.options.language
+    if language not in target.languages:
+        language = target.languages[0]
+        taken = " and ".join(LANGUAGE_NAMES[taken] for taken in target.languages)
+        warnings.append(f"{target.title} is told in {taken}: the prompt is in {LANGUAGE_NAMES[language]}.")
+    wish, told = _wish(request, target)
+    warnings += told
+    options = replace(request.options, user_prompt=wish.wanted, language=language)
+    request = replace(request, scores=_without(wish.unwanted, request), options=options)
+    form = _form(request, target, wish)
+    asked = words_asked(target.budget.unit, form.limit, fit(form, "").text)
+    sure = sure_labels(request)
+    return Brief(
+        target=name,
+        request=request,
+        deep=deep,
+        ask=target.ask.replace("{words}", str(asked)),
+        num_predict=answer_tokens(asked),
+        form=form,
+        unit=target.budget.unit,
+        words=_words(request, target),
+        needs_model=target.shape != "tags",
+        negative=negative_prompt(target, sure, [wish.wanted, *sure], wish.unwanted),
+        size=_size(target, request),
+        warnings=tuple(warnings),
+    )
+
+
+def _wish(request: PromptRequest, target: Target) -> tuple[Wish, list[str]]:
+    wish = parted(request.options.user_prompt, request.options.language)
+    has_place = target.negative is not None or target.fills("unwanted") or target.shape == "tags"
+    if has_place or not wish.unwanted:
+        return wish, []
+    wanted, known, left_out = said_positively(wish)
+    told = []
+    if known:
+        told.append(f"{target.title} has no negative prompt: in place of {', '.join(known)} it is told what is there.")
+    if left_out:
+        told.append(f"{target.title} has no negative prompt for {', '.join(left_out)}: say what is there instead.")
+    return Wish(wanted, wish.unwanted), told
+
+
+def _without(unwanted: Iterable[str], request: PromptRequest) -> Scores:
+    return {
+        category: tuple(label for label in scores if not any(names(thing, label.value) for thing in unwanted))
+        for category, scores in request.scores.items()
+    }
+
+
+def _form(request: PromptRequest, target: Target, wish: Wish) -> Form:
+    assert target.budget is not None  # noqa: S101 - for mypy
+    in_phrases = target.shape != "sentences"
+    blanks = _blanks(request, target, wish)
+    labels = [label.value for scores in request.seen.values() for label in scores[:1]]
+    said = {word.casefold() for text in (wish.wanted, *labels) for word in UNIT.findall(text)}
+    before = [_filled(part, blanks) for part in target.before if said.isdisjoint(part.unless)]
+    after = [Tail(text, frozenset(part.unless)) for part in target.after if (text := _filled(part, blanks))]
+    return Form(
+        count=COUNTS[target.budget.unit],
+        limit=target.budget.limit(request.options.wanted_length),
+        in_phrases=in_phrases,
+        before=tuple(filter(None, before)),
+        after=tuple(after),
+        weigh=target.weighs,
+        parameters=target.parameters,
+        weights=weights(request) if target.weighs and request.options.weights else {},
+        colours=_colours(request) if target.fills("palette") else {},
+    )
+
+
+def _blanks(request: PromptRequest, target: Target, wish: Wish) -> dict[str, str]:
+    sure = sure_labels(request)
+    chosen = {
+        name: next((choice.labels[label] for label in sure if label in choice.labels), choice.default)
+        for name, choice in target.choices.items()
+    }
+    return {
+        "aspect_ratio": request.aspect_ratio,
+        "palette": PALETTE if request.palette else "",
+        "light": light(request) if target.fills("light") else "",
+        "unwanted": ", ".join(wish.unwanted),
+        **chosen,
+    }
+
+
+def _filled(part: Part, blanks: Mapping[str, str]) -> str:
+    """Fill a part's blanks; empty if one of them is."""
+    if not all(blanks[blank] for blank in BLANK.findall(part.text)):
+        return ""
+    return BLANK.sub(lambda blank: blanks[blank[1]], part.text)
+
+
+def _colours(request: PromptRequest) -> dict[str, str]:
+    codes: dict[str, str] = {}
+    for swatch in request.palette:
+        codes.setdefault(colour_name(swatch.hex), swatch.hex)
+    return dict(list(codes.items())[:NAMED_COLOURS])
+
+
+def _words(request: PromptRequest, target: Target) -> str:
+    if target.shape == "sentences":
+        return ""
+    seen = tags(request) if target.shape == "tags" else phrases(request)
+    return ", ".join(filter(None, [request.options.user_prompt, *seen]))
+
+
+def _size(target: Target, request: PromptRequest) -> str:
+    """Choose the size whose ratio is nearest to the picture's."""
+    if not target.sizes or not request.aspect_ratio:
+        return target.sizes[0] if target.sizes else ""
+    wanted = _log_ratio(request.aspect_ratio, ":")
+    return min(target.sizes, key=lambda size: abs(_log_ratio(size, "x") - wanted))
+
+
+def _log_ratio(sides: str, between: str) -> float:
+    width, height = sides.split(between)
+    return math.log(int(width) / int(height))
