@@ -252,7 +252,7 @@ class PromptWriter:
         """
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + self._settings.total_timeout_s
-        await look.decide(self._pool.servers, self._sights)
+        await look.decide(self._pool.working, self._sights)
         repeated = roomy = looped = False
         told: OllamaFailure | None = None
         while True:
