@@ -174,6 +174,19 @@ async def test_where_its_model_is_absent_another_writes_and_on_says_how_to_fetch
     assert "pull gemma3:4b" in complete.warnings[0]
 
 
+async def test_where_its_model_was_removed_meanwhile_another_writes_and_it_is_found_when_it_is_back() -> None:
+    with FakeOllama(tokens=[FOX], models=["mistral", SEER], seers=[SEER]) as server:
+        async with open_writer(server, vision_model=SEER) as writer:
+            assert (await written(writer, looked_at(vision="on"))).vision
+            server.models.remove(SEER)
+            gone = [await written(writer, looked_at(vision="on")) for _ in range(2)]
+            server.models.append(SEER)
+            back = await written(writer, looked_at(vision="on"))
+    assert [(complete.model, complete.prompt, complete.vision) for complete in gone] == [(MODEL, FOX, False)] * 2
+    assert all(f"ollama pull {SEER}" in complete.warnings[0] for complete in gone)
+    assert (back.model, back.vision) == (SEER, True)
+
+
 async def test_only_a_server_whose_model_looks_is_asked_to() -> None:
     with FakeOllama(tokens=[FOX]) as blind, FakeOllama(tokens=[FOX], seers=["mistral"], gpu_share=1) as seer:
         load(seer)
