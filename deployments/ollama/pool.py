@@ -110,6 +110,11 @@ class ServerPool:
         return sum(server.writing for server in self.servers)
 
     @property
+    def working(self) -> Sequence[Server]:
+        """Those that are not left alone; where all are, each is as good as another."""
+        return self._awake() or self.servers
+
+    @property
     def looking(self) -> int:
         """How many of those look at a picture."""
         return sum(server.looking for server in self.servers)

@@ -14,6 +14,7 @@ from deployments.ollama.failures import (
     CannotDo,
     ContextTooSmall,
     ErrorTold,
+    ModelUnfit,
     OllamaFailure,
     SaidNothing,
     ThoughtOnly,
@@ -53,7 +54,7 @@ class Sight:
 
 
 class Sights:
-    """Tells of each server and model how well it looks; asked once in `HOLDS_S`.
+    """Tells of each server and model how well it looks; asked once in `HOLDS_S`, or anew where there was no answer.
 
     Args:
         settings: what `auto` may do.
@@ -67,23 +68,25 @@ class Sights:
     async def of(self, client: OllamaClient, model: str) -> Sight:
         """Tell how well a server's model looks; a server that does not answer looks at nothing."""
         now_s, key = asyncio.get_running_loop().time(), (client.host, model)
-        if key not in self._known or self._known[key][0] <= now_s:
-            self._known[key] = (now_s + HOLDS_S, await self._asked(client, model))
-        return self._known[key][1]
+        if key in self._known and self._known[key][0] > now_s:
+            return self._known[key][1]
+        try:
+            sight = await self._asked(client, model)
+        except OllamaFailure as failure:
+            return Sight(can=False, auto=False, why=failure.reason, remedy=failure.remedy)
+        self._known[key] = (now_s + HOLDS_S, sight)
+        return sight
 
     def forget(self, client: OllamaClient, model: str) -> None:
         """Ask anew when that is wanted next."""
         self._known.pop((client.host, model), None)
 
     async def _asked(self, client: OllamaClient, model: str) -> Sight:
-        try:
-            if not await client.has.sees(model):
-                pull = self._settings.pull_command(client.host, PLAIN_SEER)
-                told = "does not see pictures" if client.has.known(model) else "may not see pictures: nobody tells"
-                remedy = f"Run: {pull}, and set ollama.vision_model to {PLAIN_SEER}"
-                return Sight(can=False, auto=False, why=f"{model} {told}.", remedy=remedy)
-        except OllamaFailure as failure:
-            return Sight(can=False, auto=False, why=failure.reason, remedy=failure.remedy)
+        if not await client.has.sees(model):
+            pull = self._settings.pull_command(client.host, PLAIN_SEER)
+            told = "does not see pictures" if client.has.known(model) else "may not see pictures: nobody tells"
+            remedy = f"Run: {pull}, and set ollama.vision_model to {PLAIN_SEER}"
+            return Sight(can=False, auto=False, why=f"{model} {told}.", remedy=remedy)
         share = await client.has.gpu_share(model)
         if share is None:
             quick, where = False, "has not been loaded yet, so that nobody knows whether a GPU has it"
@@ -143,6 +146,8 @@ class Look:
             return True
         if another:
             return True
+        if isinstance(failure, ModelUnfit):
+            self.model = self._settings.chosen(self._request.options.model)
         # A text heals the runner that a picture has got stuck.
         self.at = (server,) if isinstance(failure, OF_THE_LOOK) else ()
         self._without(str(failure))

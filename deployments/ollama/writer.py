@@ -304,7 +304,7 @@ class PromptWriter:
         deadline_s = loop.time() + self._settings.total_timeout_s
         request, in_sentences = brief.request, brief.form is None or not brief.form.in_phrases
         num_predict = brief.num_predict or self._settings.num_predict(long=request.options.deep_thinking)
-        await look.decide(self._pool.servers, self._sights)
+        await look.decide(self._pool.working, self._sights)
         repeated = roomy = looped = False
         told: OllamaFailure | None = None
         while True:

@@ -6,6 +6,8 @@ import asyncio
 import base64
 import io
 import json
+import statistics
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, get_args
@@ -20,7 +22,7 @@ from deployments.ollama.instructions import build_messages
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.sight import PLAIN_SEER, SMALLER_PX
 from deployments.ollama.writer import PromptWriter
-from deployments.types import Language, PromptComplete, PromptLooking, PromptRequest
+from deployments.types import Language, PromptComplete, PromptDelta, PromptLooking, PromptRequest
 from tests.deployments.ollama.samples import JPEG, MODEL, collected, jpeg, looked_at, mountains, outcome, text_of
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama
@@ -170,6 +172,19 @@ async def test_where_its_model_is_absent_another_writes_and_on_says_how_to_fetch
     ) == ("ready", True)
     assert (complete.model, complete.prompt) == (MODEL, FOX)
     assert "pull gemma3:4b" in complete.warnings[0]
+
+
+async def test_where_its_model_was_removed_meanwhile_another_writes_and_it_is_found_when_it_is_back() -> None:
+    with FakeOllama(tokens=[FOX], models=["mistral", SEER], seers=[SEER]) as server:
+        async with open_writer(server, vision_model=SEER) as writer:
+            assert (await written(writer, looked_at(vision="on"))).vision
+            server.models.remove(SEER)
+            gone = [await written(writer, looked_at(vision="on")) for _ in range(2)]
+            server.models.append(SEER)
+            back = await written(writer, looked_at(vision="on"))
+    assert [(complete.model, complete.prompt, complete.vision) for complete in gone] == [(MODEL, FOX, False)] * 2
+    assert all(f"ollama pull {SEER}" in complete.warnings[0] for complete in gone)
+    assert (back.model, back.vision) == (SEER, True)
 
 
 async def test_only_a_server_whose_model_looks_is_asked_to() -> None:
@@ -384,6 +399,17 @@ def test_a_look_has_its_own_time_to_the_first_token(limit_s: float, source: str)
         await writer.close()
 
     run_virtually(scenario())
+
+
+async def test_the_first_token_after_a_look_is_passed_on_within_ten_milliseconds() -> None:
+    late_ms: list[float] = []
+    with FakeOllama(Answer([f"{FOX} ", "It waits."], interval_s=0.01), seers=["mistral"], look_s=0.02) as server:
+        async with open_writer(server) as writer:
+            for number in range(21):
+                request = looked_at(jpeg((400, 300), f"hsl({number * 9}, 80%, 50%)"), vision="on")
+                came_s = [time.monotonic() async for event in writer.write(request) if isinstance(event, PromptDelta)]
+                late_ms.append((came_s[0] - server.chats[-1].sent_at_s[0]) * 1000)
+    assert statistics.median(late_ms) <= 10
 
 
 LOOK_S, PLACES, CALLERS = 2.0, 4, 40
