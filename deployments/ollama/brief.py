@@ -73,10 +73,10 @@ class Brief:
             (*warnings, *self.warnings),
             prompt.truncated or prompt.over,
             model,
-            self.target,
-            self.negative,
-            self.size,
-            budget,
+            target=self.target,
+            negative=self.negative,
+            size=self.size,
+            budget=budget,
         )
 
 
