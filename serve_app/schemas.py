@@ -68,9 +68,7 @@ class OfTarget(BaseModel):
     )
 
 
-class AnalyzeAnswer(OfTarget):
-    """The answer of the analyze route."""
-
+class _Analyzed(BaseModel):
     success: Literal[True] = True
     generatedPrompt: str = Field(description="Empty if only the analysis was asked for.")  # noqa: N815
     analysis: AnalysisBody
@@ -90,6 +88,10 @@ class AnalyzeAnswer(OfTarget):
     )
     timings: Timings
     warnings: list[str] = Field(description="What would have made this answer better, and what to do about it.")
+
+
+class AnalyzeAnswer(OfTarget, _Analyzed):
+    """The answer of the analyze route."""
 
 
 class ErrorAnswer(BaseModel):
@@ -144,9 +146,7 @@ class DeltaEvent(BaseModel):
     text: str
 
 
-class CompleteEvent(OfTarget):
-    """The whole prompt; the stream ends."""
-
+class _Completed(BaseModel):
     status: Literal["complete"] = "complete"
     generatedPrompt: str  # noqa: N815
     userInput: str  # noqa: N815
@@ -156,6 +156,10 @@ class CompleteEvent(OfTarget):
     truncated: bool
     timings: Timings
     warnings: list[str]
+
+
+class CompleteEvent(OfTarget, _Completed):
+    """The whole prompt; the stream ends."""
 
 
 class ErrorEvent(BaseModel):

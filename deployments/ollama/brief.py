@@ -79,11 +79,11 @@ class Brief:
             (*warnings, *self.warnings),
             prompt.truncated or prompt.over,
             model,
-            vision,
-            self.target,
-            self.negative,
-            self.size,
-            budget,
+            vision=vision,
+            target=self.target,
+            negative=self.negative,
+            size=self.size,
+            budget=budget,
         )
 
 

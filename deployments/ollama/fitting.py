@@ -105,6 +105,7 @@ class Fitter:
         self._mid_sentence = self._flows = False
         self._between = " "
         self._sentence = ""
+        self._weights = {_said(label): weight for label, weight in form.weights.items()}
         self._said = {_said(phrase) for part in form.before for phrase in part.split(",")}
         self.full = False
         self.truncated = False
@@ -183,7 +184,7 @@ class Fitter:
         words = self._with_codes(words)
         if self._form.weigh:
             words = re.sub(r"([()\[\]])", r"\\\1", words)
-            weight = max((w for label, w in self._form.weights.items() if f" {label} " in f" {said} "), default=1.0)
+            weight = max((w for label, w in self._weights.items() if f" {label} " in f" {said} "), default=1.0)
             if f"{weight:.1f}" != "1.0":
                 words = f"({words}:{weight:.1f})"
         if not self._grow(words):

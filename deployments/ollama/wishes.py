@@ -13,8 +13,35 @@ from typing import NamedTuple
 from deployments.ollama.instructions import plain
 from deployments.types import Language
 
+IN_THEIR_PLACE: Mapping[str, str] = {
+    "people persons person humans human crowd crowds anyone men women figures tourists": "deserted surroundings",
+    "text texts words letters lettering writing captions watermark watermarks logo logos": "clean unmarked surfaces",
+    "clouds cloud": "a clear sky",
+    "shadow shadows": "even flat light",
+    "blur bokeh": "sharp focus throughout",
+    "background": "a plain backdrop",
+    "color colors colour colours": "black and white",
+    "trees plants vegetation": "open bare ground",
+    "buildings houses architecture": "untouched nature",
+    "cars traffic vehicles": "empty roads",
+    "noise grain": "a clean smooth image",
+    "snow": "bare ground",
+    "rain": "dry weather",
+}
+"""Words for what is unwanted → what is there then."""
+
+POSITIVE = {word: instead for words, instead in IN_THEIR_PLACE.items() for word in words.split()}
+
+NO = (
+    rf"(?:^|(?<=[,;.!?]\s)|(?<=\band\s)|(?<=\bbut\s)|\b(?=no\s+(?:{'|'.join(POSITIVE)})\b))"
+    r"no(?!\s+(?:more|less|one|longer|matter|doubt|idea)\b)"
+)
+"""English for what follows is not to be there, and not Portuguese for where something is: `um barco no lago`."""
+
+NO_IS_ELSE = frozenset({"pt", "es", "it"})
+
 NEGATIONS: Mapping[Language, str] = {
-    "en": r"\b(?:without|with no|no(?!\s+(?:more|less|one|longer|matter|doubt|idea)\b)|excluding|free of)",
+    "en": r"\b(?:without|with no|excluding|free of)",
     "es": r"\b(?:sin)",
     "fr": r"\b(?:sans)",
     "de": r"\b(?:ohne|keine?[nmrs]?)",
@@ -54,27 +81,13 @@ UNWANTED = {
     for language, negation in NEGATIONS.items()
 } | {language: re.compile(pattern) for language, pattern in UNSPACED.items()}
 
+UNWANTED_BY_NO = re.compile(rf"{NO}\s+(?P<things>{THINGS})", re.IGNORECASE)
+
+QUOTED = re.compile(r'("[^"]*"|“[^”]*”|«[^»]*»|「[^」]*」)')
+"""What is to be drawn as text."""
+
 LEFT_OVER = re.compile(r"^(?:\s|[,;，、.!。]|(?:and|but)\b)+|(?:\s|[,;，、]|\b(?:and|but|with))+$")
 PARTED = re.compile(rf",\s*|\s+{AND}\s+")
-
-IN_THEIR_PLACE: Mapping[str, str] = {
-    "people persons person humans human crowd crowds anyone men women figures tourists": "deserted surroundings",
-    "text texts words letters lettering writing captions watermark watermarks logo logos": "clean unmarked surfaces",
-    "clouds cloud": "a clear sky",
-    "shadow shadows": "even flat light",
-    "blur bokeh": "sharp focus throughout",
-    "background": "a plain backdrop",
-    "color colors colour colours": "black and white",
-    "trees plants vegetation": "open bare ground",
-    "buildings houses architecture": "untouched nature",
-    "cars traffic vehicles": "empty roads",
-    "noise grain": "a clean smooth image",
-    "snow": "bare ground",
-    "rain": "dry weather",
-}
-"""Words for what is unwanted → what is there then."""
-
-POSITIVE = {word: instead for words, instead in IN_THEIR_PLACE.items() for word in words.split()}
 
 
 class Wish(NamedTuple):
@@ -94,8 +107,10 @@ def parted(user_prompt: str, language: Language) -> Wish:
         unwanted.extend(bare for thing in things if (bare := re.sub(rf"^{NOTHING}", "", thing).strip()))
         return ""
 
-    for spoken in dict.fromkeys(("en", language)):
-        text = UNWANTED[spoken].sub(take, text)
+    patterns = [UNWANTED[spoken] for spoken in dict.fromkeys(("en", language))]
+    patterns += [] if language in NO_IS_ELSE else [UNWANTED_BY_NO]
+    for pattern in patterns:
+        text = "".join(said if at % 2 else pattern.sub(take, said) for at, said in enumerate(QUOTED.split(text)))
     if unwanted:
         text = LEFT_OVER.sub("", re.sub(r"\s*([,;，、.!。])(?:\s*[,;，、.!。])*", r"\1", " ".join(text.split())))
     return Wish(text, tuple(dict.fromkeys(unwanted)))

@@ -70,17 +70,19 @@ export function MoreOptions(props: MoreOptionsProps): ReactElement | null {
         </div>
       )}
       {canWeigh && (
-        <label className="ia-check">
-          <input
-            type="checkbox"
-            checked={weights}
-            disabled={isDisabled}
-            onChange={(event) => {
-              onWeights(event.target.checked);
-            }}
-          />
-          {texts.weights}
-        </label>
+        <div className="ia-field">
+          <label className="ia-check">
+            <input
+              type="checkbox"
+              checked={weights}
+              disabled={isDisabled}
+              onChange={(event) => {
+                onWeights(event.target.checked);
+              }}
+            />
+            {texts.weights}
+          </label>
+        </div>
       )}
       {models !== null && (
         <div className="ia-field ia-row">

@@ -173,44 +173,6 @@ export interface components {
          */
         AnalyzeAnswer: {
             /**
-             * Target
-             * @description The target; absent if no prompt was asked for.
-             * @example sdxl
-             */
-            target?: string | null;
-            /**
-             * Negativeprompt
-             * @description What the generator is to avoid, in a field of its own; absent where it has none.
-             */
-            negativePrompt?: string | null;
-            /**
-             * Aspectratio
-             * @description The usual ratio that is nearest to the picture's, upright.
-             * @example 3:2
-             */
-            aspectRatio: string;
-            /**
-             * Size
-             * @description The nearest of the generator's sizes.
-             * @example 1536x1024
-             */
-            size?: string | null;
-            /**
-             * Prompttokens
-             * @description How long the prompt is, in tokenUnit.
-             */
-            promptTokens?: number | null;
-            /**
-             * Tokenlimit
-             * @description How long it may be.
-             */
-            tokenLimit?: number | null;
-            /**
-             * Tokenunit
-             * @description What the target's budget is counted in; absent where it has none.
-             */
-            tokenUnit?: ("clip_tokens" | "words" | "characters" | "phrases") | null;
-            /**
              * Success
              * @default true
              * @constant
@@ -267,6 +229,44 @@ export interface components {
              * @description What would have made this answer better, and what to do about it.
              */
             warnings: string[];
+            /**
+             * Target
+             * @description The target; absent if no prompt was asked for.
+             * @example sdxl
+             */
+            target?: string | null;
+            /**
+             * Negativeprompt
+             * @description What the generator is to avoid, in a field of its own; absent where it has none.
+             */
+            negativePrompt?: string | null;
+            /**
+             * Aspectratio
+             * @description The usual ratio that is nearest to the picture's, upright.
+             * @example 3:2
+             */
+            aspectRatio: string;
+            /**
+             * Size
+             * @description The nearest of the generator's sizes.
+             * @example 1536x1024
+             */
+            size?: string | null;
+            /**
+             * Prompttokens
+             * @description How long the prompt is, in tokenUnit.
+             */
+            promptTokens?: number | null;
+            /**
+             * Tokenlimit
+             * @description How long it may be.
+             */
+            tokenLimit?: number | null;
+            /**
+             * Tokenunit
+             * @description What the target's budget is counted in; absent where it has none.
+             */
+            tokenUnit?: ("clip_tokens" | "words" | "characters" | "phrases") | null;
         };
         /**
          * AnalyzedEvent
@@ -466,6 +466,30 @@ export interface components {
          */
         CompleteEvent: {
             /**
+             * Status
+             * @default complete
+             * @constant
+             */
+            status: "complete";
+            /** Generatedprompt */
+            generatedPrompt: string;
+            /** Userinput */
+            userInput: string;
+            /**
+             * Promptsource
+             * @enum {string}
+             */
+            promptSource: "ollama" | "template" | "none";
+            /** Model */
+            model?: string | null;
+            /** Vision */
+            vision: boolean;
+            /** Truncated */
+            truncated: boolean;
+            timings: components["schemas"]["Timings"];
+            /** Warnings */
+            warnings: string[];
+            /**
              * Target
              * @description The target; absent if no prompt was asked for.
              * @example sdxl
@@ -503,30 +527,6 @@ export interface components {
              * @description What the target's budget is counted in; absent where it has none.
              */
             tokenUnit?: ("clip_tokens" | "words" | "characters" | "phrases") | null;
-            /**
-             * Status
-             * @default complete
-             * @constant
-             */
-            status: "complete";
-            /** Generatedprompt */
-            generatedPrompt: string;
-            /** Userinput */
-            userInput: string;
-            /**
-             * Promptsource
-             * @enum {string}
-             */
-            promptSource: "ollama" | "template" | "none";
-            /** Model */
-            model?: string | null;
-            /** Vision */
-            vision: boolean;
-            /** Truncated */
-            truncated: boolean;
-            timings: components["schemas"]["Timings"];
-            /** Warnings */
-            warnings: string[];
         };
         /**
          * ComponentHealth

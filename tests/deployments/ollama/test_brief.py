@@ -188,7 +188,11 @@ def test_the_size_is_the_nearest_that_the_generator_makes(ratio: str, size: str)
 def test_weights_are_put_where_they_mean_something_and_else_are_told_of() -> None:
     weighed = by_rule("sdxl", weights=True)
     assert weighed.prompt.startswith("(mountains:1.1), (landscape:1.1), (photorealistic:1.2), ")
+    assert "(wide angle:1.1), (depth:1.1), " in weighed.prompt
     assert weighed.warnings == ()
+    close = {"composition": (LabelScore("close-up", 0.9),)}
+    made = brief_of(mountains(close, weights=True), "sdxl", TARGETS["sdxl"])
+    assert made.composed().text.startswith("(close-up:1.3), ")
     assert by_rule("flux", weights=True).warnings == ("FLUX.1 takes no weights: none are in the prompt.",)
 
 
