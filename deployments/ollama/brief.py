@@ -18,7 +18,7 @@ from deployments.ollama.negative import negative_prompt
 from deployments.ollama.phrases import NAMED_COLOURS, light, phrases, sure_labels, tags, weights
 from deployments.ollama.targets import BLANK, Part, Target
 from deployments.ollama.template import compose, shortcomings
-from deployments.ollama.wishes import Wish, names, parted, said_positively
+from deployments.ollama.wishes import UNSPACED, Wish, names, parted, said_positively
 from deployments.types import PromptComplete, PromptRequest, PromptSource, Scores, SpentBudget
 
 UNIT_NAMES = {"clip_tokens": "tokens of CLIP", "words": "words", "characters": "characters", "phrases": "phrases"}
@@ -113,7 +113,7 @@ def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
         target=name,
         request=request,
         deep=deep,
-        ask=target.ask.replace("{words}", str(asked)),
+        ask=target.ask.replace("{words}", f"{asked} {'characters' if language in UNSPACED else 'words'}"),
         num_predict=answer_tokens(asked),
         form=form,
         unit=target.budget.unit,

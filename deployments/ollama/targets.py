@@ -71,7 +71,7 @@ class Target(_Data):
         description="`prose`: today's answer, as it comes. `sentences`; `phrases`, parted by commas; `tags`: the "
         "labels, by rule and without a model."
     )
-    ask: str = Field("", max_length=1000, description="The last note to the model; `{words}` is how many it may write.")
+    ask: str = Field("", max_length=1000, description="The last note to the model; `{words}` is what fits: `75 words`.")
     before: tuple[Part, ...] = ()
     after: tuple[Part, ...] = ()
     choices: Mapping[str, Choice] = {}
