@@ -51,7 +51,10 @@ class Brief:
         text = self.words or compose(self.request)
         if self.form is None:
             return Prompt(text, truncated=False)
-        fitted = fit(self.form, text)
+        # The composer's own words say nothing that a part after them is for.
+        wished = {word.casefold() for word in UNIT.findall(self.request.options.user_prompt)}
+        after = tuple(Tail(tail.text) for tail in self.form.after if wished.isdisjoint(tail.unless))
+        fitted = fit(replace(self.form, after=after), text)
         return Prompt(fitted.text, truncated=False, over=fitted.truncated and self.needs_model)
 
     def shortcomings(self) -> tuple[str, ...]:

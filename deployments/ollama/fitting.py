@@ -35,6 +35,11 @@ REPEATED_COMMAS = re.compile(r"\s*([,;，；、،])(?:\s*[,;，；、،])+")
 SPACE_BEFORE_COMMA = re.compile(r"\s+(?=[,;，；、،])")
 ENDED = re.compile(r"[.!?…؟。！？][\"'”’»」)]*\Z")
 
+LIGHT_COLOUR = re.compile(
+    r"\blight[ -](?=(?:red|orange|yellow|green|teal|blue|purple|pink|gr[ae]y|brown)\b)", re.IGNORECASE
+)
+"""A colour that is light says nothing of the light."""
+
 PALETTE = "{palette}"
 
 COMMAS = ",;，；、،"
@@ -131,14 +136,14 @@ class Fitter:
         if not self.full and self._held:
             self._unit(self._held, ends=True)
         if not self.full and self._sentence:
-            self._add(self._sentence, ends=True)
+            self._add(self._clean(self._sentence), ends=True)
         self._close()
         text = self._joiner.join(filter(None, [self._whole(self._body), *self._tails(self._body)]))
         fitted = Fitted(text, self._form.count(text), self._form.limit, self.truncated, bool(self._body))
         return self._news(text), fitted
 
     def _tails(self, body: str = "") -> Iterator[str]:
-        said = {word.casefold() for word in UNIT.findall(body)}
+        said = {word.casefold() for word in UNIT.findall(LIGHT_COLOUR.sub("", body))}
         colours = " and ".join(f"{name} {code}" for name, code in self._form.colours.items() if code not in body)
         for tail in self._form.after:
             if not tail.unless & said and (colours or PALETTE not in tail.text):
@@ -197,7 +202,7 @@ class Fitter:
                 self._close()
             return
         body = self._with_codes(body)
-        if not self._body and len(body[0].upper()) == 1:
+        if not self._body and body[0].upper().lower() == body[0]:
             body = body[0].upper() + body[1:]
         grown = self._body + self._between + body if self._mid_sentence else _joined(self._body, body)
         if self._form.count(self._around(_closed(grown))) <= self._form.limit:

@@ -98,7 +98,7 @@ def test_for_any_picture_wish_and_answer_the_prompt_is_what_its_generator_takes(
         assert made.form.count(prompt) <= limit
         assert len(prompt.splitlines()) <= 1
         assert "  " not in prompt
-        assert not re.search(r",\s*,|\s,|[{}]\w+[{}]", prompt)
+        assert not re.search(r",\s*,|\s,|\{(?:palette|light|unwanted|aspect_ratio|source|rating|count)\}", prompt)
         assert prompt.startswith(", ".join(made.form.before))
         prompt.encode()
         body = prompt.removeprefix(", ".join(made.form.before))
@@ -169,6 +169,16 @@ def test_of_what_has_no_place_and_no_opposite_the_caller_is_told() -> None:
 )
 def test_what_is_said_by_rule_stands_at_the_end(target: str, end: str) -> None:
     assert by_rule(target, user_prompt="no people, no cars").prompt.endswith(end)
+
+
+@pytest.mark.parametrize("length", get_args(Length))
+def test_the_light_is_always_named_without_a_model_and_with_one_that_names_but_a_light_color(length: Length) -> None:
+    assert by_rule("flux", length=length).prompt.endswith(" The light is soft.")
+    assert "The light is" not in by_rule("flux", length=length, user_prompt="a wolf by moonlight").prompt
+    form = briefed("flux", length=length).form
+    assert form is not None
+    assert fit(form, "A light gray wall, light-blue paint.").text.endswith(" The light is soft.")
+    assert fit(form, "A gray wall in soft light.").text == "A gray wall in soft light."
 
 
 def test_flux2_ties_codes_to_what_they_colour() -> None:

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from deployments.ollama.budget import COUNTS, Unit
@@ -31,6 +31,8 @@ FORMS = {
 
 
 @pytest.mark.parametrize("name", FORMS)
+@example("\N{MICRO SIGN}", [], False)
+@example("\N{LATIN SMALL LETTER DOTLESS I}", [], False)
 @given(ANSWER, st.lists(st.integers(0, 400), max_size=8), st.booleans())
 def test_whatever_a_model_says_the_prompt_keeps_its_form(name: str, answer: str, cuts: list[int], cut: bool) -> None:
     asked = FORMS[name]
@@ -50,7 +52,7 @@ def test_whatever_a_model_says_the_prompt_keeps_its_form(name: str, answer: str,
     assert fitted.text.startswith(", ".join(asked.before))
     for tail in asked.after:
         assert all(code in fitted.text for code in asked.colours.values())
-        assert tail.text in fitted.text or asked.colours or (tail.unless and "sunlit" in fitted.text)
+        assert tail.text in fitted.text or asked.colours or (tail.unless and "sunlit" in fitted.text.lower())
     body = fitted.text
     for part in (*asked.before, *(tail.text for tail in asked.after)):
         body = body.replace(part, "")
@@ -84,6 +86,7 @@ def test_whatever_a_model_says_the_prompt_keeps_its_form(name: str, answer: str,
         ),
         ("midjourney", "A fox --ar 1:1 in the snow", "A fox in the snow. --ar 3:2 --no people"),
         ("midjourney", "A fox, in the snow, and so on and on and on", "A fox, in the snow. --ar 3:2 --no people"),
+        ("midjourney", "fox . fox , , fox ,", "Fox . fox, fox. --ar 3:2 --no people"),
         ("midjourney", "A fox. It runs through the deep snow of the hills", "A fox. --ar 3:2 --no people"),
         ("flux", "狼、雪の中。走る", "狼、雪の中。走る。 Soft light."),
         ("characters", f"{'so long ' * 20}", "So long so long so long so long so long so long."),
