@@ -56,7 +56,26 @@ WISHES = (
 INJECTED = "banana"
 WISHED_SHARE = 0.6
 SMALL_WORDS = frozenset(
-    ["a", "an", "the", "of", "in", "on", "at", "to", "with", "and", "add", "make", "it", "look", "like", "put", "only"]
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "with",
+        "and",
+        "are",
+        "add",
+        "make",
+        "it",
+        "look",
+        "like",
+        "put",
+        "only",
+    ]
 )
 
 TALK = re.compile(

@@ -117,7 +117,7 @@ async def say(
     if answer.ending != "endless" and 0 < limit < len(pieces):
         pieces, reason = pieces[:limit], "length"
     whole = exchange.body.get("stream") is False
-    index, due_s, repeated = 0, loop.time(), 0
+    index, due_s, sent, repeated = 0, loop.time(), b"", 0
     while index < len(pieces) or (answer.ending == "endless" and pieces):
         if index == answer.hold_at:
             await gate.passage()
@@ -132,7 +132,7 @@ async def say(
             await reply.piece(line(model, content, field=part))
         exchange.sent_at_s.append(time.monotonic())
         note()
-        repeated = repeated + 1 if index and token == pieces[(index - 1) % len(pieces)][1] else 1
+        sent, repeated = content, repeated + 1 if content == sent else 1
         if repeated == LOOP_TOKENS:
             await reply.end()
             return

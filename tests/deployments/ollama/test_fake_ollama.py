@@ -53,6 +53,16 @@ def test_no_token_is_early_and_each_can_bring_the_time_at_which_it_is_sent() -> 
         assert sent_at_s - chat.came_at_s >= 0.009 * number
 
 
+@pytest.mark.parametrize(("stamped", "come"), [(False, 30), (True, 40)])
+def test_only_what_is_sent_again_and_again_is_a_loop(stamped: bool, come: int) -> None:
+    with (
+        FakeOllama(Answer([" "] * 40, stamped=stamped)) as server,
+        ollama.Client(server.url, trust_env=False) as client,
+    ):
+        told = [line for line in client.chat("mistral", ASKED, stream=True) if line.message.content]
+    assert len(told) == come
+
+
 def test_held_answers_can_begin_one_after_another_and_others_be_held_again() -> None:
     def read_one() -> None:
         with ollama.Client(server.url, trust_env=False) as client:
