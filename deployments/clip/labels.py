@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from deployments.errors import SettingsError
+from deployments.data_files import read_mapping, validated
 
 Label = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -80,10 +79,7 @@ def parse_labels(content: Mapping[str, Any], source: str) -> LabelSet:
     Raises:
         SettingsError: naming `source`, the category and what is wrong with it.
     """
-    try:
-        return LabelSet.model_validate(content)
-    except ValidationError as error:
-        raise SettingsError.of(source, error) from error
+    return validated(LabelSet, content, source)
 
 
 def load_labels(path: Path) -> LabelSet:
@@ -92,12 +88,4 @@ def load_labels(path: Path) -> LabelSet:
     Raises:
         SettingsError: the file is missing, is not YAML, or does not hold the five categories.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"Label file {path} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"Label file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"Label file {path} must map each category to its labels.")
-    return parse_labels(content, str(path))
+    return parse_labels(read_mapping(path, "Label file", "each category to its labels"), str(path))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.clip.labels import LabelSet
-from deployments.errors import SettingsError
+from deployments.data_files import validated
 
 DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
 
@@ -114,7 +114,4 @@ def parse_user_config(content: Mapping[str, Any]) -> ClipUserConfig:
     Raises:
         SettingsError: naming the field and what is wrong with it.
     """
-    try:
-        return ClipUserConfig.model_validate(content)
-    except ValidationError as error:
-        raise SettingsError.of("user_config", error) from error
+    return validated(ClipUserConfig, content, "user_config")

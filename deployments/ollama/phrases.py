@@ -6,20 +6,13 @@ import colorsys
 from collections.abc import Iterator, Mapping
 
 from deployments.ollama.colours import named_shares
+from deployments.ollama.instructions import LEAST_SHARE
+from deployments.ollama.template import RUNNER_UP_SHARE, SURE_SUBJECT_SHARE
 from deployments.types import CATEGORIES, PromptRequest
 
 SURE_SHARE = 0.4
 """A best label with so much of its category is taken for granted: a wrong word in a fixed part, or in a negative
 prompt, does more harm than none. An estimate."""
-
-LEAST_SHARE = 0.1
-"""A label with less of its category is mostly wrong."""
-
-RUNNER_UP_SHARE = 0.5
-"""A second label is worth naming from this part of the first one's score."""
-
-SURE_SUBJECT_SHARE = 0.25
-"""A best subject with less is a guess, and a generator would paint it all the same."""
 
 ORDER = ("subjects", "style", "mood", "composition", "color_palette")
 """The most important first: what does not fit is left out from the end."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator, model_validator
 
+from deployments.data_files import read_mapping, validated
 from deployments.errors import SettingsError
 from deployments.ollama.budget import COUNTS, Unit
 from deployments.types import PROSE, Language, Length, TargetFacts
@@ -177,10 +177,7 @@ def parse_targets(content: Mapping[str, Any], source: str) -> TargetSet:
     Raises:
         SettingsError: naming `source`, the target's field and what is wrong with it.
     """
-    try:
-        return TargetSet.model_validate(content)
-    except ValidationError as error:
-        raise SettingsError.of(source, error) from error
+    return validated(TargetSet, content, source)
 
 
 def parse_user_config(content: Mapping[str, Any]) -> OllamaUserConfig:
@@ -189,10 +186,7 @@ def parse_user_config(content: Mapping[str, Any]) -> OllamaUserConfig:
     Raises:
         SettingsError: naming the field and what is wrong with it.
     """
-    try:
-        return OllamaUserConfig.model_validate(content)
-    except ValidationError as error:
-        raise SettingsError.of("user_config", error) from error
+    return validated(OllamaUserConfig, content, "user_config")
 
 
 def with_default(targets: TargetSet, name: str) -> TargetSet:
@@ -212,14 +206,7 @@ def load_targets(path: Path) -> TargetSet:
     Raises:
         SettingsError: the file is missing, is not YAML, or holds something that is no target.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"Target file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"Target file {path} is not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise SettingsError(f"Target file {path} must map each target's name to what it wants.")
+    content = read_mapping(path, "Target file", "each target's name to what it wants")
     return parse_targets(content, str(path))
 
 

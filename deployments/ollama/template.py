@@ -76,15 +76,15 @@ IMPLIED_BY = {
 
 def compose(request: PromptRequest) -> str:
     """Write one paragraph; the same request always gives the same text."""
-    phrases = WORDINGS[request.options.language]
-    sentences = [_view(request, phrases), _mood(request, phrases), _palette(request, phrases)]
+    wording = WORDINGS[request.options.language]
+    sentences = [_view(request, wording), _mood(request, wording), _palette(request, wording)]
     if request.options.deep_thinking:
-        sentences.append(phrases.sentence("in detail"))
+        sentences.append(wording.sentence("in detail"))
     wish = plain(request.options.user_prompt)
-    said = [f"{sentence}{phrases.sentence_end}" for sentence in sentences if sentence]
+    said = [f"{sentence}{wording.sentence_end}" for sentence in sentences if sentence]
     if wish:
-        said.insert(0, wish if wish.endswith(SENTENCE_ENDS) else f"{wish}{phrases.sentence_end}")
-    return phrases.between_sentences.join(said) or f"{phrases.sentence('image')}{phrases.sentence_end}"
+        said.insert(0, wish if wish.endswith(SENTENCE_ENDS) else f"{wish}{wording.sentence_end}")
+    return wording.between_sentences.join(said) or f"{wording.sentence('image')}{wording.sentence_end}"
 
 
 def shortcomings(request: PromptRequest) -> tuple[str, ...]:
@@ -94,20 +94,20 @@ def shortcomings(request: PromptRequest) -> tuple[str, ...]:
     return ("What the picture shows is too uncertain to be named: say it in user_prompt.",)
 
 
-def _view(request: PromptRequest, phrases: Wording) -> str:
+def _view(request: PromptRequest, wording: Wording) -> str:
     """What the picture is, what it shows and how it is framed; empty where none of it is sure."""
     style = _sure(request, "style")[:1]
-    image = phrases.words("style", style)[0] if style else phrases.sentence("image")
-    shown, framed = _subjects(request, phrases)
-    framing = phrases.phrases(phrases.words("framing", [*framed, *_sure(request, "composition")]))
+    image = wording.words("style", style)[0] if style else wording.sentence("image")
+    shown, framed = _subjects(request, wording)
+    framing = wording.phrases(wording.words("framing", [*framed, *_sure(request, "composition")]))
     if shown:
-        image = phrases.sentence("of", image=image, subjects=shown)
+        image = wording.sentence("of", image=image, subjects=shown)
     if framing:
-        return phrases.sentence("framed" if shown else "only framed", image=image, framing=framing)
+        return wording.sentence("framed" if shown else "only framed", image=image, framing=framing)
     return image if style or shown else ""
 
 
-def _subjects(request: PromptRequest, phrases: Wording) -> tuple[str, list[str]]:
+def _subjects(request: PromptRequest, wording: Wording) -> tuple[str, list[str]]:
     """Give the things, or else the places, that are shown, and the subjects that are ways to frame them.
 
     Things are in the likeliest place, as two at once would be neither. A place is not framed as a portrait: of the two
@@ -115,35 +115,35 @@ def _subjects(request: PromptRequest, phrases: Wording) -> tuple[str, list[str]]
     """
     labels = _sure(request, "subjects")
     labels = [label for label in labels if IMPLIED_BY.get(label, frozenset()).isdisjoint(labels)]
-    framed = [label for label in labels if phrases.knows("framing", label)]
-    places = [label for label in labels if phrases.knows("places", label)]
-    things = phrases.things(phrases.words("things", [label for label in labels if label not in (*framed, *places)]))
+    framed = [label for label in labels if wording.knows("framing", label)]
+    places = [label for label in labels if wording.knows("places", label)]
+    things = wording.things(wording.words("things", [label for label in labels if label not in (*framed, *places)]))
     if things and places:
-        things = phrases.sentence("in place", things=things, place=phrases.words("in places", places[:1])[0])
+        things = wording.sentence("in place", things=things, place=wording.words("in places", places[:1])[0])
     if things:
         return things, framed
     if labels[:1] == framed[:1]:
         return "", framed
-    return phrases.things(phrases.words("places", places)), []
+    return wording.things(wording.words("places", places)), []
 
 
-def _mood(request: PromptRequest, phrases: Wording) -> str:
-    moods = phrases.words("mood", _sure(request, "mood"))
-    return phrases.sentence("mood", moods=phrases.qualities(moods)) if moods else ""
+def _mood(request: PromptRequest, wording: Wording) -> str:
+    moods = wording.words("mood", _sure(request, "mood"))
+    return wording.sentence("mood", moods=wording.qualities(moods)) if moods else ""
 
 
-def _palette(request: PromptRequest, phrases: Wording) -> str:
+def _palette(request: PromptRequest, wording: Wording) -> str:
     labels = _sure(request, "color_palette")
-    tones = [label for label in labels if phrases.knows("tones", label)]
+    tones = [label for label in labels if wording.knows("tones", label)]
     kept = DEEP_COLOURS if request.options.deep_thinking else STANDARD_COLOURS
     measured = [name for name, share in named_shares(request.palette).items() if share >= LEAST_COLOUR_SHARE][:kept]
     # An own tone may be any kind of word, "sepia" or "jewel tones": among the colours all are right.
     own = [label for label in labels if label not in tones]
-    colours = phrases.things(phrases.words("colours", [*own, *measured]))
-    said = phrases.qualities(phrases.words("tones", tones))
+    colours = wording.things(wording.words("colours", [*own, *measured]))
+    said = wording.qualities(wording.words("tones", tones))
     if not colours:
-        return phrases.sentence("tones", tones=said) if said else ""
-    return phrases.sentence("colours in tones" if said else "colours", colours=colours, tones=said)
+        return wording.sentence("tones", tones=said) if said else ""
+    return wording.sentence("colours in tones" if said else "colours", colours=colours, tones=said)
 
 
 def _sure(request: PromptRequest, category: str) -> list[str]:

@@ -97,14 +97,15 @@ def test_wrong_labels_are_named(change: dict[str, Any], sentence: str) -> None:
     ("content", "sentence"),
     [
         (None, r"mine\.yaml cannot be read: No such file"),
-        ("style: [unclosed", r"mine\.yaml is not valid YAML"),
-        ("- just\n- a list\n", "must map each category"),
+        (b"style: [unclosed", r"mine\.yaml is not valid YAML"),
+        ("style: café".encode("latin-1"), r"mine\.yaml is not valid YAML"),
+        (b"- just\n- a list\n", "must map each category"),
     ],
 )
-def test_a_label_file_that_cannot_be_used_is_named(content: str | None, sentence: str, tmp_path: Path) -> None:
+def test_a_label_file_that_cannot_be_used_is_named(content: bytes | None, sentence: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content)
     with pytest.raises(SettingsError, match=sentence):
         load_labels(file)
 

@@ -16,6 +16,7 @@ from PIL import Image
 from deployments.ollama.client import OllamaClient
 from deployments.ollama.jpeg import encoded
 from deployments.ollama.settings import OllamaSettings
+from deployments.ollama.writer import PromptWriter
 from deployments.types import (
     AnalyzerName,
     LabelScore,
@@ -129,6 +130,19 @@ async def open_client(server: Server = None, *, host: str = LOCAL, **settings: A
         yield client
     finally:
         await client.close()
+
+
+@asynccontextmanager
+async def open_writer(*servers: FakeOllama, required: bool = False, **settings: Any) -> AsyncIterator[PromptWriter]:
+    """Make a writer for these servers; all that it has begun has ended when it is closed."""
+    writer = PromptWriter(OllamaSettings(hosts=tuple(server.url for server in servers), **settings), required=required)
+    try:
+        yield writer
+    finally:
+        await writer.close()
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    async with asyncio.timeout(5):  # httpx leaves generators to the loop, which closes them in tasks that soon end
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def tokens_of(server: Server = None, **settings: Any) -> list[str]:

@@ -9,7 +9,6 @@ import json
 import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any, get_args
 
 import httpx
@@ -23,24 +22,22 @@ from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.sight import PLAIN_SEER, SMALLER_PX
 from deployments.ollama.writer import PromptWriter
 from deployments.types import Language, PromptComplete, PromptDelta, PromptLooking, PromptRequest
-from tests.deployments.ollama.samples import JPEG, MODEL, collected, jpeg, looked_at, mountains, outcome, text_of
+from tests.deployments.ollama.samples import (
+    JPEG,
+    MODEL,
+    collected,
+    jpeg,
+    looked_at,
+    mountains,
+    open_writer,
+    outcome,
+    text_of,
+)
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama
 
 FOX = "A red fox that stands in deep snow under a low sun."
 SEER = "gemma3:4b"
-
-
-@asynccontextmanager
-async def open_writer(*servers: FakeOllama, required: bool = False, **settings: Any) -> AsyncIterator[PromptWriter]:
-    writer = PromptWriter(OllamaSettings(hosts=tuple(server.url for server in servers), **settings), required=required)
-    try:
-        yield writer
-    finally:
-        await writer.close()
-    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    async with asyncio.timeout(5):
-        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def written(writer: PromptWriter, request: PromptRequest) -> PromptComplete:

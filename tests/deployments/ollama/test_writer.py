@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -22,7 +22,16 @@ from deployments.types import (
     PromptRestart,
     PromptWaiting,
 )
-from tests.deployments.ollama.samples import MODEL, MOUNTAINS, TimedOllama, collected, mountains, outcome, text_of
+from tests.deployments.ollama.samples import (
+    MODEL,
+    MOUNTAINS,
+    TimedOllama,
+    collected,
+    mountains,
+    open_writer,
+    outcome,
+    text_of,
+)
 from tests.deployments.ollama.virtual_time import run_virtually
 from tests.support.fake_ollama import Answer, FakeOllama, Pull
 
@@ -31,18 +40,6 @@ WORDS = ["A red fox that stands in deep snow under a low sun", " and", " waits",
 
 SENTENCE = "".join(WORDS)
 COMPOSED = compose(MOUNTAINS)
-
-
-@asynccontextmanager
-async def open_writer(*servers: FakeOllama, required: bool = False, **settings: Any) -> AsyncIterator[PromptWriter]:
-    writer = PromptWriter(OllamaSettings(hosts=tuple(server.url for server in servers), **settings), required=required)
-    try:
-        yield writer
-    finally:
-        await writer.close()
-    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    async with asyncio.timeout(5):  # httpx leaves generators to the loop, which closes them in tasks that soon end
-        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def written(writer: PromptWriter, request: PromptRequest = MOUNTAINS) -> PromptComplete:
