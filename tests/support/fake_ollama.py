@@ -170,17 +170,23 @@ class FakeOllama:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _hang_up(self) -> None:
-        self._server.close()
         self._runner.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # A server that is closed loses what it has just accepted, so first nothing more is accepted, and all of it ends.
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        self._server.close()
         await self._server.wait_closed()
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = self._loop.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        # Here, since a task that is cancelled before its first step does nothing; what is closed already stays so.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         whole = False
@@ -200,10 +206,8 @@ class FakeOllama:
             self._note()
             if whole:
                 writer.close()
-            else:
-                writer.transport.abort()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
+                with suppress(ConnectionError):
+                    await writer.wait_closed()
 
     async def _until_closed(
         self, work: Coroutine[Any, Any, None], reader: asyncio.StreamReader, exchange: Exchange

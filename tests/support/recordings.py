@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,7 +73,7 @@ async def replaying(recording: Recording, *, text: Recording | None = None) -> A
     """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        with closing(writer), suppress(ConnectionError, asyncio.IncompleteReadError):
             head, body = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1"), b""
             asked = head.split(" ", 2)[1]
             if length := re.search(r"^content-length: *(\d+)", head, re.IGNORECASE | re.MULTILINE):
@@ -86,7 +86,6 @@ async def replaying(recording: Recording, *, text: Recording | None = None) -> A
             await _send(told, writer)
             if told.ended != "complete":
                 await reader.read()
-        writer.close()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

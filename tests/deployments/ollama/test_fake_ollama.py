@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,6 +39,15 @@ def test_it_can_go_away_and_come_back_on_its_port() -> None:
         ollama.Client(url, trust_env=False).list()
     with server:
         assert ollama.Client(url, trust_env=False).list().models
+
+
+def test_it_leaves_nothing_open_when_it_stops_while_callers_come() -> None:
+    for _ in range(20):
+        with FakeOllama() as server:
+            callers = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(3)]
+        for caller in callers:
+            caller.close()
+    gc.collect()  # what was left open warns when it is collected
 
 
 def test_no_token_is_early_and_each_can_bring_the_time_at_which_it_is_sent() -> None:
