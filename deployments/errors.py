@@ -180,4 +180,4 @@ class SettingsError(AnalyzerError):
         """Name the source, the place in it and what is wrong there, for the first thing that pydantic found."""
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return cls(f"{source}: {place}: {first['msg']}.")
+        return cls(": ".join(filter(None, [source, place, f"{first['msg']}."])))

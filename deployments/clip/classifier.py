@@ -25,7 +25,7 @@ from deployments.telemetry import Record, record_state, unrecorded
 from deployments.types import AnalyzerName, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Scores
 
 Logits = NDArray[np.float32]
-"""float32, (pictures, labels): one number per label, in `LabelSet.texts()` order; softmaxed per category."""
+"""float32, (pictures, labels): one number per label, in `LabelSet.categories()` order; softmaxed per category."""
 
 
 class VisionModel(Protocol):
@@ -145,6 +145,7 @@ class ImageClassifier:
         Raises:
             ClipUnavailable: there is no fallback and CLIP cannot be had; the sentence says why and what to do.
         """
+        _warn_of_missing(self._labels)
         model = await self._clip.at_once()
         if model is not None and await self._take_over(model):
             return
@@ -287,6 +288,7 @@ class ImageClassifier:
                 self._active = await self._prepare(self._active.model, labels)
             self._labels = labels
         logger.info("Labels are now version %s.", labels.version)
+        _warn_of_missing(labels)
 
     async def _activate(self, model: VisionModel) -> None:
         async with self._swap:
@@ -344,6 +346,13 @@ class ImageClassifier:
         ]
 
 
+def _warn_of_missing(labels: LabelSet) -> None:
+    if labels.left_out:
+        logger.warning(
+            "The labels leave out %s: clients of the first five find nothing there.", ", ".join(labels.left_out)
+        )
+
+
 def _sendable(result: Classification | BaseException) -> Classification | AnalyzerError:
     """Put our own sentence in place of what an error of another kind says."""
     if isinstance(result, Classification | AnalyzerError):
@@ -358,18 +367,21 @@ def score(logits: NDArray[np.float32], labels: LabelSet, top: int) -> Scores:
     """Rank one picture's labels.
 
     Args:
-        logits: float32, (labels,), in the order of `labels.texts()`; `-inf` rules a label out.
+        logits: float32, (labels,), in the order of `labels.categories()`; `-inf` rules a label out.
         labels: the set that the logits were made with.
-        top: how many labels per category to keep.
+        top: how many labels to keep of a category that does not say.
 
     Returns:
-        Category → its `top` labels, best first; the scores are shares of the whole category's softmax,
-        so they add up to less than 1 where the category has more labels than `top`.
+        Category → its best labels, best first, none where all are ruled out; the scores are shares of the whole
+        category's softmax, so they add up to less than 1 where the category has more labels than are kept.
     """
     analysis: dict[str, tuple[LabelScore, ...]] = {}
     for name, category, columns in labels.categories():
+        if np.isneginf(logits[columns]).all():
+            analysis[name] = ()
+            continue
         shares = _softmax(logits[columns])
-        best = np.argsort(-shares, kind="stable")[:top]
+        best = np.argsort(-shares, kind="stable")[: category.top or top]
         analysis[name] = tuple(LabelScore(category.labels[i], float(shares[i])) for i in best)
     return analysis
 

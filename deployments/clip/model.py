@@ -75,7 +75,7 @@ class ClipEncoder:
             SettingsError: the folder no longer holds the files that the vision tower came from.
         """
         try:
-            return self._embed_texts(labels.texts())
+            return labels.of_labels(self._embed_texts(labels.texts()))
         finally:
             # Looked at afterwards, so that no exchange meanwhile escapes.
             if not self._files.items() <= _stamps(self._folder).items():

@@ -129,15 +129,16 @@ class PixelAnalyser:
         return {"device": "cpu", "measures": len(MEASURE_NAMES)}
 
     def unknown_labels(self, labels: LabelSet) -> list[str]:
-        """List the labels without prototype, as "category: label"; they are never chosen.
+        """List the labels without prototype of categories that have some, as "category: label"; they are never chosen.
 
-        Where a whole category has no prototype its labels score alike instead.
+        Where a whole category has no prototype its labels score alike instead; any other category than the contract's
+        is empty, as there is nothing that it could be measured by.
         """
         return [
             f"{name}: {label}"
             for name, category, _ in labels.categories()
             for label in category.labels
-            if label not in self._prototypes.get(name, {})
+            if name in CATEGORIES and label not in self._prototypes.get(name, {})
         ]
 
     def prepare(self, labels: LabelSet) -> PreparedPrototypes:
@@ -145,18 +146,18 @@ class PixelAnalyser:
         unknown = self.unknown_labels(labels)
         if unknown:
             logger.warning("The pixel analyser has no measure for these labels: %s.", "; ".join(unknown))
-        count = len(labels.texts())
+        count = labels.count
         targets = np.zeros((count, len(MEASURE_NAMES)), np.float32)
         steps_per_unit = np.zeros_like(targets)
         weights = np.zeros(count, np.float32)
         offsets = np.zeros(count, np.float32)
         for name, category, columns in labels.categories():
             known = self._prototypes.get(name, {})
-            any_known = any(label in known for label in category.labels)
+            alike = name in CATEGORIES and known.keys().isdisjoint(category.labels)
             for row, label in enumerate(category.labels, start=columns.start):
                 prototype = known.get(label)
                 if prototype is None:
-                    offsets[row] = -np.inf if any_known else 0
+                    offsets[row] = 0 if alike else -np.inf
                     continue
                 for measure_name, (target, tolerance) in prototype.targets.items():
                     column = MEASURE_NAMES.index(measure_name)

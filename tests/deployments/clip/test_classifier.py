@@ -65,7 +65,7 @@ class FakeModel:
         if self.full_for_labels:
             self.full_for_labels -= 1
             raise FULL
-        return len(labels.texts())
+        return labels.count
 
     def logits(self, pictures: list[Pixels], prepared: int) -> Logits:
         self.batches.append(len(pictures))
@@ -294,11 +294,11 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
         reading = await subject.read(BLANK)
         assert [label.value for label in reading.scores["style"]] == ["mosaic", "fresco"]
 
-        await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
+        await subject.reconfigure({"labels": {"mood": {"labels": []}}})
         assert await best_style(subject) == "mosaic"
         status = await subject.status()
         assert (status.state, status.active) == ("fallback", "clip")
-        assert "user_config: labels.mood: Field required." in status.reason
+        assert "user_config: labels.mood.labels: Tuple should have at least 1 item" in status.reason
         assert "image-analyzer deploy" in status.remedy
         assert (refused["change_refused"], refused["part_state ready"]) == (1, 1)
         model.full_for_labels = 1
@@ -310,6 +310,21 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
         assert await best_style(subject) == "abstract"
         status = await subject.status()
         assert (status.state, "refused_change" in status.facts, refused["change_refused"]) == ("ready", False, 0)
+
+
+async def test_categories_change_as_labels_do_and_those_that_clients_rely_on_are_missed_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lighting = {"labels": ["fog", "dusk", "golden hour", "noon"], "top": 1}
+    async with serving() as subject:
+        assert "leave out" not in caplog.text
+        await subject.reconfigure({"labels": {"lighting": lighting, "style": {"labels": ["fresco", "mosaic"]}}})
+        scores = (await subject.read(BLANK)).scores
+        assert {name: [label.value for label in labels] for name, labels in scores.items()} == {
+            "style": ["mosaic", "fresco"],
+            "lighting": ["noon"],
+        }
+        assert "leave out mood, composition, color_palette, subjects: clients" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import VisionTower, choose_precision, converted
-from deployments.clip.labels import Category, load_labels
+from deployments.clip.labels import Category, LabelSet, load_labels
 from deployments.clip.model import ClipEncoder, choose_device, encoder_in_torch, load_encoder, warm_up
 from deployments.clip.settings import (
     DEFAULT_LABELS_FILE,
@@ -145,12 +145,12 @@ def test_labels_are_encoded_anew_at_any_time_while_pictures_are_compared(
     folder = make_tiny_clip(tmp_path, safetensors=safetensors)
     settings = ClipSettings(device="cpu", precision="float32")
     model = load_encoder(folder, settings=settings, gpu_assigned=False, cores=2)
-    subjects = LABELS.subjects.model_copy(update={"template": "a {label} photograph"})
+    subjects = LABELS.root["subjects"].model_copy(update={"templates": ("a {label} photograph",)})
     plain = model.prepare(LABELS)
     expected = eager.logits(PICTURES, plain)
     with ThreadPoolExecutor(1) as thread:
         comparing = [thread.submit(model.logits, PICTURES, plain) for _ in range(20)]
-        templated = model.prepare(LABELS.model_copy(update={"subjects": subjects}))
+        templated = model.prepare(LabelSet({**LABELS.root, "subjects": subjects}))
         again = model.prepare(LABELS)
     for compared in comparing:
         np.testing.assert_allclose(compared.result(), expected, atol=1e-3)
@@ -262,7 +262,7 @@ def test_what_the_files_of_a_model_leave_unsaid_is_taken_from_the_model(tmp_path
     folder = make_tiny_clip(tmp_path, edge_px=64)
     rewrite(folder / "preprocessor_config.json", lambda said: said.pop("crop_size"))
     rewrite(folder / "tokenizer_config.json", lambda said: said.pop("model_max_length"))
-    long = LABELS.model_copy(update={"style": Category(labels=("z" * 200,))})
+    long = LabelSet({**LABELS.root, "style": Category(labels=("z" * 200,))})
     model = encoder(folder)
     assert model.input_size_px == 64
     assert np.isfinite(model.logits(PICTURES[:1], model.prepare(long))).all()
@@ -278,7 +278,7 @@ def test_out_of_memory_is_told_as_such(tiny_clip: Path, prepared: NDArray[np.flo
         return torch_engine(tower, torch.float32)
 
     model = encoder_in_torch(tiny_clip, name="tiny", make_engine=small)
-    assert model.logits(PICTURES[:2], prepared).shape == (2, len(LABELS.texts()))
+    assert model.logits(PICTURES[:2], prepared).shape == (2, LABELS.count)
     with pytest.raises(OutOfMemory, match=r"CUDA is out of memory: .*DEVICE=cpu"):
         model.logits(PICTURES[:3], prepared)
 
