@@ -9,6 +9,7 @@
     ├── TooManyPixels             413 too_many_pixels
     ├── FormatNotAccepted         415 format_not_accepted
     ├── InvalidForm               422 invalid_form
+    │   └── TooManyLabels         422 too_many_labels
     ├── QueueFull                 429 queue_full            (with Retry-After)
     ├── RateLimited               429 rate_limited          (with Retry-After)
     ├── ComponentUnavailable      503 component_unavailable
@@ -112,6 +113,12 @@ class InvalidForm(AnalyzerError):
 
     code = "invalid_form"
     http_status = 422
+
+
+class TooManyLabels(InvalidForm):
+    """More labels of the caller's own than one request may bring."""
+
+    code = "too_many_labels"
 
 
 class QueueFull(AnalyzerError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,6 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -23,7 +21,7 @@ from pydantic import (
 )
 
 from deployments.data_files import read_mapping, validated
-from deployments.types import CATEGORIES
+from deployments.types import CATEGORIES, CategoryName, OwnLabels
 
 MOST_CATEGORIES = 32
 """Every answer carries each of them, and every picture is compared with each: a page shows no more."""
@@ -35,22 +33,6 @@ so many take three minutes, for which a start or a change waits."""
 MOST_KEPT = 50
 """Labels that a category may keep: what is below is noise, and every answer carries it."""
 
-CATEGORY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
-
-_FIELDS = "success status analysis palette tags analyzer cached model vision target size truncated timings warnings"
-ANSWER_FIELDS = frozenset(_FIELDS.split())
-"""Names that answers have for other things: who prints or flattens an answer would take one for the other."""
-
-
-def _name(text: str) -> str:
-    if not CATEGORY_NAME.fullmatch(text):
-        raise ValueError("a category's name has small letters, digits and _, begins with a letter, and has 40 at most")
-    if text in ANSWER_FIELDS:
-        raise ValueError("answers have another field of this name: call the category something else")
-    return text
-
-
-CategoryName = Annotated[str, AfterValidator(_name)]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Template = Annotated[str, StringConstraints(max_length=200)]
 
@@ -192,6 +174,11 @@ def parse_labels(content: Mapping[str, Any], source: str) -> LabelSet:
         SettingsError: naming `source`, the category and what is wrong with it.
     """
     return validated(LabelSet, content, source)
+
+
+def own_label_set(labels: OwnLabels) -> LabelSet:
+    """Give the label set of a caller's own labels, worded as they are."""
+    return LabelSet.model_validate({category: {"labels": phrases} for category, phrases in labels})
 
 
 def load_labels(path: Path) -> LabelSet:

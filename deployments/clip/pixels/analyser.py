@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from deployments.batching import Batching
-from deployments.clip.classifier import Logits
+from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.measures import MEASURE_NAMES, measure
 from deployments.errors import SettingsError
@@ -116,6 +116,7 @@ class PixelAnalyser:
     """A `VisionModel` of measured colour, light, edges and layout. Needs no weights, no network, no GPU."""
 
     analyzer: AnalyzerName = "pixels"
+    tagger: Tagger | None = None
     input_size_px = INPUT_SIZE_PX
     # One: its numpy holds the interpreter for most of the time.
     batching = Batching(streams=1, batch_size=16)
@@ -167,11 +168,14 @@ class PixelAnalyser:
                 offsets[row] = -prototype.doubt
         return PreparedPrototypes(targets, steps_per_unit, weights, offsets)
 
-    def logits(self, pictures: list[Pixels], prepared: PreparedPrototypes) -> Logits:
-        """Measure the pictures and compare: float32, (pictures, labels)."""
+    def features(self, pictures: list[Pixels]) -> Features:
+        """Measure pictures: float32, (pictures, measures), in the order of `MEASURE_NAMES`."""
         measured = np.array([astuple(measure(_at_input_size(picture))) for picture in pictures], np.float32)
-        measured = measured.reshape(len(pictures), 1, len(MEASURE_NAMES))
-        steps = (measured - prepared.targets) * prepared.steps_per_unit
+        return measured.reshape(len(pictures), len(MEASURE_NAMES))
+
+    def logits(self, features: Features, prepared: PreparedPrototypes) -> Logits:
+        """Compare what was measured with the prototypes: float32, (pictures, labels)."""
+        steps = (features[:, None] - prepared.targets) * prepared.steps_per_unit
         unlikelihood = np.log1p(steps * steps).sum(axis=2)
         logits: Logits = prepared.offsets - prepared.weights * unlikelihood
         return logits

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deployments.clip.labels import ANSWER_FIELDS, CATEGORY_NAME, load_labels, parse_labels
+from deployments.clip.labels import load_labels, parse_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import SettingsError
-from deployments.types import CATEGORIES
+from deployments.types import ANSWER_FIELDS, CATEGORIES, CATEGORY_NAME
 from serve_app.schemas import AnalyzeAnswer, AnalyzedEvent, CompleteEvent
 
 LABELS = load_labels(DEFAULT_LABELS_FILE).model_dump()

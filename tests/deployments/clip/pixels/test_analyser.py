@@ -123,7 +123,7 @@ def analysis_of(name: str) -> Scores:
 
 def analyse(image: Image.Image, labels: LabelSet = DEFAULT_LABELS, edge_px: int = 224) -> Scores:
     model = PixelAnalyser()
-    return score(model.logits([pixels(image, edge_px)], model.prepare(labels))[0], labels, top=3)
+    return score(model.logits(model.features([pixels(image, edge_px)]), model.prepare(labels))[0], labels, top=3)
 
 
 def best(name: str, category: str) -> list[str]:
@@ -209,12 +209,12 @@ def test_a_batch_answers_as_its_pictures_would_alone() -> None:
     model = PixelAnalyser()
     prepared = model.prepare(DEFAULT_LABELS)
     batch = [pixels(picture(name)) for name in ("coffee", "rocket", "grey")]
-    together = model.logits(batch, prepared)
+    together = model.logits(model.features(batch), prepared)
     assert together.shape == (3, DEFAULT_LABELS.count)
     assert together.dtype == np.float32
     for row, alone in zip(together, batch, strict=True):
-        np.testing.assert_allclose(row, model.logits([alone], prepared)[0], rtol=1e-4, atol=1e-4)
-    assert model.logits([], prepared).shape == (0, DEFAULT_LABELS.count)
+        np.testing.assert_allclose(row, model.logits(model.features([alone]), prepared)[0], rtol=1e-4, atol=1e-4)
+    assert model.logits(model.features([]), prepared).shape == (0, DEFAULT_LABELS.count)
 
 
 def test_a_label_without_prototype_is_named_and_never_chosen_and_a_category_of_such_is_undecided() -> None:
@@ -245,7 +245,7 @@ def test_the_same_label_in_two_categories_has_two_prototypes() -> None:
 def test_any_picture_of_any_size_gets_finite_logits(height: int, width: int, seed: int, top: int) -> None:
     model = PixelAnalyser()
     noise = np.random.default_rng(seed).integers(0, top + 1, (height, width, 3), np.uint8)
-    assert np.isfinite(model.logits([noise], model.prepare(DEFAULT_LABELS))).all()
+    assert np.isfinite(model.logits(model.features([noise]), model.prepare(DEFAULT_LABELS))).all()
 
 
 @pytest.mark.parametrize(
