@@ -140,7 +140,7 @@ async def test_tags_and_own_labels_reach_the_model_and_what_it_sees_the_caller_a
     service.reader.tags = (Tag("espresso", "food", 0.91239), Tag("saucer", "objects", 0.4))
     service.reader.scores = {**ANALYSIS, "vehicle": (LabelScore("car", 0.7), LabelScore("bus", 0.3))}
     told = {"tags": "2", "tag_groups": "food, objects", "labels": '{"vehicle": ["car", "bus"]}'}
-    body = (await service.post(ANALYZE, **told)).json()
+    body = (await service.post(ANALYZE, PHOTOGRAPH, **told)).json()
     assert body["tags"] == [
         {"value": "espresso", "group": "food", "score": 0.9124},
         {"value": "saucer", "group": "objects", "score": 0.4},
@@ -155,7 +155,7 @@ async def test_tags_and_own_labels_reach_the_model_and_what_it_sees_the_caller_a
 
 async def test_the_same_picture_is_read_anew_only_for_what_was_not_read_in_it(service: Service) -> None:
     for wanted in ({}, {"tags": "10"}, {"tags": "3"}, {}, {"tag_groups": "food"}, {"tags": "3"}):
-        await service.post(ANALYZE, **wanted)
+        await service.post(ANALYZE, PHOTOGRAPH, **wanted)
     assert [wanted.tags for wanted in service.reader.wanted] == [10, 3, 10], "10 is the default"
 
 
