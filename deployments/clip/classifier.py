@@ -46,6 +46,11 @@ class VisionModel(Protocol):
         ...
 
     @property
+    def resample(self) -> int:
+        """The filter of that resizing, as Pillow numbers them."""
+        ...
+
+    @property
     def batching(self) -> Batching:
         """How many calls of `logits` may run at once, and the pictures per call above which the rate gains little."""
         ...
@@ -301,7 +306,7 @@ class ImageClassifier:
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:
         prepared = await asyncio.to_thread(model.prepare, labels)
         version = f"{model.analyzer} {self._settings.model} {labels.version}"
-        return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px))
+        return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px, model.resample))
 
     async def _classify_in_thread(self, pictures: list[Pixels]) -> Sequence[Classification | Exception]:
         loop = asyncio.get_running_loop()

@@ -15,7 +15,16 @@ import pytest
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import ClipUnavailable, DeadlinePassed, OutOfMemory, UnreadablePicture
-from deployments.types import CATEGORIES, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Swatch
+from deployments.types import (
+    BICUBIC,
+    CATEGORIES,
+    Classification,
+    ComponentStatus,
+    LabelScore,
+    ModelVersion,
+    Pixels,
+    Swatch,
+)
 from serve_app.analysis_cache import Analysis, AnalysisCache, Lookup
 from serve_app.pictures.images import Picture
 from serve_app.settings import load_settings
@@ -105,7 +114,7 @@ class Desk:
 
     stuck_because = ""
 
-    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC) -> Picture:
         self.decoded.append(upload)
         await asyncio.to_thread(self.decoding.wait, PATIENCE_S)
         if upload == BROKEN:

@@ -30,7 +30,7 @@ from deployments.clip.classifier import Logits
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.measures import MEASURE_NAMES, measure
 from deployments.errors import SettingsError
-from deployments.types import CATEGORIES, AnalyzerName, Pixels
+from deployments.types import BICUBIC, CATEGORIES, AnalyzerName, Pixels
 
 logger = logging.getLogger("image_analyzer.pixels")
 
@@ -117,6 +117,7 @@ class PixelAnalyser:
 
     analyzer: AnalyzerName = "pixels"
     input_size_px = INPUT_SIZE_PX
+    resample = BICUBIC
     # One: its numpy holds the interpreter for most of the time.
     batching = Batching(streams=1, batch_size=16)
 

@@ -28,7 +28,7 @@ from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from deployments.clip.weights import ModelLoader, Progress, WeightsUnavailable
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory, QueueFull, ShuttingDown
 from deployments.telemetry import Metric, Record, unrecorded
-from deployments.types import AnalyzerName, Classification, Pixels
+from deployments.types import BICUBIC, AnalyzerName, Classification, Pixels
 from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
@@ -47,6 +47,7 @@ class FakeModel:
 
     analyzer: AnalyzerName = "clip"
     input_size_px = 224
+    resample = BICUBIC
     batching = Batching(streams=1, batch_size=16)
     facts: Mapping[str, str | int | float] = {"device": "fake"}
 
@@ -337,8 +338,9 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
         return embed_texts(tiny_clip, texts)
 
     def load(folder: Path) -> VisionModel:
-        engine = TorchEngine(read_tower(tiny_clip), torch.device("cpu"), torch.float32, cores=1)
-        return ClipEncoder(tiny_clip, name="tiny", engine=engine, input_size_px=224, embed_texts=embed)
+        tower = read_tower(tiny_clip)
+        engine = TorchEngine(tower, torch.device("cpu"), torch.float32, cores=1)
+        return ClipEncoder(tiny_clip, name="tiny", engine=engine, tower=tower.facts, embed_texts=embed)
 
     async with serving(load=load) as subject:
         await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))
