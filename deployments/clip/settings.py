@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.clip.labels import LabelSet
 from deployments.data_files import validated
+from deployments.types import MAX_TAGS
 
 DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
 
@@ -41,7 +42,8 @@ class ClipSettings(BaseModel):
     model: str = Field(
         "openai/clip-vit-base-patch32",
         min_length=1,
-        description="Hub name or local folder of a CLIP or SigLIP model, see docs/models.md. Environment: CLIP_MODEL_NAME.",
+        description="Hub name or local folder of a CLIP or SigLIP model, see docs/models.md. "
+        "Environment: CLIP_MODEL_NAME.",
     )
     device: Annotated[Device, BeforeValidator(_as_we_spell_it)] = Field(
         "auto", description="`auto` takes a CUDA GPU where Ray gave the replica one. Environment: DEVICE."
@@ -60,6 +62,7 @@ class ClipSettings(BaseModel):
         description="The labels, per category. A relative path is taken from where the service was started.",
     )
     top_labels: int = Field(3, ge=1, le=50, description="Labels kept per category: the contract's three.")
+    top_tags: int = Field(10, ge=0, le=MAX_TAGS, description="Tags per picture where the caller does not say how many.")
     max_waiting: int = Field(
         64,
         ge=1,

@@ -24,6 +24,7 @@ from deployments.types import (
     ModelVersion,
     Pixels,
     Swatch,
+    Wanted,
 )
 from serve_app.analysis_cache import Analysis, AnalysisCache, Lookup
 from serve_app.pictures.images import Picture
@@ -51,7 +52,7 @@ class LabelledClassifier:
         self.cancelled, self.gone = asyncio.Event(), asyncio.Event()
         self.seen_requests: set[str] = set()
 
-    async def classify(self, picture: Pixels) -> Classification:
+    async def classify(self, picture: Pixels, wanted: Wanted) -> Classification:
         self.calls += 1
         self.seen_requests.add(REQUEST.get())
         version, labels = self._now(), (LabelScore(str(self.version), 1.0),)

@@ -57,7 +57,7 @@ def _siglip_tokens(folder: Path, texts: list[str]) -> Any:
 def our_scores(model: ClipEncoder, upload: bytes, labels: LabelSet, *, exact: bool) -> Scores:
     """The service's own path, from the upload's bytes."""
     picture = read_picture(upload, ImageSettings(exact=exact), model.input_size_px, resample=model.resample)
-    row = model.logits([picture.pixels], model.prepare(labels))[0]
+    row = model.logits(model.features([picture.pixels]), model.prepare(labels))[0]
     analysis = score(row, labels, top=1000)
     scores = {}
     for name, category, _ in labels.categories():
