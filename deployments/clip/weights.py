@@ -149,7 +149,8 @@ def licence_of(folder: Path) -> str:
 def _require_served(config_file: Path, model: str) -> None:
     try:
         model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
-        what = _said_of(model_type or "", REFUSED_TYPES) or f"of type '{model_type}', and neither CLIP nor SigLIP"
+        kind = f"of type '{model_type}'" if model_type else f"of a type that its {CONFIG_FILE} does not tell"
+        what = _said_of(model_type or "", REFUSED_TYPES) or f"{kind}, and neither CLIP nor SigLIP"
         wrong = f"'{model}' is {what}."
     except (ValueError, AttributeError) as error:
         model_type, wrong = None, f"The {CONFIG_FILE} of '{model}' is not a model's configuration ({error})."

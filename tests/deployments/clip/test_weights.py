@@ -103,7 +103,7 @@ def incomplete_files(cache: Path) -> list[str]:
     return [file.name for file in cache.rglob("*.incomplete")]
 
 
-def of_type(model_type: str) -> Callable[[Path], None]:
+def of_type(model_type: str | None) -> Callable[[Path], None]:
     def set_up(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
@@ -123,6 +123,7 @@ def of_another_library(*names: str) -> Callable[[Path], None]:
 
 REFUSED: list[tuple[Callable[[Path], None], str]] = [
     (of_type("bert"), "is of type 'bert', and neither CLIP nor SigLIP"),
+    (of_type(None), "is of a type that its config.json does not tell"),
     (of_type("chinese_clip"), "is of type 'chinese_clip', and neither CLIP nor SigLIP"),
     (of_type("llava"), "is of type 'llava', and neither CLIP nor SigLIP"),
     (of_type("siglip2"), "is a NaFlex model of SigLIP 2.*such as google/siglip2-base-patch16-224"),
