@@ -106,6 +106,9 @@ class LabelScore:
 Scores = Mapping[str, tuple[LabelScore, ...]]
 """Category name → its best labels, best first."""
 
+BICUBIC = 3
+"""Pillow's number of the filter that most models were trained with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tag:
@@ -152,11 +155,13 @@ class ModelVersion:
     """Which vision model and which label set answer.
 
     `version` changes whenever either does: readings of one version can stand in for each other.
-    `input_size_px` is the edge that the model likes to be sent; the ingress shrinks pictures to it.
+    `input_size_px` is the edge that the model likes to be sent, `resample` the filter that it was trained with, as
+    Pillow numbers them; the ingress shrinks pictures so.
     """
 
     version: str
     input_size_px: int
+    resample: int = BICUBIC
 
 
 @dataclass(frozen=True, slots=True)

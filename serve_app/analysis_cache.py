@@ -17,6 +17,7 @@ from cachetools import TTLCache
 
 from deployments.errors import DeadlinePassed
 from deployments.types import (
+    BICUBIC,
     CATEGORIES,
     NOTHING_MORE,
     Classification,
@@ -45,7 +46,7 @@ HASHED_AT_ONCE_BYTES = 2**19
 class PictureDecoder(Protocol):
     """What makes pixels of uploads: `serve_app.pictures.decoding.Decoder`."""
 
-    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC) -> Picture:
         """Decode an upload; `jpeg_px` wants a JPEG of it too."""
         ...
 
@@ -193,7 +194,7 @@ class AnalysisCache:
             started_s = self.clock()
             # A picture of the size that another model wanted is classified all the same.
             version = self._version.latest or await self._version.get(started_s)
-            picture = await self._decoder.decode(upload, version.input_size_px, jpeg_px)
+            picture = await self._decoder.decode(upload, version.input_size_px, jpeg_px, version.resample)
             flight.jpeg = picture.jpeg
             decoded_s = self.clock()
             flight.stages_ms["decode"] = (decoded_s - started_s) * 1000

@@ -32,6 +32,14 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny SigLIP model; treat it as read-only."""
+    from tests.support.tiny_siglip import make_tiny_siglip
+
+    return make_tiny_siglip(tmp_path_factory.mktemp("models") / "tiny-siglip")
+
+
+@pytest.fixture(scope="session")
 def shared_ollama() -> Iterator[FakeOllama]:
     """The one that the services below ask."""
     with FakeOllama() as server:

@@ -1,4 +1,4 @@
-"""A CLIP checkpoint as torch and transformers read it: the vision tower, and label texts as embeddings.
+"""A checkpoint of the CLIP or SigLIP family as torch and transformers read it: vision tower, and texts as embeddings.
 
 On CPU cores neither is needed for anything else, and together they take 290 MiB. So this is a program too, which does
 what `CheckpointProcess` asks, a line of JSON for each question and answer, and takes that memory with it when it ends.
@@ -21,9 +21,9 @@ import transformers
 from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import AutoImageProcessor, AutoModel, CLIPTokenizer, PreTrainedTokenizerFast
 
-from deployments.clip.backends.base import require_numbers
+from deployments.clip.backends.base import TowerFacts, require_numbers
 from deployments.clip.settings import DeviceName, Precision, PrecisionName
 
 # Instruction sets that multiply bfloat16 natively; without one torch emulates it, slower than float32.
@@ -35,17 +35,18 @@ NAMED_WEIGHTS = 3
 
 
 class Preprocessing(NamedTuple):
-    """What CLIP does to a picture: its edge in px, then that of the square cut from its middle, then what it makes of
-    0..1 values, per channel."""
+    """What a model does to a picture: its edge in px, then that of the square cut from its middle, the filter of its
+    resizing (Pillow's number), then what it makes of 0..1 values, per channel."""
 
     input_size_px: int
     crop_px: int
+    resample: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
 class VisionTower(torch.nn.Module):
-    """Normalisation, vision model, projection and unit length, for an engine to run as a whole.
+    """Normalisation, vision model, projection where there is one, and unit length, for an engine to run as a whole.
 
     Args:
         model: in float32 on the CPU, in evaluation mode; its vision part is taken, not copied.
@@ -55,11 +56,16 @@ class VisionTower(torch.nn.Module):
     scale: torch.Tensor
     shift: torch.Tensor
 
-    def __init__(self, model: CLIPModel, preprocessing: Preprocessing) -> None:
+    def __init__(self, model: Any, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.preprocessing = preprocessing
         self.vision = model.vision_model
-        self.projection = model.visual_projection
+        # SigLIP's pooling head ends where its texts do.
+        self.projection = getattr(model, "visual_projection", torch.nn.Identity())
+        bias = getattr(model, "logit_bias", torch.zeros(()))
+        self.facts = TowerFacts(
+            preprocessing.input_size_px, preprocessing.resample, bias.item(), model.num_parameters()
+        )
         # 0..255 → normalised in one multiply and one add per channel.
         mean = torch.tensor(preprocessing.mean).view(3, 1, 1)
         std = torch.tensor(preprocessing.std).view(3, 1, 1)
@@ -85,10 +91,12 @@ def read_tower(folder: Path) -> VisionTower:
     """Read the vision tower of a folder in hub format.
 
     Raises:
-        OSError: a file is missing or broken, or does not hold what a CLIP model needs.
+        OSError: a file is missing or broken, or does not hold what a model of either family needs.
     """
     model = _read(folder)
-    config: Any = model.config.vision_config
+    config = model.config.vision_config
+    if not getattr(config, "vision_use_head", True):
+        raise OSError("its vision model has no pooling head (vision_use_head), and so gives pictures no embedding")
     return VisionTower(model, _read_preprocessing(folder, config.image_size))
 
 
@@ -96,39 +104,71 @@ def _read_preprocessing(folder: Path, image_size_px: int) -> Preprocessing:
     """Read how pictures are prepared; where that is not all said, they become as large as the model looks at.
 
     transformers would take 224 px for what is not said, whatever the model.
+
+    Raises:
+        OSError: they become no squares, or others than the model looks at.
     """
-    said, _ = CLIPImageProcessorPil.get_image_processor_dict(folder, local_files_only=True)
-    processor: Any = CLIPImageProcessorPil.from_pretrained(folder, local_files_only=True)
-    size_px = crop_px = image_size_px
-    if said.get("size") and said.get("crop_size"):
-        size_px, crop_px = processor.size.shortest_edge or processor.size.height, processor.crop_size.height
+    processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+    said, _ = processor.get_image_processor_dict(folder, local_files_only=True)
+    edge_px = cut_px = image_size_px
+    if said.get("size") and (said.get("crop_size") or not processor.do_center_crop):
+        edge_px = cut_px = _square_px(processor.size)
+        if processor.do_center_crop:
+            cut_px = _square_px(processor.crop_size)
+    if cut_px != image_size_px:
+        raise OSError(f"it prepares pictures of {cut_px} px, and its vision model looks at {image_size_px} px")
     return Preprocessing(
-        size_px if processor.do_resize else crop_px,
-        crop_px if processor.do_center_crop else size_px,
+        edge_px if processor.do_resize else cut_px,
+        cut_px,
+        int(processor.resample),
         tuple(processor.image_mean),
         tuple(processor.image_std),
     )
 
 
+def _square_px(size: Any) -> int:
+    px: int | None = size.shortest_edge or size.height
+    if not px or size.longest_edge or (size.width or px) != px:
+        raise OSError("it prepares pictures that are no squares of one size, and nothing else is read here")
+    return px
+
+
 @torch.inference_mode()
 def embed_texts(folder: Path, texts: list[str]) -> NDArray[np.float32]:
-    """Encode texts, scaled by CLIP's temperature: float32, (embedding, texts).
+    """Encode texts, scaled by the model's temperature: float32, (embedding, texts).
 
     In float32, since the rounding of a lower precision would be in every answer. Of a text that is longer than the
     model reads, the end is left away.
 
     Raises:
-        OSError: a file is missing or broken, or does not hold what a CLIP model needs.
+        OSError: a file is missing or broken, or does not hold what a model of either family needs.
     """
     model = _read(folder)
-    tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    config: Any = model.config.text_config
-    longest = config.max_position_embeddings
-    tokens = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
+    tokens = _tokens(folder, texts, model.config)
     embeddings = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
     matrix: NDArray[np.float32] = (embeddings * model.logit_scale.exp()).T.contiguous().numpy()
     require_numbers(matrix, "text")
     return matrix
+
+
+def _tokens(folder: Path, texts: list[str], config: Any) -> Mapping[str, torch.Tensor]:
+    """Give each family's model its texts as it was trained on them.
+
+    SigLIP's were lower-case, filled up to the full length, and read without a mask (arXiv 2303.15343; 2502.14786, whose
+    published tokenizers leave case as it is: huggingface.co/google/siglip2-base-patch16-224/discussions/22). Its
+    tokenizer's class in transformers needs sentencepiece; `tokenizer.json` says the same.
+    """
+    longest = config.text_config.max_position_embeddings
+    if config.model_type == "clip":
+        clip: Any = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokens: Mapping[str, torch.Tensor] = clip(
+            texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
+        )
+        return tokens
+    siglip: Any = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    lower = [text.lower() for text in texts]
+    filled = siglip(lower, padding="max_length", truncation=True, max_length=longest, return_tensors="pt")
+    return {"input_ids": filled["input_ids"]}
 
 
 def converted(tower: VisionTower) -> openvino.Model:
@@ -168,7 +208,7 @@ def choose_precision(
     return "bfloat16" if any(capabilities.get(name) for name in _NATIVE_BFLOAT16) else "float32"
 
 
-def _read(folder: Path) -> CLIPModel:
+def _read(folder: Path) -> Any:
     """Map a model's weights; what is never computed with takes next to no memory.
 
     Raises:
@@ -176,16 +216,16 @@ def _read(folder: Path) -> CLIPModel:
             would put random numbers in its place and only log that (microsoft/Cream#254).
     """
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    loaded: Any = CLIPModel.from_pretrained(
+    loaded: Any = AutoModel.from_pretrained(
         folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    model: CLIPModel = loaded[0]
+    model = loaded[0]
     found: Mapping[str, Collection[Any]] = loaded[1]
     shapes = [f"{name} {tuple(has)} for {tuple(wants)}" for name, has, wants in found["mismatched_keys"]]
     wrong = {"missing": found["missing_keys"], "of no use": found["unexpected_keys"], "of another shape": shapes}
     told = [f"{_named(weights)} {what}" for what, weights in wrong.items() if weights]
     if told:
-        raise OSError(f"these weights are not a whole CLIPModel: {'; '.join(told)}")
+        raise OSError(f"these weights are not a whole {type(model).__name__}: {'; '.join(told)}")
     return model
 
 
@@ -200,8 +240,7 @@ def answer(folder: Path, question: Mapping[str, Any]) -> dict[str, Any]:
     if "convert" in question:
         tower = read_tower(folder)
         openvino.save_model(converted(tower), question["convert"], compress_to_fp16=False)
-        precision = choose_precision(question["precision"], "cpu")
-        return {"input_size_px": tower.preprocessing.input_size_px, "precision": precision}
+        return {"tower": tower.facts, "precision": choose_precision(question["precision"], "cpu")}
     np.save(question["into"], embed_texts(folder, question["texts"]))
     return {}
 

@@ -16,6 +16,7 @@ from typing import Any, TextIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.clip.backends.base import TowerFacts
 from deployments.clip.settings import Precision, PrecisionName
 
 ROOT = Path(__file__).parents[2]
@@ -46,21 +47,21 @@ class CheckpointProcess:
         self._process: subprocess.Popen[str] | None = None
         self._idle: threading.Timer | None = None
 
-    def convert(self, path: Path, precision: Precision) -> tuple[int, PrecisionName]:
+    def convert(self, path: Path, precision: Precision) -> tuple[TowerFacts, PrecisionName]:
         """Write the vision tower as an OpenVINO model, `.xml` and `.bin`.
 
         Returns:
-            The model's input size in px, and the precision that the setting comes to on this processor.
+            What is to be known of it, and the precision that the setting comes to on this processor.
 
         Raises:
-            OSError: a file of the checkpoint is missing or broken, or cannot be read as CLIP; the disk is full; or it
-                took longer than `ANSWER_LIMIT_S`.
+            OSError: a file of the checkpoint is missing or broken, or cannot be read as CLIP or SigLIP; the disk is
+                full; or it took longer than `ANSWER_LIMIT_S`.
         """
         told = self._ask({"convert": str(path), "precision": precision})
-        return told["input_size_px"], told["precision"]
+        return TowerFacts(*told["tower"]), told["precision"]
 
     def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Encode texts, scaled by CLIP's temperature: float32, (embedding, texts).
+        """Encode texts, scaled by the model's temperature: float32, (embedding, texts).
 
         Raises:
             OSError: as `convert`.

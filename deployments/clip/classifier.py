@@ -80,6 +80,11 @@ class VisionModel(Protocol):
         ...
 
     @property
+    def resample(self) -> int:
+        """The filter of that resizing, as Pillow numbers them."""
+        ...
+
+    @property
     def batching(self) -> Batching:
         """How many calls of `features` may run at once, and the pictures per call above which the rate gains little."""
         ...
@@ -376,7 +381,7 @@ class ImageClassifier:
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:
         prepared = await asyncio.to_thread(model.prepare, labels)
         version = f"{model.analyzer} {self._settings.model} {labels.version}"
-        return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px))
+        return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px, model.resample))
 
     async def _own_labels(self, model: VisionModel, labels: OwnLabels) -> _Own | None:
         """Encode them, apart from any batch: others wait for a picture, this caller for its labels."""

@@ -1,4 +1,5 @@
-"""CLIP: pictures and label texts to unit vectors, and their similarity to logits. Torch is imported for a GPU alone."""
+"""CLIP or SigLIP: pictures and label texts to unit vectors, and their similarity to logits. Torch is imported for a GPU
+alone."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deployments.batching import Batching
-from deployments.clip.backends.base import Engine, require_numbers
+from deployments.clip.backends.base import Engine, TowerFacts, require_numbers
 from deployments.clip.checkpoint_process import CheckpointProcess
 from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.host_memory import trim_heap, unload_mapped
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings, Device, DeviceName
+from deployments.clip.weights import licence_of
 from deployments.errors import OutOfMemory, SettingsError
 from deployments.types import AnalyzerName, Pixels
 
@@ -31,11 +33,11 @@ ON_DISK = Path("/var/tmp")  # noqa: S108
 """Where temporary files are on a disk: /tmp may be memory, of which this is to save some."""
 
 EmbedTexts = Callable[[list[str]], NDArray[np.float32]]
-"""Texts to float32, (embedding, texts), scaled by CLIP's temperature; raises OSError where the checkpoint is broken."""
+"""Texts to float32, (embedding, texts), scaled by the model's temperature; raises OSError of a broken checkpoint."""
 
 
 class ClipEncoder:
-    """A loaded model of the CLIP family; implements `VisionModel`.
+    """A loaded model of the CLIP or SigLIP family; implements `VisionModel`.
 
     Only the vision tower runs per request, so only it is kept, by an engine and in a low precision. The text tower is
     read from the folder for each label set.
@@ -44,19 +46,22 @@ class ClipEncoder:
         folder: in hub format; its files stay as they are while this is in use.
         name: what the weights are called, for people.
         engine: runs the vision tower.
-        input_size_px: the edge of the square that the tower looks at.
+        tower: what is to be known of the tower.
         embed_texts: runs the text tower.
     """
 
     analyzer: AnalyzerName = "clip"
     tagger: Tagger | None = None
 
-    def __init__(self, folder: Path, *, name: str, engine: Engine, input_size_px: int, embed_texts: EmbedTexts) -> None:
+    def __init__(self, folder: Path, *, name: str, engine: Engine, tower: TowerFacts, embed_texts: EmbedTexts) -> None:
         self._folder = folder
         self._files = _stamps(folder)
         self._name = name
         self._engine = engine
-        self.input_size_px = input_size_px
+        self._tower = tower
+        self.input_size_px = tower.input_size_px
+        self.resample = tower.resample
+        self._licence = licence_of(folder)
         self._embed_texts = embed_texts
 
     @property
@@ -66,11 +71,12 @@ class ClipEncoder:
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:
-        """Model name, and the engine's facts."""
-        return {"model": self._name, **self._engine.facts}
+        """Model name, its weights' number and licence where its card names one, and the engine's facts."""
+        licence = {"licence": self._licence} if self._licence else {}
+        return {"model": self._name, "parameters": self._tower.parameters, **licence, **self._engine.facts}
 
     def prepare(self, labels: LabelSet) -> NDArray[np.float32]:
-        """Encode every label text, scaled by CLIP's temperature: float32, (embedding, labels).
+        """Encode every label text, scaled by the model's temperature: float32, (embedding, labels).
 
         Raises:
             SettingsError: the folder no longer holds the files that the vision tower came from.
@@ -95,15 +101,16 @@ class ClipEncoder:
         return self._engine.encode(np.stack([self._fit(picture) for picture in pictures]))
 
     def logits(self, features: Features, prepared: Any) -> Logits:
-        """Give `logits_per_image`: float32, (pictures, labels), as transformers' `CLIPModel` defines it."""
+        """Give `logits_per_image`: float32, (pictures, labels), as transformers' model defines it."""
         logits: Logits = features @ prepared
+        logits += self._tower.logit_bias
         return logits
 
     def _fit(self, picture: Pixels) -> Pixels:
         edge = self.input_size_px
         if picture.shape[:2] == (edge, edge):
             return picture
-        resized = Image.fromarray(picture).resize((edge, edge), Image.Resampling.BICUBIC)
+        resized = Image.fromarray(picture).resize((edge, edge), self.resample)
         return np.asarray(resized)
 
 
@@ -142,7 +149,7 @@ def encoder_in_torch(folder: Path, *, name: str, make_engine: Callable[[VisionTo
         folder,
         name=name,
         engine=make_engine(tower),
-        input_size_px=tower.preprocessing.input_size_px,
+        tower=tower.facts,
         embed_texts=partial(embed_texts, folder),
     )
 
@@ -159,7 +166,7 @@ def _in_torch(folder: Path, settings: ClipSettings, device: DeviceName, cores: i
 
     def make_warm_engine(tower: VisionTower) -> Engine:
         engine = kind(tower, torch.device(device), dtype, cores)
-        warm_up(engine, tower.preprocessing.input_size_px)
+        warm_up(engine, tower.facts.input_size_px)
         return engine
 
     return encoder_in_torch(folder, name=settings.model, make_engine=make_warm_engine)
@@ -173,18 +180,16 @@ def _in_openvino(folder: Path, settings: ClipSettings, cores: int) -> ClipEncode
     try:
         on_disk = ON_DISK if os.access(ON_DISK, os.W_OK) else None
         with TemporaryDirectory(prefix="ia-", dir=on_disk) as place:
-            tower = Path(place) / "tower.xml"
-            input_size_px, precision = checkpoint.convert(tower, settings.precision)
-            engine = OpenVinoEngine(tower, precision, cores)
-            warm_up(engine, input_size_px)
-            unload_mapped(tower.with_suffix(".bin"))
+            file = Path(place) / "tower.xml"
+            tower, precision = checkpoint.convert(file, settings.precision)
+            engine = OpenVinoEngine(file, precision, cores)
+            warm_up(engine, tower.input_size_px)
+            unload_mapped(file.with_suffix(".bin"))
     except BaseException:
         checkpoint.close()
         raise
     trim_heap()
-    return ClipEncoder(
-        folder, name=settings.model, engine=engine, input_size_px=input_size_px, embed_texts=checkpoint.embed_texts
-    )
+    return ClipEncoder(folder, name=settings.model, engine=engine, tower=tower, embed_texts=checkpoint.embed_texts)
 
 
 def warm_up(engine: Engine, input_size_px: int) -> None:

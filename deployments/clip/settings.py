@@ -42,7 +42,8 @@ class ClipSettings(BaseModel):
     model: str = Field(
         "openai/clip-vit-base-patch32",
         min_length=1,
-        description="Hub name or local folder of any model of the CLIP family. Environment: CLIP_MODEL_NAME.",
+        description="Hub name or local folder of a CLIP or SigLIP model, see docs/models.md. "
+        "Environment: CLIP_MODEL_NAME.",
     )
     device: Annotated[Device, BeforeValidator(_as_we_spell_it)] = Field(
         "auto", description="`auto` takes a CUDA GPU where Ray gave the replica one. Environment: DEVICE."

@@ -10,7 +10,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Future
 from fnmatch import fnmatch
 from functools import partial
@@ -18,7 +18,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+import yaml
+from huggingface_hub import HfApi, constants, hf_hub_download, metadata_load, try_to_load_from_cache
 from huggingface_hub.errors import (
     FileMetadataError,
     GatedRepoError,
@@ -46,7 +47,23 @@ WEIGHT_SETS = (
     ("pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
 )
 """The same weights in four packings, best first: safetensors runs no code and maps into memory."""
-CLIP_MODEL_TYPE = "clip"
+CARD_FILE = "README.md"
+"""Names the licence."""
+SERVED_TYPES = ("clip", "siglip")
+"""`model_type` of what is served; SigLIP 2 of fixed resolution calls itself `siglip` too."""
+MODEL_LIST = "docs/models.md lists some."
+REFUSED_TYPES = {
+    "siglip2": "a NaFlex model of SigLIP 2, for pictures of any shape: those of fixed resolution are served, such as "
+    "google/siglip2-base-patch16-224",
+    "*_vision_model": "a vision tower alone, which knows no texts",
+    "*_text_model": "a text tower alone, which sees nothing",
+}
+"""`model_type` → what that is."""
+REFUSED_FILES = {
+    "open_clip_*": "holds a model for the library open_clip alone, and none for transformers",
+    "mobileclip*.pt": "holds MobileCLIP, which transformers cannot load",
+}
+"""What a model without `config.json` has instead → what that says of it."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 OFFLINE_SWITCHES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 """huggingface_hub obeys the first of them that is set."""
@@ -93,11 +110,12 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
 
     Raises:
         WeightsUnavailable: the folder lacks a file or cannot be read (not permanent: it may still be being copied), the
-            name is neither a folder nor a hub name, or the model is not a CLIP model.
+            name is neither a folder nor a hub name, or the model is of no family that is served.
     """
     try:
         folder = Path(model).expanduser().absolute()  # Loading is another process's, in another folder.
         if folder.is_dir():
+            _require_transformers([file.name for file in folder.iterdir()], model)
             if missing := _missing_in(folder):
                 sentence = f"The model folder {folder} has no {missing}."
                 raise WeightsUnavailable(sentence, "Copy the missing file there, or set clip.model to another model.")
@@ -109,7 +127,7 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
             if not isinstance(cached, str) or _missing_in(Path(cached).parent):
                 return None
             folder = Path(cached).parent
-        _require_clip(folder / CONFIG_FILE, model)
+        _require_served(folder / CONFIG_FILE, model)
     except (HFValidationError, RuntimeError) as error:  # of expanduser: nobody has that name
         sentence = f"clip.model is '{model}': there is no such folder, and it is no name on a hub (owner/name)."
         raise WeightsUnavailable(sentence, "Correct clip.model.", True) from error
@@ -118,14 +136,37 @@ def find_weights(model: str, cache_dir: Path | None = None) -> Path | None:
     return folder
 
 
-def _require_clip(config_file: Path, model: str) -> None:
+def licence_of(folder: Path) -> str:
+    """Read a model's licence from the front matter of its card; empty where that tells none."""
+    try:
+        told = metadata_load(folder / CARD_FILE) or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    licence = told.get("license_name") or told.get("license")
+    return licence if isinstance(licence, str) else ""
+
+
+def _require_served(config_file: Path, model: str) -> None:
     try:
         model_type = json.loads(config_file.read_text(encoding="utf-8")).get("model_type")
-        wrong = f"'{model}' is a model of type '{model_type}', not of the CLIP family."
+        kind = f"of type '{model_type}'" if model_type else f"of a type that its {CONFIG_FILE} does not tell"
+        what = _said_of(model_type or "", REFUSED_TYPES) or f"{kind}, and neither CLIP nor SigLIP"
+        wrong = f"'{model}' is {what}."
     except (ValueError, AttributeError) as error:
         model_type, wrong = None, f"The {CONFIG_FILE} of '{model}' is not a model's configuration ({error})."
-    if model_type != CLIP_MODEL_TYPE:
-        raise WeightsUnavailable(wrong, "Set clip.model to a CLIP model.", True)
+    if model_type not in SERVED_TYPES:
+        raise WeightsUnavailable(wrong, f"Set clip.model to a CLIP or SigLIP model; {MODEL_LIST}", True)
+
+
+def _require_transformers(names: Collection[str], model: str) -> None:
+    if CONFIG_FILE not in names and (what := next(filter(None, (_said_of(n, REFUSED_FILES) for n in names)), "")):
+        raise WeightsUnavailable(
+            f"'{model}' {what}.", f"Set clip.model to one that transformers loads; {MODEL_LIST}", True
+        )
+
+
+def _said_of(name: str, table: Mapping[str, str]) -> str:
+    return next((said for pattern, said in table.items() if fnmatch(name, pattern)), "")
 
 
 def _weight_files(names: Collection[str]) -> list[str]:
@@ -144,7 +185,8 @@ def _missing(names: Collection[str]) -> str | None:
     if not any(name in names for name in IMAGE_PROCESSOR_FILES):
         return IMAGE_PROCESSOR_FILES[0]
     if "tokenizer.json" not in names and not {"vocab.json", "merges.txt"}.issubset(names):
-        return "tokenizer.json (or vocab.json and merges.txt)"
+        unread = "; spiece.model is not read in its place" if "spiece.model" in names else ""
+        return f"tokenizer.json (or vocab.json and merges.txt{unread})"
     return None if _weight_files(names) else "model.safetensors (or pytorch_model.bin)"
 
 
@@ -183,10 +225,11 @@ def announced_files(model: str, hub: str) -> dict[str, int]:
         sizes = {sibling.rfilename: int(sibling.size or 0) for sibling in info.siblings or ()}
     except Exception as error:
         raise _explained(error, model, hub) from error
+    _require_transformers(sizes, model)
     if missing := _missing(sizes):
         sentence = f"'{model}' on the hub at {hub} has no {missing}."
-        raise WeightsUnavailable(sentence, "Set clip.model to a CLIP model with PyTorch weights.", True)
-    small = [name for name in (CONFIG_FILE, *IMAGE_PROCESSOR_FILES, *TOKENIZER_FILES) if name in sizes]
+        raise WeightsUnavailable(sentence, f"Set clip.model to a model with PyTorch weights; {MODEL_LIST}", True)
+    small = [name for name in (CONFIG_FILE, CARD_FILE, *IMAGE_PROCESSOR_FILES, *TOKENIZER_FILES) if name in sizes]
     return {name: sizes[name] for name in (*small, *_weight_files(sizes))}
 
 
@@ -224,7 +267,7 @@ def fetch_weights(
         cache.mkdir(parents=True, exist_ok=True)
         # Without a revision it notes which commit the name stands for; the others are taken from that commit.
         config = Path(hf_hub_download(model, CONFIG_FILE, cache_dir=cache, endpoint=hub))
-        _require_clip(config, model)
+        _require_served(config, model)
         _fetch_rest(model, config.parent, sizes, on_progress, cache, hub)
     except WeightsUnavailable:
         raise

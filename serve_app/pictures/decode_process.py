@@ -20,6 +20,9 @@ from deployments.errors import AnalyzerError, TooManyPixels
 from serve_app.pictures.images import Picture, read_picture
 from serve_app.settings import MIB, ImageSettings
 
+Question = tuple[bytes, ImageSettings, int, int, int]
+"""The arguments of `read_picture`."""
+
 READY = b"ready"
 """Written once, before all answers."""
 
@@ -33,9 +36,10 @@ _FIRST_TO_GO = "1000"
 """For the kernel's choice of a process to end when memory runs out."""
 
 
-def _answer(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int) -> Picture | AnalyzerError:
+def _answer(question: Question) -> Picture | AnalyzerError:
+    settings = question[1]
     try:
-        return read_picture(data, settings, input_size_px, jpeg_px)
+        return read_picture(*question)
     except AnalyzerError as error:
         if isinstance(error.__cause__, MemoryError):
             return TooManyPixels(
@@ -60,7 +64,7 @@ def main(deadline_s: float, most_mib: int) -> None:
     while questions.peek(1):
         question = pickle.load(questions)  # noqa: S301 - our parent's
         signal.setitimer(signal.ITIMER_REAL, deadline_s)
-        answer = _answer(*question)
+        answer = _answer(question)
         signal.setitimer(signal.ITIMER_REAL, 0)
         pickle.dump(answer, answers)
         answers.flush()

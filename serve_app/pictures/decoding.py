@@ -17,15 +17,13 @@ from contextlib import suppress
 from typing import TypeVar
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, DeadlinePassed, QueueFull, UnreadablePicture
-from serve_app.pictures.decode_process import READY
+from deployments.types import BICUBIC
+from serve_app.pictures.decode_process import READY, Question
 from serve_app.pictures.decoding_cost import decoding_cost_s
 from serve_app.pictures.images import Picture, read_picture
 from serve_app.settings import ImageSettings, Settings
 
 Result = TypeVar("Result")
-
-Question = tuple[bytes, ImageSettings, int, int]
-"""The arguments of `read_picture`."""
 
 COMMAND = (sys.executable, "-P", "-W", "ignore", "-m", "serve_app.pictures.decode_process")
 
@@ -51,7 +49,7 @@ class Decoder:
     def __init__(
         self,
         settings: Settings,
-        read: Callable[[bytes, ImageSettings, int, int], Picture] = read_picture,
+        read: Callable[[bytes, ImageSettings, int, int, int], Picture] = read_picture,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._image = settings.image
@@ -68,7 +66,7 @@ class Decoder:
         self._not_started_s = 0.0
         weakref.finalize(self, _end_all, self._idle)
 
-    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC) -> Picture:
         """Decode an upload; a process that works on it for nobody any more is ended.
 
         Raises:
@@ -77,7 +75,7 @@ class Decoder:
             QueueFull: `image.max_costly` costly pictures are there already.
             ComponentUnavailable: no process could be started.
         """
-        question = (upload, self._image, input_size_px, jpeg_px)
+        question = (upload, self._image, input_size_px, jpeg_px, resample)
         return await self._threads.run(lambda: self._read_if_quick(question)) or await self._read_costly(question)
 
     @property

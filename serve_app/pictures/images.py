@@ -13,7 +13,7 @@ from PIL import AvifImagePlugin, Image, UnidentifiedImageError
 
 from deployments.errors import FormatNotAccepted, TooManyPixels, UnreadablePicture
 from deployments.ollama.jpeg import encoded
-from deployments.types import Swatch
+from deployments.types import BICUBIC, Swatch
 from serve_app.pictures import png_chunks, tiff_directory
 from serve_app.pictures.aspect_ratio import usual_ratio
 from serve_app.pictures.colour_profiles import profile_in_bmp, to_srgb
@@ -60,11 +60,13 @@ class Picture:
     jpeg: bytes = b""
 
 
-def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int = 0) -> Picture:
+def read_picture(
+    data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC
+) -> Picture:
     """Decode an upload, first frame only, and shrink it for the vision model; blocking.
 
-    A JPEG is decoded at a fraction of its size, and every picture resized once, bicubic, aspect not kept; `exact` does
-    both in full, by way of a square of `view_size_px`, as the original does. What the client declared the type to be is
+    A JPEG is decoded at a fraction of its size, and every picture resized once, aspect not kept; `exact` does both in
+    full, by way of a square of `view_size_px`, as the original does. What the client declared the type to be is
     not looked at.
 
     Args:
@@ -73,6 +75,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_
         input_size_px: the square's edge.
         jpeg_px: what has been decoded, be it a fraction, is given as a JPEG with its aspect kept too, of at most so
             many pixels on its long side; 0: it is not.
+        resample: the filter that makes the square, by Pillow's number.
 
     Raises:
         UnreadablePicture: no picture, or a broken one.
@@ -80,7 +83,7 @@ def read_picture(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_
         TooManyPixels: its header names more than `max_megapixels`.
     """
     try:
-        view = _view_mended(data, lambda data: _view(data, settings, input_size_px, jpeg_px))
+        view = _view_mended(data, lambda data: _view(data, settings, input_size_px, jpeg_px, resample))
     except (FormatNotAccepted, TooManyPixels, UnreadablePicture):
         raise
     except UnidentifiedImageError as error:
@@ -111,7 +114,7 @@ def _view_mended(data: bytes, decode: Callable[[bytes], View]) -> View:
         return view
 
 
-def _view(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int) -> View:
+def _view(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int, resample: int) -> View:
     with Image.open(io.BytesIO(data)) as image:
         _check(image, settings)
         if image.format == "BMP":
@@ -124,11 +127,13 @@ def _view(data: bytes, settings: ImageSettings, input_size_px: int, jpeg_px: int
         image.load()
         plain, value_range = averageable(image, drawn)
 
-        edge_px, gap = (settings.view_size_px, None) if settings.exact else (input_size_px, _REDUCING_GAP)
-        square = plain.resize((edge_px, edge_px), Image.Resampling.BICUBIC, reducing_gap=gap)
+        if settings.exact:
+            square = plain.resize((settings.view_size_px,) * 2, Image.Resampling.BICUBIC)
+        else:
+            square = plain.resize((input_size_px,) * 2, resample, reducing_gap=_REDUCING_GAP)
         square = _finished(square, value_range, image)
         if settings.exact:
-            square = square.resize((input_size_px, input_size_px), Image.Resampling.BICUBIC)
+            square = square.resize((input_size_px,) * 2, resample)
         whole = _finished(_within(plain, jpeg_px, settings), value_range, image) if jpeg_px else None
         return upright(View(square, *sides, whole), image.info.get("exif", b""))
 

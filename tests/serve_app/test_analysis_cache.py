@@ -16,6 +16,7 @@ from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import ClipUnavailable, DeadlinePassed, OutOfMemory, UnreadablePicture
 from deployments.types import (
+    BICUBIC,
     CATEGORIES,
     Classification,
     ComponentStatus,
@@ -114,7 +115,7 @@ class Desk:
 
     stuck_because = ""
 
-    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC) -> Picture:
         self.decoded.append(upload)
         await asyncio.to_thread(self.decoding.wait, PATIENCE_S)
         if upload == BROKEN:

@@ -17,6 +17,7 @@ from starlette.types import Message
 from deployments.errors import ClipUnavailable, DeadlinePassed, OllamaUnavailable, QueueFull
 from deployments.telemetry import REQUESTS, Metric
 from deployments.types import (
+    BICUBIC,
     ComponentStatus,
     LabelScore,
     PromptComplete,
@@ -260,7 +261,7 @@ class TiredDecoder:
     def __init__(self) -> None:
         self._picture: Picture | None = read_picture(PHOTOGRAPH, ImageSettings(), 224)
 
-    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0) -> Picture:
+    async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC) -> Picture:
         if self._picture is None:
             raise QueueFull("As many large pictures wait as may wait.")
         picture, self._picture = self._picture, None

@@ -36,6 +36,7 @@ class FrailModel:
         self._model = model
         self.analyzer: AnalyzerName = model.analyzer
         self.input_size_px = model.input_size_px
+        self.resample = model.resample
         self.batching = model.batching
 
     @property

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import AutoImageProcessor, AutoModel, CLIPTokenizer, PreTrainedTokenizerFast
 
 from deployments.clip.classifier import score
 from deployments.clip.labels import LabelSet
@@ -25,29 +26,37 @@ Scores = dict[str, NDArray[np.float32]]
 
 
 class OriginalAlgorithm:
-    """512x512, CLIP's own processor, `logits_per_image` of transformers' `CLIPModel`, a softmax per category."""
+    """512x512, the model's own processor, `logits_per_image` of transformers' model, a softmax per category."""
 
     def __init__(self, folder: Path, labels: LabelSet) -> None:
-        self._model = CLIPModel.from_pretrained(folder)
-        self._processor = CLIPImageProcessorPil.from_pretrained(folder)
-        tokenizer = CLIPTokenizer.from_pretrained(folder)
-        self._texts = {
-            name: tokenizer(category.texts(), padding=True, return_tensors="pt")
-            for name, category, _ in labels.categories()
-        }
+        self._model: Any = AutoModel.from_pretrained(folder)
+        self._processor: Any = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+        tokens = _siglip_tokens if self._model.config.model_type == "siglip" else _clip_tokens
+        self._texts = {name: tokens(folder, category.texts()) for name, category, _ in labels.categories()}
 
     def scores(self, image: Image.Image) -> Scores:
+        return {name: logits.softmax(dim=0).numpy() for name, logits in self.logits(image).items()}
+
+    def logits(self, image: Image.Image) -> dict[str, torch.Tensor]:
         picture = self._processor(images=image.convert("RGB").resize((512, 512)), return_tensors="pt")
         with torch.inference_mode():
-            return {
-                name: self._model(**texts, **picture).logits_per_image.softmax(dim=1)[0].numpy()
-                for name, texts in self._texts.items()
-            }
+            return {name: self._model(**texts, **picture).logits_per_image[0] for name, texts in self._texts.items()}
+
+
+def _clip_tokens(folder: Path, texts: list[str]) -> Any:
+    return CLIPTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+
+
+def _siglip_tokens(folder: Path, texts: list[str]) -> Any:
+    """As transformers' own pipeline does (pipelines/zero_shot_image_classification.py), of lower-case texts."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    lower = [text.lower() for text in texts]
+    return tokenizer(lower, padding="max_length", max_length=64, truncation=True, return_tensors="pt")
 
 
 def our_scores(model: ClipEncoder, upload: bytes, labels: LabelSet, *, exact: bool) -> Scores:
     """The service's own path, from the upload's bytes."""
-    picture = read_picture(upload, ImageSettings(exact=exact), model.input_size_px)
+    picture = read_picture(upload, ImageSettings(exact=exact), model.input_size_px, resample=model.resample)
     row = model.logits(model.features([picture.pixels]), model.prepare(labels))[0]
     analysis = score(row, labels, top=1000)
     scores = {}

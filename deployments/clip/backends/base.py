@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,19 @@ Pictures = NDArray[np.uint8]
 
 Vectors = NDArray[np.float32]
 """float32, (pictures, embedding), each of unit length."""
+
+
+class TowerFacts(NamedTuple):
+    """What is to be known of a vision tower besides how to run it.
+
+    The edge in px of the squares that it is given, the filter that makes them (Pillow's number), what is added to each
+    logit (0 but in the SigLIP family), and the weights of the whole model, its text tower's too.
+    """
+
+    input_size_px: int
+    resample: int
+    logit_bias: float
+    parameters: int
 
 
 class Engine(Protocol):

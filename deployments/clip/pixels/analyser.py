@@ -30,7 +30,7 @@ from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.measures import MEASURE_NAMES, measure
 from deployments.errors import SettingsError
-from deployments.types import CATEGORIES, AnalyzerName, Pixels
+from deployments.types import BICUBIC, CATEGORIES, AnalyzerName, Pixels
 
 logger = logging.getLogger("image_analyzer.pixels")
 
@@ -118,6 +118,7 @@ class PixelAnalyser:
     analyzer: AnalyzerName = "pixels"
     tagger: Tagger | None = None
     input_size_px = INPUT_SIZE_PX
+    resample = BICUBIC
     # One: its numpy holds the interpreter for most of the time.
     batching = Batching(streams=1, batch_size=16)
 

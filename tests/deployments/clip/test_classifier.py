@@ -23,13 +23,13 @@ from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import embed_texts, read_tower
 from deployments.clip.classifier import Features, ImageClassifier, Logits, Tagger, VisionModel, run_halving
 from deployments.clip.labels import LabelSet, load_labels
-from deployments.clip.model import ClipEncoder
+from deployments.clip.model import ClipEncoder, load_encoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from deployments.clip.weights import ModelLoader, Progress, WeightsUnavailable
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, InvalidForm, OutOfMemory, QueueFull, ShuttingDown
 from deployments.telemetry import Metric, Record, unrecorded
-from deployments.types import AnalyzerName, Classification, OwnLabels, Pixels, Reading, Tag, Wanted
+from deployments.types import BICUBIC, AnalyzerName, Classification, OwnLabels, Pixels, Reading, Tag, Wanted
 from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
@@ -48,6 +48,7 @@ class FakeModel:
 
     analyzer: AnalyzerName = "clip"
     input_size_px = 224
+    resample = BICUBIC
     batching = Batching(streams=1, batch_size=16)
     facts: Mapping[str, str | int | float] = {"device": "fake"}
     tagger: Tagger | None = None
@@ -359,14 +360,45 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
         return embed_texts(tiny_clip, texts)
 
     def load(folder: Path) -> VisionModel:
-        engine = TorchEngine(read_tower(tiny_clip), torch.device("cpu"), torch.float32, cores=1)
-        return ClipEncoder(tiny_clip, name="tiny", engine=engine, input_size_px=224, embed_texts=embed)
+        tower = read_tower(tiny_clip)
+        engine = TorchEngine(tower, torch.device("cpu"), torch.float32, cores=1)
+        return ClipEncoder(tiny_clip, name="tiny", engine=engine, tower=tower.facts, embed_texts=embed)
 
     async with serving(load=load) as subject:
         await asyncio.gather(*(subject.read(BLANK) for _ in range(50)))
         await subject.reconfigure({"max_batch_size": 4})
         await asyncio.gather(*(subject.read(BLANK) for _ in range(10)))
     assert encoded == LABELS.texts()
+
+
+def names(classification: Classification) -> dict[str, list[str]]:
+    return {category: [label.value for label in best] for category, best in classification.scores.items()}
+
+
+async def test_a_siglip_answers_takes_new_labels_and_tells_of_itself(tiny_siglip: Path) -> None:
+    settings = ClipSettings(model=str(tiny_siglip), device="cpu", precision="float32")
+
+    def load(folder: Path) -> VisionModel:
+        return load_encoder(folder, settings=settings, gpu_assigned=False, cores=1)
+
+    async with serving(FakeWeights(tiny_siglip), load=load, settings=settings) as subject:
+        edge_px = subject.model_version.input_size_px
+        picture: Pixels = np.zeros((edge_px, edge_px, 3), np.uint8)
+        before = await subject.read(Reading(picture))
+        running = [asyncio.create_task(subject.read(Reading(picture))) for _ in range(20)]
+        await subject.reconfigure(styles("fresco", "Mosaic"))
+        after = await subject.read(Reading(picture))
+        assert {label.value for label in after.scores["style"]} == {"fresco", "Mosaic"}
+        assert sum(label.score for label in after.scores["style"]) == pytest.approx(1), "a share of the category's"
+        for other in await asyncio.gather(*running):
+            same = before if other.model_version == before.model_version else after
+            assert names(other) == names(same), "no mixture"
+        assert [label.score for label in after.scores["mood"]] == pytest.approx(
+            [label.score for label in before.scores["mood"]], abs=1e-3
+        ), "encoded anew, and the same"
+        facts = (await subject.status()).facts
+        assert facts["model"] == str(tiny_siglip)
+        assert int(facts["parameters"]) > 0
 
 
 async def test_health_notices_a_dead_model_and_costs_nothing_while_pictures_are_answered() -> None:

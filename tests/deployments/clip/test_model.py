@@ -1,4 +1,4 @@
-"""Our scores against transformers' own `CLIPModel`, on real photographs and the same weights; what is run on what."""
+"""Our scores against transformers' own models, on real photographs and the same weights; what is run on what."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from deployments.clip.backends.base import Engine, Pictures, Vectors
 from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
-from deployments.clip.checkpoint import VisionTower, choose_precision, converted
+from deployments.clip.checkpoint import VisionTower, choose_precision, converted, embed_texts
 from deployments.clip.labels import Category, LabelSet, load_labels
 from deployments.clip.model import ClipEncoder, choose_device, encoder_in_torch, load_encoder, warm_up
 from deployments.clip.settings import (
@@ -34,6 +34,8 @@ from deployments.clip.settings import (
     PrecisionName,
 )
 from deployments.errors import OutOfMemory, SettingsError
+from serve_app.pictures.images import read_picture
+from serve_app.settings import ImageSettings
 from tests.support.pictures import photograph, photograph_path, pixels
 from tests.support.reference import (
     PHOTOGRAPHS,
@@ -45,6 +47,7 @@ from tests.support.reference import (
     without_profile,
 )
 from tests.support.tiny_clip import make_tiny_clip
+from tests.support.tiny_siglip import make_tiny_siglip
 
 FAST_SHIFT = 2e-2
 """What decoding and resizing fast may move a score by; docs/api.md tells it."""
@@ -93,21 +96,53 @@ def prepared(eager: ClipEncoder) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def original(tiny_clip: Path) -> dict[str, Scores]:
-    algorithm = OriginalAlgorithm(tiny_clip, LABELS)
-    return {name: algorithm.scores(photograph(name)) for name in PHOTOGRAPHS}
+def tiny_siglip2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_siglip(tmp_path_factory.mktemp("models") / "tiny-siglip2", version=2)
+
+
+FAMILIES = ("tiny_clip", "tiny_siglip", "tiny_siglip2")
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> Path:
+    """A model's folder."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def algorithm(family: Path) -> OriginalAlgorithm:
+    return OriginalAlgorithm(family, LABELS)
+
+
+@pytest.fixture(scope="module")
+def original(algorithm: OriginalAlgorithm, family: Path) -> dict[str, Scores]:
+    photographs = PHOTOGRAPHS if "siglip" not in family.name else PHOTOGRAPHS[:3]
+    return {name: algorithm.scores(photograph(name)) for name in photographs}
 
 
 @ENGINES
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 2e-2)])
 def test_scores_equal_the_original_algorithm_s(
-    dtype: torch.dtype, tolerance: float, engine: MakeEngine, original: dict[str, Scores], tiny_clip: Path
+    dtype: torch.dtype, tolerance: float, engine: MakeEngine, original: dict[str, Scores], family: Path
 ) -> None:
-    model = encoder(tiny_clip, engine, dtype)
+    model = encoder(family, engine, dtype)
     for name, expected in original.items():
         ours = our_scores(model, without_profile(photograph(name)), LABELS, exact=True)
         assert largest_difference(expected, ours) <= tolerance, name
         assert max(map(np.ptp, expected.values())) > 5 * tolerance, "flat scores prove nothing"
+
+
+@pytest.mark.parametrize("engine", get_args(EngineName)[1:])
+def test_logits_are_transformers_logits_per_image(
+    engine: EngineName, algorithm: OriginalAlgorithm, family: Path
+) -> None:
+    settings = ClipSettings(device="cpu", precision="float32", engine=engine)
+    model = load_encoder(family, settings=settings, gpu_assigned=False, cores=2)
+    upload = without_profile(photograph("coffee"))
+    seen = read_picture(upload, ImageSettings(exact=True), model.input_size_px, resample=model.resample).pixels
+    expected = torch.cat(list(algorithm.logits(photograph("coffee")).values()))
+    np.testing.assert_allclose(model.logits(model.features([seen]), model.prepare(LABELS))[0], expected, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
@@ -272,6 +307,59 @@ def test_what_the_files_of_a_model_leave_unsaid_is_taken_from_the_model(tmp_path
     assert np.isfinite(model.logits(model.features(PICTURES[:1]), model.prepare(long))).all()
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_siglip_reads_texts_in_lower_case_and_the_beginning_of_long_ones(version: int, tmp_path: Path) -> None:
+    folder = make_tiny_siglip(tmp_path, version=version)
+    (folder / "tokenizer_config.json").write_text(
+        (folder / "tokenizer_config.json").read_text().replace('"model_input_names": ["input_ids"]', '"x": 0')
+    )
+    said, meant, long, longer = embed_texts(folder, ["A 3D Render", "a 3d render", "z" * 200, "z" * 300]).T
+    np.testing.assert_allclose(said, meant, atol=1e-4)
+    np.testing.assert_allclose(long, longer, atol=1e-4)
+    assert not np.allclose(said, long, atol=1)
+
+
+Said = dict[str, Any]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda said: said.update(size={"height": 256, "width": 384}), "no squares of one size"),
+        (lambda said: said.update(size={"longest_edge": 384}), "no squares of one size"),
+        (lambda said: said.update(size={"shortest_edge": 256, "longest_edge": 384}), "no squares of one size"),
+        (
+            lambda said: said.update(do_center_crop=True, crop_size={"height": 256, "width": 224}),
+            "no squares of one size",
+        ),
+        (lambda said: said.update(size={"height": 384, "width": 384}), "pictures of 384 px.*looks at 256 px"),
+    ],
+)
+def test_pictures_that_a_model_does_not_look_at_are_refused(
+    change: Callable[[Said], object], told: str, tiny_siglip: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_siglip, tmp_path / "siglip")
+    rewrite(folder / "preprocessor_config.json", change)
+    with pytest.raises(OSError, match=told):
+        encoder(folder)
+
+
+@pytest.mark.parametrize("edge_px", [224, 384, 512])
+def test_a_siglip_of_another_size_is_sent_pictures_of_that_size(edge_px: int, tmp_path: Path) -> None:
+    folder = make_tiny_siglip(tmp_path, edge_px=edge_px)
+    content = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": content}))
+    model = encoder(folder)
+    assert model.input_size_px == edge_px
+    assert np.isfinite(model.logits(model.features(PICTURES[:1]), model.prepare(LABELS))).all()
+
+
+def test_a_siglip_without_pooling_head_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no pooling head"):
+        encoder(make_tiny_siglip(tmp_path, vision_use_head=False))
+
+
 def test_out_of_memory_is_told_as_such(tiny_clip: Path, prepared: NDArray[np.float32]) -> None:
     def hold_two(_: torch.nn.Module, arguments: tuple[torch.Tensor]) -> None:
         if len(arguments[0]) > 2:
@@ -306,7 +394,9 @@ def test_the_loaded_encoder_tells_what_it_runs_on(
 ) -> None:
     settings = ClipSettings(model="a/b", device="cpu", precision="float32", engine=setting)
     model = load_encoder(tiny_clip, settings=settings, gpu_assigned=False, cores=2)
-    assert model.facts == {"model": "a/b", "device": "cpu", "precision": "float32", **facts}
+    weights = sum(weight.numel() for weight in load_file(tiny_clip / "model.safetensors").values())
+    about = {"model": "a/b", "parameters": weights, "device": "cpu", "precision": "float32"}
+    assert model.facts == about | facts
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import re
@@ -20,8 +21,17 @@ import pytest
 from huggingface_hub import constants, hf_hub_download
 from transformers import CLIPModel
 
+from deployments.clip.checkpoint import embed_texts
 from deployments.clip.settings import ClipSettings
-from deployments.clip.weights import ABANDONED_S, ModelLoader, WeightsUnavailable, fetch_weights, find_weights
+from deployments.clip.weights import (
+    ABANDONED_S,
+    CARD_FILE,
+    ModelLoader,
+    WeightsUnavailable,
+    fetch_weights,
+    find_weights,
+    licence_of,
+)
 from tests.support.local_hub import LocalHub
 from tests.support.tiny_clip import make_tiny_clip
 
@@ -39,8 +49,9 @@ def repository(tiny_clip: Path, tmp_path: Path) -> Path:
     """A model's folder as on the hub: with weights for other frameworks beside those we load."""
     folder = tmp_path / "repository"
     shutil.copytree(tiny_clip, folder)
-    for unwanted in ("flax_model.msgpack", "tf_model.h5", "pytorch_model.bin", "README.md", ".gitattributes"):
+    for unwanted in ("flax_model.msgpack", "tf_model.h5", "pytorch_model.bin", "spiece.model", ".gitattributes"):
         (folder / unwanted).write_bytes(b"not wanted")
+    (folder / CARD_FILE).write_text("---\nlicense: mit\n---\n# A tiny CLIP\n")
     return folder
 
 
@@ -92,9 +103,39 @@ def incomplete_files(cache: Path) -> list[str]:
     return [file.name for file in cache.rglob("*.incomplete")]
 
 
-def make_of_another_family(folder: Path) -> None:
-    config = folder / "config.json"
-    config.write_text(config.read_text().replace('"model_type": "clip"', '"model_type": "siglip"'))
+def of_type(model_type: str | None) -> Callable[[Path], None]:
+    def set_up(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"model_type": model_type}))
+
+    return set_up
+
+
+def of_another_library(*names: str) -> Callable[[Path], None]:
+    def set_up(folder: Path) -> None:
+        for file in (folder / "config.json", *folder.glob("*model*")):
+            file.unlink()
+        for name in names:
+            (folder / name).touch()
+
+    return set_up
+
+
+REFUSED: list[tuple[Callable[[Path], None], str]] = [
+    (of_type("bert"), "is of type 'bert', and neither CLIP nor SigLIP"),
+    (of_type(None), "is of a type that its config.json does not tell"),
+    (of_type("chinese_clip"), "is of type 'chinese_clip', and neither CLIP nor SigLIP"),
+    (of_type("llava"), "is of type 'llava', and neither CLIP nor SigLIP"),
+    (of_type("siglip2"), "is a NaFlex model of SigLIP 2.*such as google/siglip2-base-patch16-224"),
+    (of_type("clip_vision_model"), "is a vision tower alone"),
+    (of_type("siglip_text_model"), "is a text tower alone"),
+    (
+        of_another_library("open_clip_config.json", "open_clip_model.safetensors"),
+        "holds a model for the library open_clip alone",
+    ),
+    (of_another_library("mobileclip_s0.pt"), "holds MobileCLIP, which transformers cannot load"),
+]
+"""What is no model to be served, and never will be."""
 
 
 def without(name: str) -> Callable[[Path], None]:
@@ -121,6 +162,27 @@ def of_git(name: str) -> Callable[[Path], None]:
     return set_up
 
 
+def without_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        (b"---\nlicense: apache-2.0\ntags:\n- vision\n---\n# SigLIP", "apache-2.0"),
+        (b"---\nlicense: other\nlicense_name: apple-amlr\n---\n", "apple-amlr"),
+        (b"---\nlicense:\n- mit\n---\n", ""),
+        (b"# No front matter", ""),
+        (b"---\nlicense: [\n---\n", ""),
+        (b"---\n- mit\n---\n", ""),
+        (b"\xff\xfe", ""),
+    ],
+)
+def test_the_licence_is_what_the_card_says(card: bytes, licence: str, tmp_path: Path) -> None:
+    (tmp_path / CARD_FILE).write_bytes(card)
+    assert licence_of(tmp_path) == licence
+
+
 def lose_a_shard(folder: Path) -> None:
     make_sharded(folder)
     sorted(folder.glob("model-*.safetensors"))[-1].unlink()
@@ -142,7 +204,8 @@ class TestOnDisk:
                 for file in LARGE
             ),
             (lose_a_shard, r"model-\d+-of-\d+\.safetensors", False),
-            (make_of_another_family, "type 'siglip', not of the CLIP family", True),
+            (without_tokenizer, "FOLDER has no tokenizer.json .*spiece.model is not read in its place", False),
+            *((make, says, True) for make, says in REFUSED),
         ],
     )
     def test_a_folder_that_will_not_do_is_refused_by_what_is_wrong(
@@ -194,7 +257,15 @@ class TestFetching:
         folder = fetch(hub, cache)
         assert CLIPModel.from_pretrained(folder).num_parameters() > 0
         others = {name for name in sent(hub) if not re.fullmatch(weights, name)}
-        assert others == {*SMALL_FILES, "tokenizer_config.json"}
+        assert others == {*SMALL_FILES, "tokenizer_config.json", CARD_FILE}
+        assert licence_of(folder) == "mit"
+
+    def test_a_siglip_is_fetched_with_its_tokenizer(self, hub: LocalHub, cache: Path, tiny_siglip: Path) -> None:
+        hub.models[MODEL] = tiny_siglip
+        folder = fetch(hub, cache)
+        assert find_weights(MODEL, cache) == folder
+        assert embed_texts(folder, ["a cat"]).shape == (64, 1)
+        assert licence_of(folder) == "", "it has no card"
 
     @pytest.mark.usefixtures("large_weights")
     def test_a_line_that_breaks_for_a_moment_costs_nothing_that_has_arrived(self, hub: LocalHub, cache: Path) -> None:
@@ -261,10 +332,6 @@ class TestFailures:
             (lambda hub, _: hub.stop(), "HUB cannot be reached", "Check the network", False),
             (lambda hub, _: hub.gated.add(MODEL), "on the hub at HUB is gated", "HF_TOKEN", False),
             (
-                lambda hub, _: make_of_another_family(hub.models[MODEL]),
-                *("'siglip', not of the CLIP family", "clip.model", True),
-            ),
-            (
                 lambda hub, _: [file.unlink() for file in hub.models[MODEL].glob("*model.*")],
                 *("'MODEL' on the hub at HUB has no model.safetensors", "PyTorch weights", True),
             ),
@@ -290,6 +357,17 @@ class TestFailures:
         assert advises in failure.remedy
         assert failure.permanent is permanent
         assert WEIGHTS not in sent(hub)
+
+    @pytest.mark.parametrize(("make", "says"), REFUSED)
+    def test_a_model_that_is_not_served_is_refused_for_good_and_costs_no_download(
+        self, hub: LocalHub, cache: Path, make: Callable[[Path], None], says: str
+    ) -> None:
+        make(hub.models[MODEL])
+        failure = failure_of(hub, cache)
+        assert re.search(f"'{MODEL}' {says}", failure.sentence)
+        assert "docs/models.md" in failure.remedy
+        assert failure.permanent
+        assert not [name for name in sent(hub) if name != "config.json"]
 
     def test_a_file_that_ends_too_soon_is_not_kept(self, hub: LocalHub, cache: Path, repository: Path) -> None:
         hub.claimed_sizes[WEIGHTS] = (repository / WEIGHTS).stat().st_size + 1

@@ -23,7 +23,7 @@ from serve_app.settings import ImageSettings, load_settings
 from tests.support.pictures import photograph
 from tests.support.slow_pictures import deep_png, jpeg_of_scans, saved
 
-Read = Callable[[bytes, ImageSettings, int, int], Picture]
+Read = Callable[[bytes, ImageSettings, int, int, int], Picture]
 
 EDGE_PX = 32
 PATIENCE_S = 60
