@@ -23,7 +23,7 @@ import pytest
 from benchmarks.processes import end, session_members, sessions_below
 from serve_app.cli.ray_env import SWITCH
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE, HEALTH, STREAM
+from tests.support.in_process import ANALYZE, READY, STREAM
 from tests.support.listening import ports_open_to_others
 from tests.support.ports import free_port
 
@@ -356,7 +356,7 @@ def _assert_all_that_was_begun_is_finished(service: Serving, number: int) -> int
         unready = False
         while service.process.poll() is None and time.monotonic() < crowd.stopped_s + STOP_LIMIT_S:
             with suppress(httpx.HTTPError):
-                unready |= httpx.get(f"{service.url}{HEALTH}", timeout=PATIENCE_S).status_code == 503
+                unready |= httpx.get(f"{service.url}{READY}", timeout=PATIENCE_S).status_code == 503
             time.sleep(POLL_S)
         farewell = service.process.communicate(timeout=STOP_LIMIT_S)[0]
     assert service.process.returncode == 0, farewell

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,37 +113,19 @@ def _require_places(environment: Mapping[str, str], log_file: Path | None) -> No
             raise SettingsError(finding.sentence)
 
 
+@dataclass
 class Run:
-    """One run of the service.
+    """One run of the service, `metrics_at` being where Prometheus asks, or at the next free port."""
 
-    Args:
-        config: the checked config.
-        mode: environment, and plain or fast.
-        console: where a person reads.
-        start_timeout_s: longest start.
-        stop_timeout_s: how long what was admitted may take to finish.
-        dashboard: start Ray's dashboard.
-        metrics_at: where Prometheus asks, or at the next free port.
-    """
+    config: ServiceConfig
+    mode: Mode
+    console: Console
+    start_timeout_s: float
+    stop_timeout_s: float
+    dashboard: bool
+    metrics_at: Address
 
-    def __init__(
-        self,
-        config: ServiceConfig,
-        mode: Mode,
-        console: Console,
-        *,
-        start_timeout_s: float,
-        stop_timeout_s: float,
-        dashboard: bool,
-        metrics_at: Address,
-    ) -> None:
-        self._config = config
-        self._mode = mode
-        self._console = console
-        self._start_timeout_s = start_timeout_s
-        self._stop_timeout_s = stop_timeout_s
-        self._dashboard = dashboard
-        self._metrics_at = metrics_at
+    def __post_init__(self) -> None:
         self._door: MetricsDoor | None = None
         self._started_s = time.monotonic()
         self._head: Head | None = None
@@ -152,10 +135,10 @@ class Run:
 
     def until_stopped(self) -> int:
         """Start, watch, stop; the exit status."""
-        say = self._console.say
-        say(f"Starting the service from {self._config.path} …")
-        os.environ.update(self._mode.environment)
-        if self._console.follows_logs:
+        say = self.console.say
+        say(f"Starting the service from {self.config.path} …")
+        os.environ.update(self.mode.environment)
+        if self.console.follows_logs:
             os.environ["RAY_SERVE_LOG_TO_STDERR"] = "1"
         adopt_orphans()
         status = 0
@@ -176,7 +159,7 @@ class Run:
             status = 1
             say(f"✗ {type(error).__name__}: {error}")
             say(self._log_hint())
-            if self._console.follows_logs:
+            if self.console.follows_logs:
                 traceback.print_exc()
         with suppress(EndAtOnce):
             self._stop(gently=self._answers and not status)
@@ -190,25 +173,25 @@ class Run:
 
         self._signals.take()
         address = joined_cluster(os.environ)
-        show = self._console.progress.show
+        show = self.console.progress.show
         if address:
-            self._console.say(
+            self.console.say(
                 f"Joining the Ray cluster at {address} (RAY_ADDRESS); the environment of this shell does not reach its "
                 "nodes."
             )
         else:
             self._door = self._opened()
             show("starting Ray …")
-            self._head = Head(dashboard=self._dashboard, follow_logs=self._console.follows_logs)
+            self._head = Head(dashboard=self.dashboard, follow_logs=self.console.follows_logs)
             address = self._head.address
         self._signals.wait(0)
         try:
-            self._instance = Instance(address, follow_logs=self._console.follows_logs)
+            self._instance = Instance(address, follow_logs=self.console.follows_logs)
         except ConnectionError as error:
             raise Failed(f"✗ No Ray cluster answers at {address}, which {CLUSTER} names: {error}.") from error
         self._signals.take()
         show("starting Serve …")
-        schema = schema_of(dict(self._config.content))
+        schema = schema_of(dict(self.config.content))
         self._instance.start(schema)
         self._signals.wait(0)
         self._instance.deploy(schema)
@@ -216,9 +199,9 @@ class Run:
         running = RunningService(
             process=os.getpid(),
             ray_address=address,
-            environment=rays_own(self._mode.environment),
+            environment=rays_own(self.mode.environment),
         )
-        stack.enter_context(listed(self._config.port, running))
+        stack.enter_context(listed(self.config.port, running))
         exporter = self._instance.metrics_url()
         places = {
             "Metrics": self._door.lead_to(exporter) if self._door else exporter,
@@ -226,14 +209,14 @@ class Run:
             "Log": str(self._head.log_folder) if self._head else "",
         }
         self._answers = True
-        self._console.say(banner(self._config, self._mode, health, time.monotonic() - self._started_s, places))
+        self.console.say(banner(self.config, self.mode, health, time.monotonic() - self._started_s, places))
 
     def _opened(self) -> MetricsDoor:
         try:
-            return MetricsDoor(self._metrics_at)
+            return MetricsDoor(self.metrics_at)
         except OSError as error:
             raise Failed(
-                f"✗ Nobody can listen for metrics at {self._metrics_at} ({reason_of(error)}): set --metrics or "
+                f"✗ Nobody can listen for metrics at {self.metrics_at} ({reason_of(error)}): set --metrics or "
                 f"{VARIABLE} to another address."
             ) from error
 
@@ -241,32 +224,32 @@ class Run:
         from serve_app.cli.cluster import failures, still_starting
 
         health: HealthAnswer | None = None
-        while time.monotonic() - self._started_s < self._start_timeout_s:
+        while time.monotonic() - self._started_s < self.start_timeout_s:
             status = instance.status()
-            told = list(failures(status, self._config.applications))
+            told = list(failures(status, self.config.applications))
             if told:
                 raise Failed(
                     "✗ Serve cannot start the application.", *(f"    {line}" for line in told), self._log_hint()
                 )
-            waiting = still_starting(status, self._config.applications)
-            self._console.progress.show(f"waiting for {', '.join(waiting) or 'its first answer'} …")
+            waiting = still_starting(status, self.config.applications)
+            self.console.progress.show(f"waiting for {', '.join(waiting) or 'its first answer'} …")
             if not waiting:
-                health = ask_health(self._config)
+                health = ask_health(self.config)
                 if health is not None and has_started(health):
                     return health
             self._signals.wait(START_POLL_S)
         parts = health.components.values() if health is not None else ()
         raise Failed(
             *(line for part in parts for line in shortfall(part)),
-            f"✗ The service did not start within {self._start_timeout_s:g} s.",
+            f"✗ The service did not start within {self.start_timeout_s:g} s.",
             self._log_hint(),
         )
 
     def _watch(self) -> None:
         news = HealthNews()
         while True:
-            for line in news.lines(ask_health(self._config), time.monotonic()):
-                self._console.say(line)
+            for line in news.lines(ask_health(self.config), time.monotonic()):
+                self.console.say(line)
             self._signals.wait(HEALTH_POLL_S)
             lost = self._head.lost() if self._head is not None else ""
             if lost:
@@ -282,11 +265,11 @@ class Run:
 
     def _drain(self, instance: Instance) -> None:
         try:
-            instance.drain(self._config.applications, self._stop_timeout_s)
+            instance.drain(self.config.applications, self.stop_timeout_s)
         except TimeoutError:
-            self._console.say(f"✗ Not all was finished within {self._stop_timeout_s:g} s.")
+            self.console.say(f"✗ Not all was finished within {self.stop_timeout_s:g} s.")
         except Exception as error:
-            self._console.say(f"✗ What was begun could not be waited for ({error!r}).")
+            self.console.say(f"✗ What was begun could not be waited for ({error!r}).")
         else:
             time.sleep(LAST_BYTES_S)
 

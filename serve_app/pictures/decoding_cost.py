@@ -7,6 +7,8 @@ import re
 import struct
 
 from deployments.errors import UnreadablePicture
+from serve_app.pictures import png_chunks
+from serve_app.pictures.refusals import JPEG_MAGIC
 from serve_app.settings import ImageSettings
 
 MOST_PIECES = 5000
@@ -15,7 +17,7 @@ Pillow spends some microseconds of Python on each, so that 20 MB of empty ones h
 
 NS = 1e-9
 
-PNG_MAGIC, JPEG_MAGIC, BMP_MAGIC = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM"
+BMP_MAGIC = b"BM"
 
 # CPU nanoseconds, rounded up from `read_picture` with Pillow 13 on an AMD EPYC: 100 megapixels of each kind for those
 # of a pixel, 15 to 20 MB of noise for those of a byte. Hostile files of these kinds cost up to some times as much.
@@ -39,6 +41,9 @@ _PROFILE_SEGMENT, _PROFILE_MARK = 0xE2, b"ICC_PROFILE\0"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Samples of a pixel by a PNG's colour type."""
 
+_PROFILES = (b"iCCP", b"ICCP")
+"""Of a PNG, and of a WebP."""
+
 _UNPACKED_BMP = (0, 3)
 _OLD_BMP_HEADER_BYTES, _BMP_HEADER_WITH_PROFILE_BYTES = 12, 124
 
@@ -56,7 +61,7 @@ def decoding_cost_s(data: bytes, settings: ImageSettings) -> float:
     try:
         if data.startswith(JPEG_MAGIC):
             return _jpeg(data, settings) * NS
-        if data.startswith(PNG_MAGIC):
+        if data.startswith(png_chunks.MAGIC):
             return _png(data) * NS
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
             return _webp(data) * NS
@@ -133,21 +138,12 @@ def _scans(data: bytes, at: int, most: int) -> float:
 
 def _png(data: bytes) -> float:
     width, height, bits, colour_type = _numbers(">IIBB", data, 16)
-    at, profile_bytes = len(PNG_MAGIC), 0
-    for _ in range(MOST_PIECES):
-        if at + 8 > len(data):
-            break
-        length, kind = struct.unpack_from(">I4s", data, at)
-        profile_bytes += length if kind == b"iCCP" else 0
-        at += length + 12
-    else:
-        return math.inf
     pixel = PNG_PIXEL + PNG_SAMPLE_BYTE * _SAMPLES.get(colour_type, 4) * bits / 8
-    return width * height * pixel + len(data) * PACKED_BYTE + profile_bytes * PROFILE_BYTE
+    return width * height * pixel + len(data) * PACKED_BYTE + _profiles(data, ">I4s", len(png_chunks.MAGIC))
 
 
 def _webp(data: bytes) -> float:
-    kind, profile_bytes = data[12:16], 0
+    kind = data[12:16]
     if kind == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
     elif kind == b"VP8L":
@@ -157,16 +153,20 @@ def _webp(data: bytes) -> float:
         width, height = (side & 0x3FFF for side in _numbers("<HH", data, 26))
     else:
         return math.inf
-    at = 12
+    return width * height * WEBP_PIXEL + len(data) * PACKED_BYTE + _profiles(data, "<4sI", 12)
+
+
+def _profiles(data: bytes, layout: str, at: int) -> float:
+    """Give the cost of a PNG's profiles, or of a RIFF's; infinite where there is too much to walk through."""
+    profile_bytes = 0
     for _ in range(MOST_PIECES):
         if at + 8 > len(data):
-            break
-        kind, length = struct.unpack_from("<4sI", data, at)
-        profile_bytes += length if kind == b"ICCP" else 0
-        at += 8 + length + length % 2
-    else:
-        return math.inf
-    return width * height * WEBP_PIXEL + len(data) * PACKED_BYTE + profile_bytes * PROFILE_BYTE
+            return profile_bytes * PROFILE_BYTE
+        first, second = struct.unpack_from(layout, data, at)
+        kind, length = (second, first) if layout.startswith(">") else (first, second)
+        profile_bytes += length if kind in _PROFILES else 0
+        at += 8 + length + (4 if layout.startswith(">") else length % 2)
+    return math.inf
 
 
 def _gif(data: bytes) -> float:

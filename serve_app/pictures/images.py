@@ -21,13 +21,11 @@ from serve_app.pictures.cut_jpeg import read_cut_jpeg
 from serve_app.pictures.levels import Range, averageable, in_eight_bits, on_white, take_levels_as_they_come
 from serve_app.pictures.orientation import View, upright
 from serve_app.pictures.palette import measure_palette
-from serve_app.pictures.refusals import ACCEPTED_FORMATS, broken, not_accepted, refusal
+from serve_app.pictures.refusals import ACCEPTED_FORMATS, JPEG_MAGIC, broken, not_accepted, refusal
 from serve_app.settings import ImageSettings
 
 # MPO is what Pillow calls a JPEG with a second picture in it, as many phones write.
 _ACCEPTED_BY_PILLOW = (*ACCEPTED_FORMATS, "MPO")
-
-_JPEG = b"\xff\xd8\xff"
 
 _DRAFT_GAP = 1.25
 """A JPEG is decoded at the smallest eighth of its size that is at least this many times the wanted one;
@@ -109,7 +107,7 @@ def _view_mended(data: bytes, decode: Callable[[bytes], View]) -> View:
     try:
         return decode(data)
     except OSError:
-        if not data.startswith(_JPEG) or (view := read_cut_jpeg(data, decode)) is None:
+        if not data.startswith(JPEG_MAGIC) or (view := read_cut_jpeg(data, decode)) is None:
             raise
         return view
 

@@ -15,8 +15,8 @@ ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 _ACCEPTED_SPOKEN = ", ".join(ACCEPTED_FORMATS[:-1]) + " or " + ACCEPTED_FORMATS[-1]
 
-_JPEG = b"\xff\xd8\xff"
-_PICTURES = (_JPEG, b"\x89PNG", b"GIF8", b"RIFF", b"BM", *tiff_directory.MAGICS)
+JPEG_MAGIC = b"\xff\xd8\xff"
+_PICTURES = (JPEG_MAGIC, b"\x89PNG", b"GIF8", b"RIFF", b"BM", *tiff_directory.MAGICS)
 
 _OTHERS = {
     b"%PDF": "a PDF document",
@@ -55,7 +55,7 @@ def refusal(data: bytes) -> FormatNotAccepted | UnreadablePicture:
         return not_accepted("JPEG XL pictures")
     if data[4:8] == _ISO_MEDIA_MARK:
         return _of_iso_media(data[8:_ISO_BRANDS_END])
-    if data.startswith(_JPEG) and (kind := _kind_of_jpeg(data)):
+    if data.startswith(JPEG_MAGIC) and (kind := _kind_of_jpeg(data)):
         return FormatNotAccepted(f"A JPEG of {kind} is not accepted: save it with 8 bits a channel and send it again.")
     if data.startswith(tiff_directory.MAGICS) and (kind := _kind_of_tiff(data)):
         return FormatNotAccepted(

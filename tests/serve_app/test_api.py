@@ -637,6 +637,13 @@ async def test_alive_and_ready_ask_no_part_and_no_key_and_only_a_service_that_st
         assert (await client.get(LIVE)).status_code == 200
 
 
+async def test_health_says_that_a_service_stops(service: Service) -> None:
+    async with service.client() as client:
+        await service.gate.close()
+        answer = await client.get(HEALTH)
+    assert (answer.status_code, answer.json()["stopping"]) == (503, True)
+
+
 async def test_a_replica_that_cannot_decode_is_not_ready(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     reason = "All decoders are stuck."
     monkeypatch.setattr(Pipeline, "not_ready_because", lambda _: reason)
