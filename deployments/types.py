@@ -168,7 +168,8 @@ class ModelVersion:
 class Classification:
     """What the vision model saw in one picture, and the model version that saw it.
 
-    `scores` are the label file's categories, in its order, then the caller's own.
+    `scores` are the label file's categories, in its order, then the caller's own. `unspoken` are those that stand in
+    answers and not in prompts.
     """
 
     scores: Scores
@@ -176,6 +177,7 @@ class Classification:
     model_version: ModelVersion
     warnings: tuple[str, ...] = ()
     tags: tuple[Tag, ...] = ()
+    unspoken: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -353,7 +353,7 @@ class Pipeline:
             job.warnings = [*job.warnings, f"No model looked at the picture: {error}"]
         return self._writer.write(
             PromptRequest(
-                seen.scores,
+                {category: labels for category, labels in seen.scores.items() if category not in seen.unspoken},
                 analysis.palette,
                 job.options,
                 seen.analyzer,

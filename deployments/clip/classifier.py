@@ -433,6 +433,7 @@ class ImageClassifier:
                 model_version=active.model_version,
                 warnings=self._warnings(active.model, item),
                 tags=named,
+                unspoken=active.labels.unspoken.difference(name for name, _ in item.reading.wanted.labels),
             )
             for item, seen, row, named in zip(items, features, rows, tags, strict=True)
         ]
@@ -460,7 +461,7 @@ def _encode_own(model: VisionModel, labels: OwnLabels) -> _Own:
 def _warn_of_missing(labels: LabelSet) -> None:
     if labels.left_out:
         logger.warning(
-            "The labels leave out %s: clients of the first five find nothing there.", ", ".join(labels.left_out)
+            "The labels leave out %s: clients that look for them find them empty.", ", ".join(labels.left_out)
         )
 
 

@@ -107,6 +107,11 @@ class LabelSet(RootModel[Mapping[CategoryName, Category]]):
         return tuple(name for name in CATEGORIES if name not in self.root)
 
     @property
+    def unspoken(self) -> frozenset[str]:
+        """The categories that prompts do not tell."""
+        return frozenset(name for name, category in self.root.items() if not category.prompt)
+
+    @property
     def count(self) -> int:
         """How many labels there are in all: the length of a row of logits."""
         return sum(len(category.labels) for category in self.root.values())

@@ -13,13 +13,14 @@ from deployments.ollama.answer import UNIT, Prompt
 from deployments.ollama.budget import COUNTS, answer_tokens, words_asked
 from deployments.ollama.colours import colour_name
 from deployments.ollama.fitting import PALETTE, Form, Tail, fit
-from deployments.ollama.instructions import LANGUAGE_NAMES
+from deployments.ollama.instructions import LANGUAGE_NAMES, LEAST_SHARE
 from deployments.ollama.negative import negative_prompt
-from deployments.ollama.phrases import NAMED_COLOURS, light, phrases, sure_labels, tags, weights
+from deployments.ollama.phrases import NAMED_COLOURS, light, more, phrases, sure_labels, tags, weights
+from deployments.ollama.tagged import PLACES, STYLES, THINGS, named
 from deployments.ollama.targets import BLANK, Part, Target
-from deployments.ollama.template import compose, shortcomings
+from deployments.ollama.template import OPPOSITES, SURE_SUBJECT_SHARE, compose, shortcomings
 from deployments.ollama.wishes import UNSPACED, Wish, names, parted, said_positively
-from deployments.types import PromptComplete, PromptRequest, PromptSource, Scores, SpentBudget
+from deployments.types import CATEGORIES, PromptComplete, PromptRequest, PromptSource, Scores, SpentBudget, Tag
 
 UNIT_NAMES = {"clip_tokens": "tokens of CLIP", "words": "words", "characters": "characters", "phrases": "phrases"}
 
@@ -98,6 +99,8 @@ def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
     deep, long = request.options.deep_thinking, request.options.wanted_length == "long"
     if deep != long:
         request = replace(request, options=replace(request.options, deep_thinking=long))
+    if request.tags:
+        request = replace(request, tags=_fitting_tags(request))
     if target.budget is None:
         return Brief(name, request, deep, size=_size(target, request), warnings=tuple(warnings))
     language = request.options.language
@@ -122,7 +125,7 @@ def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
         unit=target.budget.unit,
         words=_words(request, target),
         needs_model=target.shape != "tags",
-        negative=negative_prompt(target, sure, [wish.wanted, *sure], wish.unwanted),
+        negative=negative_prompt(target, sure, [wish.wanted, *sure, *_told(request)], wish.unwanted),
         size=_size(target, request),
         warnings=tuple(warnings),
     )
@@ -142,6 +145,36 @@ def _wish(request: PromptRequest, target: Target) -> tuple[Wish, list[str]]:
     return Wish(wanted, wish.unwanted), told
 
 
+def _fitting_tags(request: PromptRequest) -> tuple[Tag, ...]:
+    """Leave out the tags of what is not wanted, and those that repeat or contradict what else is told."""
+    wish = parted(request.options.user_prompt, request.options.language)
+    unwanted = [_singular(thing) for thing in wish.unwanted]
+    labels = [label for scores in request.seen.values() for label in scores if label.score >= LEAST_SHARE]
+    said = _singular(" ".join([wish.wanted, *(label.value for label in labels)]))
+    style = next(iter(request.seen.get("style", ())), None)
+    has_style = style is not None and style.score >= SURE_SUBJECT_SHARE
+
+    def fits(tag: Tag) -> bool:
+        words = _singular(tag.value)
+        if any(thing <= words for thing in unwanted):
+            return False
+        if tag.group in THINGS | PLACES:
+            return True
+        contradicts = any(frozenset((tag.value, label.value)) in OPPOSITES for label in labels)
+        return not (words <= said or contradicts or (has_style and tag.group in STYLES))
+
+    return tuple(filter(fits, request.tags))
+
+
+def _singular(text: str) -> set[str]:
+    return {word.casefold().rstrip("s") for word in UNIT.findall(text)}
+
+
+def _told(request: PromptRequest) -> list[str]:
+    tagged = named(request)
+    return [seen.value for seen in (*tagged.things, *tagged.places, *more(request))]
+
+
 def _without(unwanted: Iterable[str], request: PromptRequest) -> Scores:
     return {
         category: tuple(label for label in scores if not any(names(thing, label.value) for thing in unwanted))
@@ -153,8 +186,8 @@ def _form(request: PromptRequest, target: Target, wish: Wish) -> Form:
     assert target.budget is not None  # noqa: S101 - for mypy
     in_phrases = target.shape != "sentences"
     blanks = _blanks(request, target, wish)
-    labels = [label.value for scores in request.seen.values() for label in scores[:1]]
-    said = {word.casefold() for text in (wish.wanted, *labels) for word in UNIT.findall(text)}
+    labels = [scores[0].value for category in CATEGORIES if (scores := request.seen.get(category))]
+    said = {word.casefold() for text in (wish.wanted, *labels, *_told(request)) for word in UNIT.findall(text)}
     before = [_filled(part, blanks) for part in target.before if said.isdisjoint(part.unless)]
     after = [Tail(text, frozenset(part.unless)) for part in target.after if (text := _filled(part, blanks))]
     return Form(

@@ -21,7 +21,7 @@ BOUND = re.compile(
     rf"(?P<sentence>{SENTENCE_END.pattern})|(?P<bullet>{BULLET.pattern})|(?P<phrase>{PHRASE_END.pattern})"
 )
 NOTE_NAME = re.compile(
-    r"^(?:subjects?|style|mood|composition|colou?rs?|with|tags|prompt)\s*[:：]\s*"
+    r"^(?:subjects?|style|mood|composition|colou?rs?|details|with|tags|prompt)\s*[:：]\s*"
     r"|^the (?:subjects?|style|mood|composition|colou?rs?|light(?:ing)?|scene) (?:is|are)\s+",
     re.IGNORECASE,
 )

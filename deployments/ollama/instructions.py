@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployments.ollama.colours import named_shares
-from deployments.types import Language, PromptRequest
+from deployments.ollama.tagged import Named, further, named
+from deployments.types import LabelScore, Language, PromptRequest, Tag
 
 # Ollama's tokenizer takes "[INST]" or "<|im_start|>" inside a message for the model's own turn markers.
 HARMLESS = str.maketrans("<>[]", "‹›()")
@@ -123,6 +124,9 @@ def _notes(request: PromptRequest, ask: str, *, in_sentences: bool, sure: bool) 
     colours = [*_told(request, "color_palette")[:1], *list(named_shares(request.palette))[:TOLD_COLOURS]]
     if colours:
         notes.append(f"Colours: {', '.join(colours)}")
+    notes += [f"{category}: {_said(label, sure=sure)}" for category, label in further(request)]
+    if details := named(request).details:
+        notes.append(f"Details: {', '.join(_said(tag, sure=sure) for tag in details)}")
     if wish := harmless(request.options.user_prompt):
         notes.append(f"With: {wish}")
     if in_sentences and request.options.wanted_length != "medium":
@@ -133,8 +137,16 @@ def _notes(request: PromptRequest, ask: str, *, in_sentences: bool, sure: bool) 
 
 
 def _told(request: PromptRequest, category: str, *, sure: bool = False) -> list[str]:
-    labels = [label for label in request.seen.get(category, ()) if label.score >= LEAST_SHARE][:TOLD_LABELS]
-    return [f"{label.value} ({label.score:.0%})" if sure else label.value for label in labels]
+    tagged = named(request) if category == "subjects" else Named()
+    labels = [
+        label for label in request.seen.get(category, ()) if label.score >= LEAST_SHARE and tagged.leaves(label.value)
+    ]
+    told: list[LabelScore | Tag] = [*tagged.things, *tagged.places, *labels[:TOLD_LABELS]]
+    return [_said(seen, sure=sure) for seen in told]
+
+
+def _said(seen: LabelScore | Tag, *, sure: bool) -> str:
+    return f"{harmless(seen.value)} ({seen.score:.0%})" if sure else harmless(seen.value)
 
 
 def plain(user_prompt: str) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 
 from deployments.ollama.colours import named_shares
 from deployments.ollama.instructions import LEAST_SHARE
+from deployments.ollama.tagged import further, named
 from deployments.ollama.template import RUNNER_UP_SHARE, SURE_SUBJECT_SHARE
-from deployments.types import CATEGORIES, PromptRequest
+from deployments.types import CATEGORIES, LabelScore, PromptRequest, Tag
 
 SURE_SHARE = 0.4
 """A best label with so much of its category is taken for granted: a wrong word in a fixed part, or in a negative
@@ -51,29 +52,39 @@ def sure_labels(request: PromptRequest) -> list[str]:
 
 def phrases(request: PromptRequest) -> Iterator[str]:
     """Give what is likely, the most important first, and the measured colours."""
+    tagged = named(request)
+    yield from (tag.value for tag in (*tagged.things, *tagged.places))
     for category in ORDER:
+        if category == "color_palette":
+            yield from (seen.value for seen in more(request))
         scores = request.seen.get(category, ())
         if not scores or (category == "subjects" and scores[0].score < SURE_SUBJECT_SHARE):
             continue
         least = LEAST_SHARE if request.options.wanted_length == "long" else RUNNER_UP_SHARE * scores[0].score
-        yield from (label.value for label in scores if label.score >= least)
+        left = [label for label in scores if category != "subjects" or tagged.leaves(label.value)]
+        yield from (label.value for label in left if label.score >= least)
     if names := list(named_shares(request.palette))[:JOINED_COLOURS]:
         yield f"{listed(names)} colors"
 
 
+def more(request: PromptRequest) -> list[LabelScore | Tag]:
+    """Give what is sure beside the contract's categories and what the picture is of."""
+    return [*(label for _, label in further(request)), *named(request).details]
+
+
 def tags(request: PromptRequest) -> list[str]:
-    """Give all labels that are likely, best first."""
-    labels = [label for scores in request.seen.values() for label in scores if label.score >= LEAST_SHARE]
-    return list(dict.fromkeys(label.value for label in sorted(labels, key=lambda label: -label.score)))
+    """Give all labels that are likely, and what has sure tags, best first."""
+    tagged = named(request)
+    seen: list[LabelScore | Tag] = [label for label in _labels(request) if label.score >= LEAST_SHARE]
+    seen += [*tagged.things, *tagged.places, *more(request)]
+    return list(dict.fromkeys(one.value for one in sorted(seen, key=lambda one: -one.score)))
 
 
 def weights(request: PromptRequest) -> dict[str, float]:
-    """Give a label's weight, from 1.0 for the least likely to 1.3."""
-    return {
-        label.value.casefold(): 1 + MOST_WEIGHT_MORE * min(label.score, 1)
-        for scores in request.seen.values()
-        for label in scores
-    }
+    """Give the weight of a label or tag, from 1.0 for the least likely to 1.3."""
+    tagged = named(request)
+    seen = [*tagged.things, *tagged.places, *_labels(request), *more(request)]
+    return {one.value.casefold(): 1 + MOST_WEIGHT_MORE * min(one.score, 1) for one in seen}
 
 
 def light(request: PromptRequest) -> str:
@@ -85,6 +96,17 @@ def light(request: PromptRequest) -> str:
 def listed(words: list[str]) -> str:
     """Join words as a sentence does."""
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _labels(request: PromptRequest) -> list[LabelScore]:
+    """Give the labels of the contract's categories, but those that tags say more exactly."""
+    tagged = named(request)
+    return [
+        label
+        for category in CATEGORIES
+        for label in request.seen.get(category, ())
+        if category != "subjects" or tagged.leaves(label.value)
+    ]
 
 
 def _brightness(request: PromptRequest) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from deployments.ollama.colours import named_shares
 from deployments.ollama.instructions import LEAST_SHARE, TOLD_LABELS, plain
+from deployments.ollama.tagged import Named, further, named, with_article
 from deployments.ollama.wording import WORDINGS, Wording
 from deployments.types import GUESSED_FROM_PIXELS, PromptRequest
 
@@ -78,6 +79,7 @@ def compose(request: PromptRequest) -> str:
     """Write one paragraph; the same request always gives the same text."""
     wording = WORDINGS[request.options.language]
     sentences = [_view(request, wording), _mood(request, wording), _palette(request, wording)]
+    sentences += _further(request, wording)
     if request.options.deep_thinking:
         sentences.append(wording.sentence("in detail"))
     wish = plain(request.options.user_prompt)
@@ -89,7 +91,8 @@ def compose(request: PromptRequest) -> str:
 
 def shortcomings(request: PromptRequest) -> tuple[str, ...]:
     """Say what this request could expect and `compose` does not do."""
-    if plain(request.options.user_prompt) or _sure(request, "subjects"):
+    tagged = _named(request)
+    if plain(request.options.user_prompt) or _sure(request, "subjects") or tagged.things or tagged.places:
         return ()
     return ("What the picture shows is too uncertain to be named: say it in user_prompt.",)
 
@@ -111,17 +114,23 @@ def _subjects(request: PromptRequest, wording: Wording) -> tuple[str, list[str]]
     """Give the things, or else the places, that are shown, and the subjects that are ways to frame them.
 
     Things are in the likeliest place, as two at once would be neither. A place is not framed as a portrait: of the two
-    the likelier is told.
+    the likelier is told. What tags name takes the place of labels that say less.
     """
-    labels = _sure(request, "subjects")
+    tagged = _named(request)
+    labels = [label for label in _sure(request, "subjects") if tagged.leaves(label)]
     labels = [label for label in labels if IMPLIED_BY.get(label, frozenset()).isdisjoint(labels)]
     framed = [label for label in labels if wording.knows("framing", label)]
     places = [label for label in labels if wording.knows("places", label)]
-    things = wording.things(wording.words("things", [label for label in labels if label not in (*framed, *places)]))
-    if things and places:
-        things = wording.sentence("in place", things=things, place=wording.words("in places", places[:1])[0])
+    own = [label for label in labels if label not in (*framed, *places)]
+    things = wording.things([*(with_article(plain(tag.value)) for tag in tagged.things), *wording.words("things", own)])
+    if things and (places or tagged.places):
+        settings = [f"in {with_article(plain(tag.value))} setting" for tag in tagged.places]
+        place = (settings or wording.words("in places", places[:1]))[0]
+        things = wording.sentence("in place", things=things, place=place)
     if things:
         return things, framed
+    if tagged.places:
+        return with_article(plain(tagged.places[0].value)), []
     if labels[:1] == framed[:1]:
         return "", framed
     return wording.things(wording.words("places", places)), []
@@ -144,6 +153,19 @@ def _palette(request: PromptRequest, wording: Wording) -> str:
     if not colours:
         return wording.sentence("tones", tones=said) if said else ""
     return wording.sentence("colours in tones" if said else "colours", colours=colours, tones=said)
+
+
+def _further(request: PromptRequest, wording: Wording) -> list[str]:
+    """What categories beyond the contract's say, each in a sentence, and details that have tags."""
+    said = [(title, plain(label.value)) for title, label in further(request)]
+    if details := _named(request).details:
+        said.append(("Details", ", ".join(plain(tag.value) for tag in details)))
+    return [wording.sentence("further", category=category, label=label) for category, label in said]
+
+
+def _named(request: PromptRequest) -> Named:
+    """What tags name; they are English, and say nothing in another language."""
+    return named(request) if request.options.language == "en" else Named()
 
 
 def _sure(request: PromptRequest, category: str) -> list[str]:

@@ -167,6 +167,14 @@ async def test_a_category_that_the_label_file_leaves_out_is_an_empty_list(servic
     assert analysis["mood"] == []
 
 
+async def test_a_category_that_does_not_speak_in_prompts_is_in_the_answer_alone(service: Service) -> None:
+    seen = {**ANALYSIS, "season": (LabelScore("winter", 0.9),), "lighting": (LabelScore("fog", 0.9),)}
+    service.reader.scores, service.reader.unspoken = seen, frozenset({"season"})
+    analysis = (await service.post()).json()["analysis"]
+    assert list(analysis)[5:] == ["season", "lighting"]
+    assert list(service.writer.requests[0].scores)[5:] == ["lighting"]
+
+
 async def test_the_model_is_sent_pictures_of_the_size_it_wants() -> None:
     service = Service(cache={"max_entries": 0})
     service.reader.size_px = 336

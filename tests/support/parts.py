@@ -42,6 +42,7 @@ class FakeReader:
         self.warnings: tuple[str, ...] = ()
         self.scores: Scores = ANALYSIS
         self.tags: tuple[Tag, ...] = ()
+        self.unspoken: frozenset[str] = frozenset()
         self.error: BaseException | None = None
         self.hang = False
         self.go_on = asyncio.Event()
@@ -66,7 +67,7 @@ class FakeReader:
             raise
         if self.error is not None:
             raise self.error
-        return Classification(self.scores, self.analyzer, version, self.warnings, self.tags)
+        return Classification(self.scores, self.analyzer, version, self.warnings, self.tags, self.unspoken)
 
     async def busy_with(self, count: int) -> None:
         """Wait until so many pictures have come."""

@@ -323,7 +323,7 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
 async def test_categories_change_as_labels_do_and_those_that_clients_rely_on_are_missed_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    lighting = {"labels": ["fog", "dusk", "golden hour", "noon"], "top": 1}
+    lighting = {"labels": ["fog", "dusk", "golden hour", "noon"], "top": 1, "prompt": False}
     async with serving() as subject:
         assert "leave out" not in caplog.text
         await subject.reconfigure({"labels": {"lighting": lighting, "style": {"labels": ["fresco", "mosaic"]}}})
@@ -332,6 +332,9 @@ async def test_categories_change_as_labels_do_and_those_that_clients_rely_on_are
             "style": ["mosaic", "fresco"],
             "lighting": ["noon"],
         }
+        assert (await subject.read(BLANK)).unspoken == {"lighting"}
+        own = Wanted(labels=(("lighting", ("a lamp", "the sun")),))
+        assert (await subject.read(replace(BLANK, wanted=own))).unspoken == frozenset()
         assert "leave out mood, composition, color_palette, subjects: clients" in caplog.text
 
 

@@ -25,6 +25,7 @@ from deployments.types import (
     PromptOptions,
     PromptRequest,
     Swatch,
+    Tag,
 )
 from tests.deployments.ollama.samples import mountains
 
@@ -71,13 +72,20 @@ options = st.builds(
     length=st.sampled_from([None, *get_args(Length)]),
     weights=st.booleans(),
 )
+tags = st.lists(
+    st.builds(
+        Tag, st.sampled_from(["fox", "(odd) --ar", "bokeh"]), st.sampled_from(["objects", "camera"]), st.floats(0, 1)
+    ),
+    max_size=3,
+).map(tuple)
 requests = st.builds(
     PromptRequest,
-    st.dictionaries(st.sampled_from(CATEGORIES), labels),
+    st.dictionaries(st.sampled_from([*CATEGORIES, "lighting"]), labels),
     swatches,
     options,
     st.sampled_from(["clip", "pixels"]),
     aspect_ratio=st.sampled_from(["", "3:2"]),
+    tags=tags,
 )
 
 
