@@ -108,7 +108,8 @@ def _read_preprocessing(folder: Path, image_size_px: int) -> Preprocessing:
     Raises:
         OSError: they become no squares, or others than the model looks at.
     """
-    processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True)  # type: ignore[no-untyped-call]
+    load: Any = AutoImageProcessor.from_pretrained
+    processor = load(folder, backend="pil", local_files_only=True)
     said, _ = processor.get_image_processor_dict(folder, local_files_only=True)
     edge_px = cut_px = image_size_px
     if said.get("size") and (said.get("crop_size") or not processor.do_center_crop):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL.Image import Resampling
 
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
@@ -49,6 +50,7 @@ class LabelledClassifier:
         self.gate.set()
         self.farewell.set()
         self.calls = self.questions = 0
+        self.resample = BICUBIC
         self.cancelled, self.gone = asyncio.Event(), asyncio.Event()
         self.seen_requests: set[str] = set()
 
@@ -80,7 +82,7 @@ class LabelledClassifier:
         raise NotImplementedError
 
     def _now(self) -> ModelVersion:
-        return ModelVersion(f"labels {self.version}", 4)
+        return ModelVersion(f"labels {self.version}", 4, self.resample)
 
 
 class Desk:
@@ -89,6 +91,8 @@ class Desk:
     def __init__(self, **settings: Any) -> None:
         self.clip = LabelledClassifier()
         self.decoded: list[bytes] = []
+        self.made: list[tuple[int, int]] = []
+        """Edge and filter of the squares that were asked for."""
         self.decoding = threading.Event()
         self.decoding.set()
         self.now_s = 0.0
@@ -117,6 +121,7 @@ class Desk:
 
     async def decode(self, upload: bytes, input_size_px: int, jpeg_px: int = 0, resample: int = BICUBIC) -> Picture:
         self.decoded.append(upload)
+        self.made.append((input_size_px, resample))
         await asyncio.to_thread(self.decoding.wait, PATIENCE_S)
         if upload == BROKEN:
             raise UnreadablePicture("No picture.")
@@ -130,6 +135,14 @@ class Desk:
 
 def version(analysis: Analysis) -> int:
     return int(analysis.body.style[0].value)
+
+
+@pytest.mark.parametrize("resample", [Resampling.BICUBIC, Resampling.BILINEAR])
+async def test_a_picture_is_made_as_large_and_by_the_filter_as_the_model_wants_it(resample: int) -> None:
+    desk = Desk()
+    desk.clip.resample = resample
+    await desk.see()
+    assert desk.made == [(4, resample)]
 
 
 async def one_joined(lookups: list[Lookup]) -> None:

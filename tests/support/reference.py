@@ -30,7 +30,8 @@ class OriginalAlgorithm:
 
     def __init__(self, folder: Path, labels: LabelSet) -> None:
         self._model: Any = AutoModel.from_pretrained(folder)
-        self._processor: Any = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+        load: Any = AutoImageProcessor.from_pretrained
+        self._processor = load(folder, backend="pil")
         tokens = _siglip_tokens if self._model.config.model_type == "siglip" else _clip_tokens
         self._texts = {name: tokens(folder, category.texts()) for name, category, _ in labels.categories()}
 

@@ -401,9 +401,9 @@ def test_the_loaded_encoder_tells_what_it_runs_on(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 @pytest.mark.parametrize("count", [1, 3, 8, 40])
-def test_a_gpu_s_recorded_passes_score_as_eager_ones(count: int, tiny_clip: Path) -> None:
+def test_a_gpu_s_recorded_passes_score_as_eager_ones(count: int, family: Path) -> None:
     recorded, eager = (
-        load_encoder(tiny_clip, settings=ClipSettings(device="cuda", engine=engine), gpu_assigned=True, cores=1)
+        load_encoder(family, settings=ClipSettings(device="cuda", engine=engine), gpu_assigned=True, cores=1)
         for engine in ENGINES_OF_A_GPU
     )
     prepared = eager.prepare(LABELS)

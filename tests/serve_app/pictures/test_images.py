@@ -214,6 +214,15 @@ def test_draft_scaling_shifts_a_large_photograph_by_little() -> None:
     assert difference.mean() < 1.5
 
 
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_square_is_made_by_the_model_s_filter(exact: bool) -> None:
+    picture, settings = photograph("coffee").resize((512, 512)), ImageSettings(exact=exact)
+    for resample in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR):
+        expected = np.asarray(picture.resize((256, 256), resample))
+        made = read_picture(saved(picture, "PNG"), settings, 256, resample=resample).pixels
+        np.testing.assert_array_equal(made, expected)
+
+
 def test_the_palette_names_the_colours_and_their_shares() -> None:
     image = Image.new("RGB", (400, 400), (200, 30, 30))
     image.paste((20, 40, 160), (0, 0, 400, 100))
