@@ -144,7 +144,7 @@ class ServiceClient:
         """
         with self._sent("analyze", file, options) as response:
             response.read()
-            return self._object(response)
+            return self._parsed(response.text)
 
     def events(self, file: Path, options: PromptOptions) -> Iterator[Json]:
         """Get the answer's events as they arrive; the last has the status `complete`.
@@ -216,13 +216,10 @@ class ServiceClient:
             raise AnalyzeFailure(f"The file cannot be read: {error.strerror or error}.", "unreadable_file") from error
 
     def _raise_told(self, response: httpx.Response) -> None:
-        told = self._object(response)
+        told = self._parsed(response.text)
         if "error" not in told or "code" not in told:
             raise self._stranger()
         raise AnalyzeFailure(str(told["error"]), str(told["code"]))
-
-    def _object(self, response: httpx.Response) -> Json:
-        return self._parsed(response.text)
 
     def _parsed(self, text: str) -> Json:
         try:

@@ -85,15 +85,13 @@ class HealthNews:
         for name, part in health.components.items() if health is not None else ():
             state = _State(part.status, part.active, part.reason)
             before, told_s = self._told.setdefault(name, (state, now_s))
-            if state == before or (_sans_numbers(state) == _sans_numbers(before) and self._too_soon(told_s, now_s)):
+            too_soon = now_s - told_s < self._number_interval_s
+            if state == before or (too_soon and _sans_numbers(state) == _sans_numbers(before)):
                 continue
             self._told[name] = (state, now_s)
             change = f"{before.active} → {part.active}" if part.active != before.active else part.active
             yield f"{name}: {change}"
             yield from shortfall(part)
-
-    def _too_soon(self, told_s: float, now_s: float) -> bool:
-        return now_s - told_s < self._number_interval_s
 
 
 def _sans_numbers(state: _State) -> _State:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -182,7 +181,7 @@ def unwritable(place: Path, *, folder: bool = True) -> str:
     there = _nearest(place)
     if os.access(there, os.W_OK | (os.X_OK if there.is_dir() else 0)):
         return ""
-    if sys.platform != "win32" and os.statvfs(there).f_flag & os.ST_RDONLY:
+    if os.statvfs(there).f_flag & os.ST_RDONLY:
         return f"{place} lies on a read-only file system"
     return f"this user may not write to {there}"
 
@@ -191,7 +190,7 @@ def free_bytes(place: Path) -> int:
     """Tell how much this user may still write where a place is, or will be; 0 where that cannot be told."""
     try:
         there = _nearest(place)
-        if sys.platform != "win32" and (state := os.statvfs(there)).f_files and not state.f_favail:
+        if (state := os.statvfs(there)).f_files and not state.f_favail:
             return 0  # There is room, and no more files can be made.
         return shutil.disk_usage(there).free
     except OSError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import secrets
 import shlex
 import shutil
@@ -178,10 +179,6 @@ def rays_folder(environment: Mapping[str, str]) -> str:
 
 def open_files() -> int:
     """Tell how many files a process may hold open, once it has raised its limit as far as it may."""
-    if sys.platform == "win32":
-        return MOST_CONNECTIONS
-    import resource
-
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
