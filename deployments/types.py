@@ -55,12 +55,14 @@ def _parsed(text: Any) -> Any:
     if not isinstance(text, str):
         return text
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=tuple)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"send JSON, category to phrases: {error}") from None
-    if not isinstance(content, dict):
+    if not isinstance(content, tuple):
         raise ValueError('send JSON, category to phrases, as {"vehicle": ["car", "bicycle"]}')
-    return tuple(content.items())
+    if len(dict(content)) < len(content):
+        raise ValueError("a category stands twice")
+    return content
 
 
 Flag = Annotated[bool, BeforeValidator(_stripped)]

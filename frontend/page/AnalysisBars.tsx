@@ -10,15 +10,16 @@ const TITLES: Readonly<Record<Category, string>> = {
   subjects: "Subjects",
 };
 
-/** The five categories, each label's score as a horizontal bar. */
+/** Each category that came and is not empty, each label's score as a horizontal bar. */
 export function AnalysisBars({ analysis }: { analysis: Analysis }): ReactElement {
+  const found = Object.entries(analysis).filter(([, labels]) => labels.length > 0);
   return (
     <>
-      {(Object.keys(TITLES) as Category[]).map((category) => (
-        <section key={category} aria-label={TITLES[category]}>
-          <h2>{TITLES[category]}</h2>
+      {found.map(([category, labels]) => (
+        <section key={category} aria-label={titleOf(category)}>
+          <h2>{titleOf(category)}</h2>
           <ul>
-            {analysis[category].map((label) => (
+            {labels.map((label) => (
               <Bar key={label.value} label={label} />
             ))}
           </ul>
@@ -26,6 +27,14 @@ export function AnalysisBars({ analysis }: { analysis: Analysis }): ReactElement
       ))}
     </>
   );
+}
+
+/** Makes a title of another category's name: "Time of day" of `time_of_day`. */
+function titleOf(category: string): string {
+  const words = category.replaceAll("_", " ");
+  return Object.hasOwn(TITLES, category)
+    ? TITLES[category as Category]
+    : words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function Bar({ label }: { label: ScoredLabel }): ReactElement {

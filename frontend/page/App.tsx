@@ -16,6 +16,7 @@ import { KeyField } from "./KeyField.tsx";
 import { PaletteSwatches } from "./PaletteSwatches.tsx";
 import { Samples } from "./Samples.tsx";
 import { noticesOf, ServiceNotices, StatusPill } from "./ServiceNotices.tsx";
+import { TagChips } from "./TagChips.tsx";
 import { ThemeButton } from "./ThemeButton.tsx";
 import { TimingLine } from "./TimingLine.tsx";
 import { useApiKey } from "./useApiKey.ts";
@@ -96,6 +97,7 @@ export function App(): ReactElement {
           )}
           {analyzer.analysis !== null && (
             <div className="findings">
+              <TagChips tags={analyzer.tags} />
               <AnalysisBars analysis={analyzer.analysis} />
               <PaletteSwatches palette={analyzer.palette} />
             </div>

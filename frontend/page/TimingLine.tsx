@@ -2,6 +2,12 @@ import type { ReactElement } from "react";
 
 import type { ImageAnalyzer } from "../src/index.ts";
 
+const READERS = {
+  clip: "clip",
+  objects: "objects, a small stand-in",
+  pixels: "pixels, which only measure",
+} as const;
+
 /** Who answered, and how long each stage took. */
 export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElement | null {
   const { timings } = analyzer;
@@ -11,7 +17,7 @@ export function TimingLine({ analyzer }: { analyzer: ImageAnalyzer }): ReactElem
     return milliseconds == null ? [] : [`${stage}\u00a0${duration(milliseconds)}`];
   });
   const facts = [
-    analyzer.analyzer !== null && `read by ${analyzer.analyzer}`,
+    analyzer.analyzer !== null && `read by ${READERS[analyzer.analyzer]}`,
     analyzer.cached && "remembered from before",
     analyzer.promptSource !== null && `prompt by ${analyzer.model ?? analyzer.promptSource}`,
     ...stages,

@@ -41,6 +41,11 @@ export interface AnalyzeRequest {
   target: string;
   length: Length | null;
   weights: boolean;
+  /** As many as the service is set to, where it is null; of all groups where there are none. */
+  tags: number | null;
+  tagGroups: readonly string[];
+  /** The caller's own, category to phrases. */
+  labels: Readonly<Record<string, readonly string[]>>;
 }
 
 /** A failure: `message` is the service's own sentence, or names the address that did not answer. */
@@ -128,6 +133,9 @@ export class AnalyzerClient {
       target: request.target,
       length: request.length ?? "",
       weights: request.weights ? "true" : "",
+      tags: String(request.tags ?? ""),
+      tag_groups: request.tagGroups.join(","),
+      labels: Object.keys(request.labels).length > 0 ? JSON.stringify(request.labels) : "",
     };
     const body = new FormData();
     body.append("image" satisfies keyof AnalyzeForm, request.image, request.filename);

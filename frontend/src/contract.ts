@@ -6,8 +6,10 @@ type Schemas = components["schemas"];
 
 export type AnalyzeAnswer = Schemas["AnalyzeAnswer"];
 export type Analysis = Schemas["AnalysisBody"];
-export type Category = keyof Analysis;
+/** The five that are always there; others may follow them. */
+export type Category = keyof { [Name in keyof Analysis as string extends Name ? never : Name]: unknown };
 export type ScoredLabel = Schemas["ScoredLabel"];
+export type ScoredTag = Schemas["ScoredTag"];
 export type Colour = Schemas["Colour"];
 export type Timings = Schemas["Timings"];
 export type ErrorAnswer = Schemas["ErrorAnswer"];

@@ -12,6 +12,7 @@ export {
   type Length,
   type ModelsAnswer,
   type ScoredLabel,
+  type ScoredTag,
   type StreamEvent,
   type TargetsAnswer,
   type Timings,

@@ -153,7 +153,7 @@ export interface components {
     schemas: {
         /**
          * AnalysisBody
-         * @description The best labels of each category, best first.
+         * @description The best labels of each category, best first: of the five, and of any others that the label file or you name.
          */
         AnalysisBody: {
             /** Style */
@@ -166,6 +166,8 @@ export interface components {
             color_palette: components["schemas"]["ScoredLabel"][];
             /** Subjects */
             subjects: components["schemas"]["ScoredLabel"][];
+        } & {
+            [key: string]: components["schemas"]["ScoredLabel"][];
         };
         /**
          * AnalyzeAnswer
@@ -192,6 +194,11 @@ export interface components {
             /** Palette */
             palette: components["schemas"]["Colour"][];
             /**
+             * Tags
+             * @description What is seen in the picture, surest first, alike ones told once.
+             */
+            tags: components["schemas"]["ScoredTag"][];
+            /**
              * Promptsource
              * @description Who wrote the prompt; none if nobody was asked to.
              * @enum {string}
@@ -217,7 +224,7 @@ export interface components {
              * @description Who read the picture.
              * @enum {string}
              */
-            analyzer: "clip" | "pixels";
+            analyzer: "clip" | "objects" | "pixels";
             /**
              * Cached
              * @description Whether the analysis was made for another request with the same bytes, before or meanwhile; where keys are asked for, another with the same key.
@@ -282,11 +289,13 @@ export interface components {
             analysis: components["schemas"]["AnalysisBody"];
             /** Palette */
             palette: components["schemas"]["Colour"][];
+            /** Tags */
+            tags: components["schemas"]["ScoredTag"][];
             /**
              * Analyzer
              * @enum {string}
              */
-            analyzer: "clip" | "pixels";
+            analyzer: "clip" | "objects" | "pixels";
             /** Cached */
             cached: boolean;
             timings: components["schemas"]["Timings"];
@@ -374,6 +383,24 @@ export interface components {
              * @default false
              */
             weights: boolean;
+            /**
+             * Tags
+             * @description How many tags are wanted; else as many as configured.
+             */
+            tags?: number | null;
+            /**
+             * Tag Groups
+             * @description Groups that tags are to be of, comma separated; else of any.
+             * @default
+             */
+            tag_groups: string;
+            /**
+             * Labels
+             * @description Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of `analysis`; one of a known name takes its place.
+             * @default
+             * @example {"vehicle": ["car", "bicycle", "tram"]}
+             */
+            labels: string;
         };
         /** Body_analyze_stream_api_images_analyze_stream_post */
         Body_analyze_stream_api_images_analyze_stream_post: {
@@ -442,6 +469,24 @@ export interface components {
              * @default false
              */
             weights: boolean;
+            /**
+             * Tags
+             * @description How many tags are wanted; else as many as configured.
+             */
+            tags?: number | null;
+            /**
+             * Tag Groups
+             * @description Groups that tags are to be of, comma separated; else of any.
+             * @default
+             */
+            tag_groups: string;
+            /**
+             * Labels
+             * @description Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of `analysis`; one of a known name takes its place.
+             * @default
+             * @example {"vehicle": ["car", "bicycle", "tram"]}
+             */
+            labels: string;
         };
         /**
          * Colour
@@ -751,6 +796,28 @@ export interface components {
              * Score
              * @description Share of the category's softmax.
              * @example 0.95
+             */
+            score: number;
+        };
+        /**
+         * ScoredTag
+         * @description A phrase that names something in the picture, of many thousands.
+         */
+        ScoredTag: {
+            /**
+             * Value
+             * @example espresso
+             */
+            value: string;
+            /**
+             * Group
+             * @example food
+             */
+            group: string;
+            /**
+             * Score
+             * @description How sure it is; can be compared between pictures.
+             * @example 0.91
              */
             score: number;
         };

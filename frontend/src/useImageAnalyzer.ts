@@ -7,6 +7,7 @@ import type {
   Colour,
   Language,
   Length,
+  ScoredTag,
   StreamEvent,
   Timings,
   TokenUnit,
@@ -42,6 +43,12 @@ export interface AnalyzeOptions {
   length?: Length | null | undefined;
   /** Weigh labels, `(words:1.2)`, where that means something to the target. */
   weights?: boolean | undefined;
+  /** How many tags are wanted, 0 to 100; as many as the service is set to unless told. */
+  tags?: number | null | undefined;
+  /** Of which groups; of all unless told. */
+  tagGroups?: readonly string[] | undefined;
+  /** Labels of your own to compare this picture with, category to phrases: each becomes a category of `analysis`. */
+  labels?: Readonly<Record<string, readonly string[]>> | undefined;
   /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
   onPrompt?: ((prompt: string) => void) | undefined;
 }
@@ -87,6 +94,8 @@ export interface AnalyzerState {
   /** Whether the model thinks, before it writes. */
   thinking: boolean;
   analysis: Analysis | null;
+  /** What is seen in the picture, surest first. */
+  tags: ScoredTag[];
   palette: Colour[];
   warnings: string[];
   analyzer: AnalyzeAnswer["analyzer"] | null;
@@ -136,6 +145,7 @@ const NOTHING_YET: AnalyzerState = {
   tokenUnit: null,
   ...NO_WAIT,
   analysis: null,
+  tags: [],
   palette: [],
   warnings: [],
   analyzer: null,
@@ -253,6 +263,9 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
           target: options.target ?? "",
           length: options.length ?? null,
           weights: options.weights ?? false,
+          tags: options.tags ?? null,
+          tagGroups: options.tagGroups ?? [],
+          labels: options.labels ?? {},
         };
         tell({ to: "analyzing" });
         if (options.stream === false) {

@@ -13,11 +13,13 @@ export const ANALYSIS: Analysis = {
   composition: labels,
   color_palette: labels,
   subjects: labels,
+  time_of_day: labels,
 };
 
 export const ANALYZED = {
   status: "analyzed",
   analysis: ANALYSIS,
+  tags: [{ value: "lake", group: "places", score: 0.9 }],
   palette: [{ hex: "#aabbcc", share: 0.5 }],
   analyzer: "clip",
   cached: false,

@@ -45,6 +45,19 @@ describe("useImageAnalyzer", () => {
     expect(headers.get("Authorization")).toBe("Bearer k");
   });
 
+  it("asks for tags and compares with labels of one's own, and leaves out what is not asked for", async () => {
+    const { service, start } = setUp();
+    await start(PICTURE, "", false, { tags: 0, tagGroups: ["food", "places"], labels: { vehicle: ["car", "tram"] } });
+    const { form } = service.latest();
+    expect(["tags", "tag_groups", "labels"].map((name) => form.get(name))).toEqual([
+      "0",
+      "food,places",
+      '{"vehicle":["car","tram"]}',
+    ]);
+    await start(PICTURE);
+    expect(["tags", "tag_groups", "labels"].filter((name) => service.latest().form.has(name))).toEqual([]);
+  });
+
   it("shows each stage as it comes, and the prompt growing", async () => {
     const { service, now, start } = setUp();
     const grown: string[] = [];
@@ -56,6 +69,7 @@ describe("useImageAnalyzer", () => {
     });
     expect(now()).toMatchObject({
       analysis: ANALYSIS,
+      tags: ANALYZED.tags,
       palette: ANALYZED.palette,
       analyzer: "clip",
       warnings: ["first"],

@@ -82,7 +82,7 @@ class JsonView:
 
 
 class TextView:
-    """For people: labels and palette, then the prompt word by word, then times and warnings."""
+    """For people: labels, tags and palette, then the prompt word by word, then times and warnings."""
 
     def __init__(
         self, out: TextIO, progress: TextIO, environment: Mapping[str, str], *, negative: bool = False
@@ -127,13 +127,18 @@ class TextView:
     def _show_analysis(self, event: Json) -> None:
         analysis: dict[str, list[Json]] = event["analysis"]
         for category, labels in analysis.items():
-            shares = ", ".join(f"{label['value']} {label['score']:.0%}" for label in labels)
-            self._say(f"{INDENT}{category.replace('_', ' ') + ':':<{CATEGORY_WIDTH}}{shares}")
+            self._show_scored(category.replace("_", " "), labels)
+        if tags := event.get("tags"):
+            self._show_scored("tags", tags)
         self._write(f"{INDENT}{'palette:':<{CATEGORY_WIDTH}}")
         for colour in event["palette"]:
             swatch = f"{block(colour['hex'])} " if self._colour else ""
             self._write(f"{swatch}{printable(colour['hex'])} {colour['share']:.0%}  ")
         self._say("")
+
+    def _show_scored(self, name: str, found: Sequence[Json]) -> None:
+        shares = ", ".join(f"{one['value']} {one['score']:.0%}" for one in found) or "-"
+        self._say(f"{INDENT}{f'{name}: ':<{CATEGORY_WIDTH}}{shares}")
 
     def _show_end(self, event: Json) -> None:
         if not self._in_prompt:

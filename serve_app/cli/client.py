@@ -175,6 +175,9 @@ class ServiceClient:
             "target": shown(options.target),
             "length": options.length or "",
             "weights": "true" if options.weights else "",
+            "tags": "" if options.tags is None else str(options.tags),
+            "tag_groups": shown(",".join(options.tag_groups)),
+            "labels": json.dumps(dict(options.labels)) if options.labels else "",
         }
         form = {name: value for name, value in form.items() if value}
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import codecs
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -108,9 +109,32 @@ def build_parser() -> argparse.ArgumentParser:
     analyze.add_argument(
         "--weights", action="store_true", help="weigh labels, where that means something to the target"
     )
+    analyze.add_argument("--tags", type=int, metavar="NUMBER", help="how many tags are wanted, 0 to 100")
+    analyze.add_argument(
+        "--tag-groups", default="", metavar="A,B", help="the groups that tags are wanted of (default: all)"
+    )
+    analyze.add_argument(
+        "--labels",
+        type=_own_labels,
+        default=(),
+        metavar="JSON",
+        help='labels of your own to compare with, or a file of them: {"vehicle": ["car", "bicycle"]}',
+    )
     analyze.add_argument("--negative", action="store_true", help="print the negative prompt too, where there is one")
     analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
     return parser
+
+
+def _own_labels(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Take JSON, or the name of a file of it; what it may say is the service's to tell."""
+    try:
+        content = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
+        return tuple((category, tuple(map(str, phrases))) for category, phrases in json.loads(content).items())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}") from error
+    except (ValueError, AttributeError, TypeError) as error:
+        how = 'write category to phrases as JSON, {"vehicle": ["car", "bicycle"]}, or name a file of it'
+        raise argparse.ArgumentTypeError(f"{how} ({error})") from error
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -172,6 +196,9 @@ def _run(arguments: argparse.Namespace) -> int:
                     target=arguments.target,
                     length=arguments.length,
                     weights=arguments.weights,
+                    tags=arguments.tags,
+                    tag_groups=tuple(filter(None, map(str.strip, arguments.tag_groups.split(",")))),
+                    labels=arguments.labels,
                 ),
                 as_json=arguments.json,
                 negative=arguments.negative,

@@ -150,6 +150,32 @@ def test_a_chosen_picture_is_shown_read_and_put_into_words(page: Page, ollama: F
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX, "something is cut off"
 
 
+def test_whatever_categories_come_are_shown_in_their_order_and_tags_before_them(page: Page) -> None:
+    names = ("style", "mood", "composition", "color_palette", "subjects", "time_of_day")
+    labels = [{"value": "golden hour", "score": 0.9}]
+    ends = {"timings": {"total": 1}, "warnings": []}
+    events: list[dict[str, Any]] = [
+        {
+            "status": "analyzed",
+            "analysis": {**dict.fromkeys(names, labels), "season": []},
+            "tags": [{"value": word, "group": "objects", "score": 0.9} for word in ("espresso", "saucer")],
+            "palette": [],
+            "analyzer": "objects",
+            "cached": False,
+            **ends,
+        },
+        {"status": "complete", "generatedPrompt": PROMPT, "promptSource": "template", "truncated": False, **ends},
+    ]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    page.route("**/api/images/analyze-stream", lambda route: route.fulfill(content_type="text/event-stream", body=body))
+    choose_and_wait(page)
+    expect(page.locator(".findings h2")).to_have_text(
+        ["Tags", "Style", "Mood", "Composition", "Colours", "Subjects", "Time of day", "Palette"]
+    )
+    expect(page.get_by_role("region", name="Tags").get_by_role("listitem")).to_have_text(["espresso", "saucer"])
+    expect(page.locator(".timings")).to_contain_text("read by objects")
+
+
 def test_closing_the_page_stops_the_writing(page: Page, ollama: FakeOllama) -> None:
     ollama.answer = Answer(tokens=TOKENS, hold_at=9)
     choose(page)

@@ -498,6 +498,8 @@ def own_labels(categories: int, phrases: int) -> str:
         (PHOTOGRAPH, {"labels": "[" * 60_000}, 422, "invalid_form", "category to phrases"),
         (PHOTOGRAPH, {"labels": '{"Not a name": ["car", "bus"]}'}, 422, "invalid_form", "'labels'"),
         (PHOTOGRAPH, {"labels": '{"palette": ["car", "bus"]}'}, 422, "invalid_form", "another field of this name"),
+        (PHOTOGRAPH, {"labels": '{"a": ["x", "y"], "a": ["z", "w"]}'}, 422, "invalid_form", "a category stands twice"),
+        (PHOTOGRAPH, {"labels": '{"vehicle": {"car": 1}}'}, 422, "invalid_form", "'labels'"),
         (PHOTOGRAPH, {"labels": '{"vehicle": "car"}'}, 422, "invalid_form", "'labels'"),
         (PHOTOGRAPH, {"labels": '{"vehicle": ["car", 7]}'}, 422, "invalid_form", "'labels'"),
         (PHOTOGRAPH, {"labels": '{"vehicle": ["car"]}'}, 422, "invalid_form", "two different phrases"),

@@ -20,11 +20,13 @@ import uvicorn
 
 from deployments.errors import OllamaUnavailable
 from deployments.ollama.model_names import is_same
-from deployments.types import PromptComplete, PromptDelta, PromptOptions, PromptRestart
+from deployments.types import LabelScore, PromptComplete, PromptDelta, PromptOptions, PromptRestart, Tag
 from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
+from serve_app.cli.main import main
 from tests.serve_app.cli.conftest import Terminal
 from tests.support import in_process
+from tests.support.parts import ANALYSIS
 from tests.support.pictures import photograph_path
 
 PICTURE = photograph_path("rocket")
@@ -90,6 +92,47 @@ def test_a_target_reaches_the_service_and_its_negative_prompt_is_printed_on_dema
     status, told = analyse(url=service.url, options=options, negative=negative)
     assert (status, service.writer.requests[0].options) == (0, options)
     assert [line for line in told.splitlines() if "negative" in line] == lines
+
+
+def test_tags_and_further_categories_are_asked_for_and_printed(service: Service, analyse: Analyse) -> None:
+    service.reader.tags = (Tag("espresso", "food", 0.91), Tag("saucer", "objects", 0.6))
+    time = {"time_of_day_or_of_the_night": (LabelScore("golden hour", 0.7),), "vehicle": ()}
+    service.reader.scores = {**ANALYSIS, **time}
+    options = PromptOptions(
+        tags=2, tag_groups=("food", "objects"), labels=(("vehicle", ("a car", "a caf\u00e9 racer")),)
+    )
+    status, told = analyse(url=service.url, options=options)
+    assert (status, service.writer.requests[0].options) == (0, options)
+    assert told.splitlines()[6:9] == [
+        "  time of day or of the night: golden hour 70%",
+        "  vehicle:       -",
+        "  tags:          espresso 91%, saucer 60%",
+    ]
+
+
+@pytest.mark.parametrize("as_file", [False, True], ids=["typed", "a file"])
+def test_own_labels_are_typed_or_in_a_file(
+    as_file: bool, service: Service, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = '{"vehicle": ["car", "b\u00fcs"]}'
+    file = tmp_path / "labels.json"
+    file.write_text(said, encoding="utf-8")
+    labels = str(file) if as_file else said
+    more = ["--tags", "3", "--tag-groups", "food, objects", "--labels", labels]
+    assert main(["analyze", str(PICTURE), "--url", service.url, *more]) == 0
+    asked = service.writer.requests[0].options
+    assert asked.labels == (("vehicle", ("car", "b\u00fcs")),)
+    assert (asked.tags, asked.tag_groups) == (3, ("food", "objects"))
+    assert "A quiet harbour." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("labels", ["/no/such/file", "{", '["car"]', '{"vehicle": 3}'])
+def test_labels_that_are_none_are_refused_before_anything_is_sent(
+    labels: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["analyze", str(PICTURE), "--labels", labels])
+    assert "argument --labels: " in capsys.readouterr().err
 
 
 def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, analyse: Analyse) -> None:
