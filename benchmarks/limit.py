@@ -102,7 +102,8 @@ def _decoder_and_model(model: Path) -> Work:
     prepared = encoder.prepare(load_labels(DEFAULT_LABELS_FILE))
 
     def read(uploads: Sequence[bytes]) -> None:
-        encoder.logits([read_picture(upload, decoding, encoder.input_size_px).pixels for upload in uploads], prepared)
+        pictures = [read_picture(upload, decoding, encoder.input_size_px).pixels for upload in uploads]
+        encoder.logits(encoder.features(pictures), prepared)
 
     return encoder.batching.streams, encoder.batching.batch_size, read
 

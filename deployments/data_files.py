@@ -14,6 +14,27 @@ from deployments.errors import SettingsError
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
+class _EachNameOnce(yaml.SafeLoader):
+    """YAML's own rule, which PyYAML lets pass: it would take the last of two, and say nothing of the first."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [(name.tag, name.value) for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        for number, name in enumerate(names):
+            if name in names[:number]:
+                raise yaml.YAMLError(f"line {node.start_mark.line + 1} and after: {name[1]!r} stands twice")
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML of plain values.
+
+    Raises:
+        YAMLError: it is none, or a mapping has a name twice.
+    """
+    return yaml.load(text, _EachNameOnce)  # noqa: S506 - it is a safe loader
+
+
 def validated(kind: type[Checked], content: Mapping[str, Any], source: str) -> Checked:
     """Check a mapping against its model.
 
@@ -38,7 +59,7 @@ def read_mapping(path: Path, called: str, maps: str) -> Mapping[str, Any]:
         SettingsError: the file is missing, is not YAML, or holds no mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{called} {path} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

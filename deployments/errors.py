@@ -9,6 +9,7 @@
     ├── TooManyPixels             413 too_many_pixels
     ├── FormatNotAccepted         415 format_not_accepted
     ├── InvalidForm               422 invalid_form
+    │   └── TooManyLabels         422 too_many_labels
     ├── QueueFull                 429 queue_full            (with Retry-After)
     ├── RateLimited               429 rate_limited          (with Retry-After)
     ├── ComponentUnavailable      503 component_unavailable
@@ -114,6 +115,12 @@ class InvalidForm(AnalyzerError):
     http_status = 422
 
 
+class TooManyLabels(InvalidForm):
+    """More labels of the caller's own than one request may bring."""
+
+    code = "too_many_labels"
+
+
 class QueueFull(AnalyzerError):
     """As many requests wait as may wait."""
 
@@ -180,4 +187,4 @@ class SettingsError(AnalyzerError):
         """Name the source, the place in it and what is wrong there, for the first thing that pydantic found."""
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return cls(f"{source}: {place}: {first['msg']}.")
+        return cls(": ".join(filter(None, [source, place, f"{first['msg']}."])))

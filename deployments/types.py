@@ -5,13 +5,15 @@ Plain frozen dataclasses: they pickle small and fast, and a unit test builds the
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 Pixels = NDArray[np.uint8]
 """One picture: uint8, (height, width, 3), RGB."""
@@ -20,7 +22,7 @@ CATEGORIES = ("style", "mood", "composition", "color_palette", "subjects")
 GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
 """Colours, light and layout can be measured without a model; these cannot."""
 
-AnalyzerName = Literal["clip", "pixels"]
+AnalyzerName = Literal["clip", "objects", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Vision = Literal["auto", "on", "off"]
 """Whether a model looks at the picture itself: where it is quick about it, if it can, or not."""
@@ -44,10 +46,53 @@ def _target_name(text: str) -> str:
     return text.strip().lower().replace("-", "_")
 
 
+def _listed(text: Any) -> Any:
+    return tuple(filter(None, map(_stripped, text.split(",")))) if isinstance(text, str) else text
+
+
+def _parsed(text: Any) -> Any:
+    """Take JSON, category → phrases, as pairs."""
+    if not isinstance(text, str):
+        return text
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"send JSON, category to phrases: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError('send JSON, category to phrases, as {"vehicle": ["car", "bicycle"]}')
+    return tuple(content.items())
+
+
 Flag = Annotated[bool, BeforeValidator(_stripped)]
 
 Seed = Annotated[int, Field(ge=0, le=2**31 - 1)]
 """What a model's choice of words begins from: 31 bits, which every runner takes."""
+
+
+MAX_TAGS = 100
+"""Most tags of an answer: more than a prompt or a reader takes, and few enough to be ranked for every picture."""
+
+TagCount = Annotated[int, Field(ge=0, le=MAX_TAGS)]
+
+CATEGORY_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+_FIELDS = "success status analysis palette tags analyzer cached model vision target size truncated timings warnings"
+ANSWER_FIELDS = frozenset(_FIELDS.split())
+"""Names that answers have for other things: who prints or flattens an answer would take one for the other."""
+
+
+def _category_name(text: str) -> str:
+    if not CATEGORY_NAME.fullmatch(text):
+        raise ValueError("a category's name has small letters, digits and _, begins with a letter, and has 40 at most")
+    if text in ANSWER_FIELDS:
+        raise ValueError("answers have another field of this name: call the category something else")
+    return text
+
+
+CategoryName = Annotated[str, AfterValidator(_category_name)]
+
+OwnLabels = tuple[tuple[CategoryName, tuple[str, ...]], ...]
+"""Category → phrases of a caller's own, as pairs: hashable, so that what is made of them can be remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +105,38 @@ class LabelScore:
 
 Scores = Mapping[str, tuple[LabelScore, ...]]
 """Category name → its best labels, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A phrase that names something in the picture, the group it is of, and how sure it is, 0 to 1.
+
+    Scores of different phrases and of different pictures can be compared.
+    """
+
+    value: str
+    group: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a caller wants read in a picture besides the label file's categories; without `tag_groups` of any group."""
+
+    tags: int = 0
+    tag_groups: tuple[str, ...] = ()
+    labels: OwnLabels = ()
+
+
+NOTHING_MORE = Wanted()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A picture on its way to the vision model, and what is wanted of it."""
+
+    pixels: Pixels
+    wanted: Wanted = NOTHING_MORE
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +161,16 @@ class ModelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """What the vision model saw in one picture, and the model version that saw it."""
+    """What the vision model saw in one picture, and the model version that saw it.
+
+    `scores` are the label file's categories, in its order, then the caller's own.
+    """
 
     scores: Scores
     analyzer: AnalyzerName
     model_version: ModelVersion
     warnings: tuple[str, ...] = ()
+    tags: tuple[Tag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +187,13 @@ class PromptOptions:
     target: Annotated[str, BeforeValidator(_target_name)] = ""
     length: Annotated[Length | None, BeforeValidator(_stripped)] = None
     weights: Flag = False
+    tags: TagCount | None = None
+    tag_groups: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    labels: Annotated[OwnLabels, BeforeValidator(_parsed)] = ()
+
+    def wanted(self, tags: int) -> Wanted:
+        """Give what is to be read in the picture; `tags` where the caller does not say how many."""
+        return Wanted(tags if self.tags is None else self.tags, self.tag_groups, self.labels)
 
     @property
     def wanted_length(self) -> Length:
@@ -127,6 +215,7 @@ class PromptRequest:
     analyzer: AnalyzerName = "clip"
     picture: str = ""
     aspect_ratio: str = ""
+    tags: tuple[Tag, ...] = ()
     jpeg: bytes = field(default=b"", repr=False)
 
     @property

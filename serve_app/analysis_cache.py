@@ -16,10 +16,19 @@ from typing import Any, Protocol
 from cachetools import TTLCache
 
 from deployments.errors import DeadlinePassed
-from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels, Swatch
+from deployments.types import (
+    CATEGORIES,
+    NOTHING_MORE,
+    Classification,
+    ComponentStatus,
+    ModelVersion,
+    Pixels,
+    Swatch,
+    Wanted,
+)
 from serve_app.pictures.decoding import Decoder
 from serve_app.pictures.images import Picture
-from serve_app.schemas import AnalysisBody, Colour
+from serve_app.schemas import AnalysisBody, Colour, ScoredTag
 from serve_app.settings import Settings
 from serve_app.shared import Shared
 
@@ -49,7 +58,7 @@ class PictureDecoder(Protocol):
 class Classifier(Protocol):
     """The picture-classifying deployment, as the ingress sees it."""
 
-    async def classify(self, picture: Pixels) -> Classification:
+    async def classify(self, picture: Pixels, wanted: Wanted) -> Classification:
         """Classify one picture."""
         ...
 
@@ -76,9 +85,17 @@ class Analysis:
         return AnalysisBody.model_validate(
             {
                 category: [{"value": label.value, "score": round(label.score, SCORE_DECIMALS)} for label in labels]
-                for category, labels in self.classification.scores.items()
+                for category, labels in (dict.fromkeys(CATEGORIES, ()) | dict(self.classification.scores)).items()
             }
         )
+
+    @cached_property
+    def tags(self) -> list[ScoredTag]:
+        """What is seen in it, scores rounded."""
+        return [
+            ScoredTag(value=tag.value, group=tag.group, score=round(tag.score, SCORE_DECIMALS))
+            for tag in self.classification.tags
+        ]
 
     @cached_property
     def colours(self) -> list[Colour]:
@@ -130,18 +147,20 @@ class AnalysisCache:
         at_once = len(upload) <= HASHED_AT_ONCE_BYTES
         return _digest(upload, caller) if at_once else await asyncio.to_thread(_digest, upload, caller)
 
-    async def find(self, upload: bytes, picture: str, came_s: float, jpeg_px: int) -> Analysis | _Flight:
+    async def find(
+        self, upload: bytes, picture: str, wanted: Wanted, came_s: float, jpeg_px: int
+    ) -> Analysis | _Flight:
         """Give the analysis of these bytes, known as `picture`, if one is remembered and holds, or what makes it.
 
         A JPEG of `jpeg_px`, if that is not 0, is made with it and not remembered.
         """
-        key: Hashable = picture or object()
+        key: Hashable = (picture, wanted) if picture else object()
         analysis = self._remembered.get(key)
         if analysis is not None and await self.holds(analysis, came_s):
             return analysis
         flight = self._in_flight.get(key)
         if flight is None or not flight.waiting:
-            flight = self._in_flight[key] = _Flight(functools.partial(self._analyse, key, upload, jpeg_px))
+            flight = self._in_flight[key] = _Flight(functools.partial(self._analyse, key, upload, wanted, jpeg_px))
         return flight
 
     async def jpeg_of(self, upload: bytes, analysis: Analysis, jpeg_px: int) -> bytes:
@@ -169,7 +188,7 @@ class AnalysisCache:
                 f"The analysis took longer than {limit_s:g} s: try again, or raise limits.analysis_timeout_s."
             ) from error
 
-    async def _analyse(self, key: Hashable, upload: bytes, jpeg_px: int, flight: _Flight) -> Analysis:
+    async def _analyse(self, key: Hashable, upload: bytes, wanted: Wanted, jpeg_px: int, flight: _Flight) -> Analysis:
         try:
             started_s = self.clock()
             # A picture of the size that another model wanted is classified all the same.
@@ -179,7 +198,7 @@ class AnalysisCache:
             decoded_s = self.clock()
             flight.stages_ms["decode"] = (decoded_s - started_s) * 1000
             flight.settled.set()
-            classification = await self._classifier.classify(picture.pixels)
+            classification = await self._classifier.classify(picture.pixels, wanted)
             flight.stages_ms["analysis"] = (self.clock() - decoded_s) * 1000
             self._version.learn(classification.model_version, decoded_s)
             analysis = Analysis(classification, picture.palette, picture.aspect_ratio)
@@ -232,15 +251,24 @@ class Lookup:
         upload: the file's bytes.
         caller: whose it is.
         jpeg_px: the longest side of the JPEG that will be wanted; 0: none will.
+        wanted: what is to be read in it besides the label file's categories.
     """
 
     _found: Analysis | _Flight
 
-    def __init__(self, cache: AnalysisCache, upload: bytes, caller: str = "", jpeg_px: int = 0) -> None:
+    def __init__(
+        self,
+        cache: AnalysisCache,
+        upload: bytes,
+        caller: str = "",
+        jpeg_px: int = 0,
+        wanted: Wanted = NOTHING_MORE,
+    ) -> None:
         self._cache = cache
         self._caller = caller
         self._upload = upload
         self._jpeg_px = jpeg_px
+        self._wanted = wanted
         self._jpeg = b""
         self._came_s = cache.clock()
         self._deadline_s = cache.deadline_s()
@@ -304,7 +332,7 @@ class Lookup:
         self._place.close()
 
     async def _find(self) -> None:
-        self._found = await self._cache.find(self._upload, self.picture, self._came_s, self._jpeg_px)
+        self._found = await self._cache.find(self._upload, self.picture, self._wanted, self._came_s, self._jpeg_px)
         self.cached = isinstance(self._found, Analysis) or self._found.waiting > 0
         if isinstance(self._found, _Flight):
             self._found.waiting += 1

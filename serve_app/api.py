@@ -15,7 +15,7 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language, Length, Seed, Vision
+from deployments.types import Language, Length, Seed, TagCount, Vision
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
@@ -92,6 +92,16 @@ async def described_form(
     weights: Annotated[
         bool, Form(description="Weigh labels, `(words:1.2)`, where that means something to the target.")
     ] = False,
+    tags: Annotated[TagCount | None, Form(description="How many tags are wanted; else as many as configured.")] = None,
+    tag_groups: Annotated[str, Form(description="Groups that tags are to be of, comma separated; else of any.")] = "",
+    labels: Annotated[
+        str,
+        Form(
+            description="Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of "
+            "`analysis`; one of a known name takes its place.",
+            examples=['{"vehicle": ["car", "bicycle", "tram"]}'],
+        ),
+    ] = "",
 ) -> Job:
     """Tell FastAPI, which describes the API, what `read_form` reads."""
     raise NotImplementedError

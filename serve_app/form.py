@@ -15,7 +15,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from deployments.errors import AnalyzerError, InvalidForm
+from deployments.errors import AnalyzerError, InvalidForm, TooManyLabels
 from deployments.types import PromptOptions
 from serve_app.settings import KIB, LimitSettings
 
@@ -131,12 +131,29 @@ async def read_form(request: Request, limits: LimitSettings) -> tuple[bytes, Pro
         problem = error.errors()[0]
         of_two = problem["type"].startswith("bool")
         wrong = "send true or false; 1, 0, yes, no, on and off will do" if of_two else problem["msg"]
-        raise InvalidForm(f"Form field '{problem['loc'][-1]}' is wrong: {wrong}.") from error
+        raise InvalidForm(f"Form field '{problem['loc'][0]}' is wrong: {wrong}.") from error
     length, longest = len(options.user_prompt), limits.max_user_prompt_chars
     if length > longest:
         raise InvalidForm(f"Form field 'user_prompt' has {length} characters: send at most {longest}.")
+    _refuse_labels(options, limits)
     in_query = list(request.query_params) if request.scope["query_string"] else []
     return b"".join(parser.file), options, _sent_in_vain([name for name, _ in items], in_query)
+
+
+def _refuse_labels(options: PromptOptions, limits: LimitSettings) -> None:
+    """Refuse labels of the caller's own that are too many, too long, or no choice."""
+    phrases = [phrase for _, own in options.labels for phrase in own]
+    if len(options.labels) > limits.max_own_categories or len(phrases) > limits.max_own_labels:
+        raise TooManyLabels(
+            f"Form field 'labels' has {len(options.labels)} categories and {len(phrases)} phrases: send at most "
+            f"{limits.max_own_categories} and {limits.max_own_labels}."
+        )
+    for category, own in options.labels:
+        if len({phrase.strip().casefold() for phrase in own}) < max(2, len(own)):
+            raise InvalidForm(f"Form field 'labels' is wrong: send two different phrases or more for '{category}'.")
+    longest = limits.max_own_label_chars
+    if any(not 0 < len(phrase.strip()) <= longest for phrase in phrases):
+        raise InvalidForm(f"Form field 'labels' is wrong: send phrases of 1 to {longest} characters.")
 
 
 def _refuse_text(text: str) -> NoReturn:

@@ -29,7 +29,9 @@ from deployments.types import (
     PromptEvent,
     PromptRequest,
     PromptRestart,
+    Reading,
     TargetFacts,
+    Wanted,
 )
 from serve_app.api import create_api
 from serve_app.middleware.auth import keys_of
@@ -55,7 +57,7 @@ class ClassifierHandle:
     def __init__(self, handle: DeploymentHandle[Any], limits: LimitSettings) -> None:
         self._handle = handle
         self._call_bytes = int(limits.read_call_mib * MIB)
-        self._calls = Batcher[Pixels, Classification](
+        self._calls = Batcher[Reading, Classification](
             self._classify_many,
             stoppable=True,
             batching=Batching(limits.read_calls, batch_size=1),
@@ -63,14 +65,14 @@ class ClassifierHandle:
             retry_after_s=limits.retry_after_s,
         )
 
-    async def classify(self, picture: Pixels) -> Classification:
+    async def classify(self, picture: Pixels, wanted: Wanted) -> Classification:
         """Classify one picture."""
         self._calls.batching = self._calls.batching._replace(batch_size=max(1, self._call_bytes // picture.nbytes))
-        return await self._calls.submit(picture)
+        return await self._calls.submit(Reading(picture, wanted))
 
-    async def _classify_many(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
+    async def _classify_many(self, readings: list[Reading]) -> list[Classification | AnalyzerError]:
         results: list[Classification | AnalyzerError] = await _repeated(
-            lambda: self._handle.classify.remote(pictures), ANALYSIS
+            lambda: self._handle.classify.remote(readings), ANALYSIS
         )
         return results
 

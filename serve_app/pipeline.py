@@ -185,7 +185,7 @@ class Pipeline:
             await self._require_target(options.target)
         deadline_s = asyncio.get_running_loop().time() + self._settings.limits.total_timeout_s
         jpeg_px = self._settings.ollama.vision_size_px if self._may_look(options) else 0
-        lookup = Lookup(self._cache, upload, caller, jpeg_px)
+        lookup = Lookup(self._cache, upload, caller, jpeg_px, options.wanted(self._settings.clip.top_tags))
         job = Job(lookup, options, self._clock, started_s=self._clock(), deadline_s=deadline_s, warnings=warnings)
         try:
             await job.lookup.begin()
@@ -211,6 +211,7 @@ class Pipeline:
             analysis=analysis.body,
             userInput=job.options.user_prompt,
             palette=analysis.colours,
+            tags=analysis.tags,
             promptSource=written.source,
             model=written.model or None,
             vision=written.vision,
@@ -230,6 +231,7 @@ class Pipeline:
             yield AnalyzedEvent(
                 analysis=analysis.body,
                 palette=analysis.colours,
+                tags=analysis.tags,
                 analyzer=analysis.classification.analyzer,
                 cached=job.lookup.cached,
                 timings=job.timings(),
@@ -357,6 +359,7 @@ class Pipeline:
                 seen.analyzer,
                 job.lookup.picture,
                 analysis.aspect_ratio,
+                seen.tags,
                 jpeg,
             )
         )

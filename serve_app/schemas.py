@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from deployments.types import AnalyzerName, Language, Length, PromptSource
 
@@ -16,8 +16,19 @@ class ScoredLabel(BaseModel):
     score: float = Field(ge=0, le=1, description="Share of the category's softmax.", examples=[0.95])
 
 
+class ScoredTag(BaseModel):
+    """A phrase that names something in the picture, of many thousands."""
+
+    value: str = Field(examples=["espresso"])
+    group: str = Field(examples=["food"])
+    score: float = Field(ge=0, le=1, description="How sure it is; can be compared between pictures.", examples=[0.91])
+
+
 class AnalysisBody(BaseModel):
-    """The best labels of each category, best first."""
+    """The best labels of each category, best first: of the five, and of any others that the label file or you name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, list[ScoredLabel]]
 
     style: list[ScoredLabel]
     mood: list[ScoredLabel]
@@ -74,6 +85,7 @@ class _Analyzed(BaseModel):
     analysis: AnalysisBody
     userInput: str = Field(description="The user_prompt as it was sent.")  # noqa: N815
     palette: list[Colour]
+    tags: list[ScoredTag] = Field(description="What is seen in the picture, surest first, alike ones told once.")
     promptSource: PromptSource = Field(description="Who wrote the prompt; none if nobody was asked to.")  # noqa: N815
     model: str | None = Field(None, description="The model that wrote the prompt; absent where none did.")
     vision: bool = Field(description="Whether the model saw the picture itself, beside what was measured of it.")
@@ -115,6 +127,7 @@ class AnalyzedEvent(BaseModel):
     status: Literal["analyzed"] = "analyzed"
     analysis: AnalysisBody
     palette: list[Colour]
+    tags: list[ScoredTag]
     analyzer: AnalyzerName
     cached: bool
     timings: Timings

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from deployments.clip.labels import MOST_CATEGORIES
 from deployments.clip.settings import ClipSettings
 from deployments.errors import SettingsError
 from deployments.ollama.settings import OllamaSettings
@@ -186,6 +187,24 @@ class LimitSettings(BaseModel):
     )
     max_user_prompt_chars: int = Field(
         2000, ge=0, description="Longest user_prompt, in characters: a page of text; the LLM's context is 4096 tokens."
+    )
+    max_own_categories: int = Field(
+        8,
+        ge=0,
+        le=MOST_CATEGORIES,
+        description="Most categories in a request's own `labels`: each is one more list in the answer.",
+    )
+    max_own_labels: int = Field(
+        64,
+        ge=0,
+        le=1000,
+        description="Most phrases in them in all: the text tower reads as many within a second on two cores.",
+    )
+    max_own_label_chars: int = Field(
+        100,
+        ge=1,
+        le=200,
+        description="Longest of these phrases, in characters; CLIP reads 77 tokens, some 300 of them.",
     )
     read_calls: int = Field(
         4,

@@ -26,7 +26,7 @@ from deployments.clip.weights import ModelLoader, WeightsUnavailable, fetch_weig
 from deployments.errors import AnalyzerError
 from deployments.ollama.settings import OllamaSettings
 from deployments.ollama.writer import PromptWriter
-from deployments.types import Pixels, PromptComplete, PromptRequest
+from deployments.types import Pixels, PromptComplete, PromptRequest, Reading
 from serve_app.app import gpu_share
 from serve_app.cli.config import read_config, require_free_port
 from serve_app.cli.doctor import Finding
@@ -109,7 +109,7 @@ def stand_in(weights: Callable[[Path], FakeWeights]) -> Provoke:
         labels = load_labels(DEFAULT_LABELS_FILE)
         classifier = ImageClassifier(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
         await classifier.start()
-        warning = (await classifier.read(PICTURE)).warnings[0]
+        warning = (await classifier.read(Reading(PICTURE))).warnings[0]
         await classifier.close()
         return warning
 

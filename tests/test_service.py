@@ -306,7 +306,7 @@ def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembere
     assert [answer for answer in answers if answer.sent_s > old_until_s and not answer.new] == []
     assert {(answer.new, answer.cached) for answer in answers} >= {(False, True), (True, True)}
 
-    service.deploy({"labels": {"style": {"labels": ["x"]}}}, checked=False)
+    service.deploy({"labels": labels | {"mood": {"labels": []}}}, checked=False)
     assert eventually(lambda: "labels.mood" in analyzer_facts(service).get("refused_change", ""))
     assert labelled(service).new, "nonsense is refused, and the labels stay"
     report = health(service).json()

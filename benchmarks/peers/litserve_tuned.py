@@ -38,7 +38,7 @@ class TunedAnalysis(litserve.LitAPI):
 
     def predict(self, x: list[Pixels]) -> list[Answer]:
         """Analyse a batch."""
-        return [self._scores.answer(row) for row in self._encoder.logits(x, self._prepared)]
+        return [self._scores.answer(row) for row in self._encoder.logits(self._encoder.features(x), self._prepared)]
 
     def unbatch(self, output: list[Answer]) -> list[Answer]:
         """Give one answer per picture."""

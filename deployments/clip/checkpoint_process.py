@@ -7,6 +7,8 @@ import os
 import select
 import subprocess
 import sys
+import threading
+import weakref
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO, cast
@@ -23,16 +25,26 @@ ANSWER_LIMIT_S = 300
 """From a slow disk reading takes a minute; what takes longer has hung."""
 
 
+IDLE_S = 60
+"""Starting it takes seconds, and while it is there it takes 1 GB: who asks for labels of an own asks again soon."""
+
+
 class CheckpointProcess:
-    """Started by the first question; ended by `close`, with this object, or with this process.
+    """Started by the first question; ended by `close`, after `idle_s` without one, with this object or this process.
+
+    Questions may come from several threads; they are answered one after another.
 
     Args:
         folder: of the checkpoint.
+        idle_s: how long it is kept without a question, in seconds.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, idle_s: float = IDLE_S) -> None:
         self._folder = folder
+        self._idle_s = idle_s
+        self._asking = threading.RLock()
         self._process: subprocess.Popen[str] | None = None
+        self._idle: threading.Timer | None = None
 
     def convert(self, path: Path, precision: Precision) -> tuple[int, PrecisionName]:
         """Write the vision tower as an OpenVINO model, `.xml` and `.bin`.
@@ -61,16 +73,34 @@ class CheckpointProcess:
 
     def close(self) -> None:
         """End the process; another question starts another."""
-        if self._process is not None:
-            with self._process as process:
-                self._process = None
-                # It has nothing to lose, and its libraries' threads can keep it from ending in order.
-                process.kill()
+        with self._asking:
+            self._stay()
+            if self._process is not None:
+                with self._process as process:
+                    self._process = None
+                    # It has nothing to lose, and its libraries' threads can keep it from ending in order.
+                    process.kill()
 
     def __del__(self) -> None:
         self.close()
 
     def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        with self._asking:
+            self._stay()
+            try:
+                return self._answer(question)
+            finally:
+                # Not by a method of this object, which a timer would keep from being collected.
+                self._idle = threading.Timer(self._idle_s, _close, [weakref.ref(self)])
+                self._idle.daemon = True
+                self._idle.start()
+
+    def _stay(self) -> None:
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
+
+    def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
         if self._process is None:
             python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
             self._process = subprocess.Popen(  # noqa: S603
@@ -94,3 +124,9 @@ class CheckpointProcess:
         if "error" in told:
             raise OSError(told["error"])
         return told
+
+
+def _close(of: weakref.ref[CheckpointProcess]) -> None:
+    process = of()
+    if process is not None:
+        process.close()

@@ -13,25 +13,59 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from deployments import telemetry
 from deployments.batching import Batcher, Batching
-from deployments.clip.labels import LabelSet
+from deployments.clip.labels import LabelSet, own_label_set
 from deployments.clip.settings import ClipSettings, parse_user_config
 from deployments.clip.weights import ModelLoader
-from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory
+from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, InvalidForm, OutOfMemory
 from deployments.telemetry import Record, record_state, unrecorded
-from deployments.types import AnalyzerName, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Scores
+from deployments.types import (
+    AnalyzerName,
+    Classification,
+    ComponentStatus,
+    LabelScore,
+    ModelVersion,
+    OwnLabels,
+    Pixels,
+    Reading,
+    Scores,
+    Tag,
+    Wanted,
+)
+
+Features = NDArray[np.float32]
+"""float32, (pictures, features): what a model knows of each picture, to be compared with any labels."""
 
 Logits = NDArray[np.float32]
-"""float32, (pictures, labels): one number per label, in `LabelSet.texts()` order; softmaxed per category."""
+"""float32, (pictures, labels): one number per label, in `LabelSet.categories()` order; softmaxed per category."""
+
+
+class Tagger(Protocol):
+    """Names what is in pictures, of far more phrases than a category has labels."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The groups that its tags are of."""
+        ...
+
+    def tags(self, features: Features, wanted: Sequence[Wanted]) -> Sequence[tuple[Tag, ...]]:
+        """Give each picture's tags, surest first, alike ones once: as many at most as are wanted of it.
+
+        Args:
+            features: the vision model's, a row a picture.
+            wanted: for each of them how many tags, and of which of `groups`.
+        """
+        ...
 
 
 class VisionModel(Protocol):
-    """Gives each picture one logit per label.
+    """Looks at pictures, and compares what it saw with labels.
 
-    `logits` is called from up to `batching.streams` threads at once; `prepare` may run in another meanwhile, so that
+    `features` is called from up to `batching.streams` threads at once; `prepare` may run in another meanwhile, so that
     new labels stall no picture.
     """
 
@@ -47,7 +81,7 @@ class VisionModel(Protocol):
 
     @property
     def batching(self) -> Batching:
-        """How many calls of `logits` may run at once, and the pictures per call above which the rate gains little."""
+        """How many calls of `features` may run at once, and the pictures per call above which the rate gains little."""
         ...
 
     @property
@@ -63,12 +97,21 @@ class VisionModel(Protocol):
         """
         ...
 
-    def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
-        """Compare pictures with the prepared labels.
+    def features(self, pictures: list[Pixels]) -> Features:
+        """Look at pictures.
 
         Raises:
             OutOfMemory: the device has no room for a batch of this size.
         """
+        ...
+
+    def logits(self, features: Features, prepared: Any) -> Logits:
+        """Compare what was seen with the prepared labels."""
+        ...
+
+    @property
+    def tagger(self) -> Tagger | None:
+        """Who names tags from its features, if anybody can."""
         ...
 
 
@@ -79,6 +122,11 @@ PROBE_WAIT_S = 1.0
 """How long a check waits for what it asks of the model: less than any `health_check_timeout_s`."""
 
 MEND_CHANGE = "Correct user_config of ClipDeployment and deploy it again (image-analyzer deploy CONFIG)."
+
+REMEMBERED_OWN_LABELS = 128
+"""Sets of callers' own labels that are kept encoded: 64 of them take 128 KiB in CLIP B/32."""
+
+NO_OWN_LABELS = "Labels of your own were not compared: only CLIP can."
 
 STAND_IN_CAVEAT = "The pixel analyser measures colour, light and layout; its styles and subjects are guesses."
 
@@ -92,6 +140,21 @@ class _Active(NamedTuple):
     labels: LabelSet
     prepared: Any
     model_version: ModelVersion
+
+
+class _Own(NamedTuple):
+    """Labels of a caller's own, and what the model prepared for them."""
+
+    model: VisionModel
+    labels: LabelSet
+    prepared: Any
+
+
+class _Item(NamedTuple):
+    """What a batch is made of."""
+
+    reading: Reading
+    own: _Own | None
 
 
 class ImageClassifier:
@@ -130,7 +193,9 @@ class ImageClassifier:
         self._probe: asyncio.Task[None] | None = None
         self._max_batch_size: int | None = None
         self._model_threads = ThreadPoolExecutor(thread_name_prefix="model")
-        self._batcher = Batcher[Pixels, Classification](
+        self._own: LRUCache[OwnLabels, _Own] = LRUCache(REMEMBERED_OWN_LABELS)
+        self._encoding_own = asyncio.Lock()
+        self._batcher = Batcher[_Item, Classification](
             self._classify_in_thread,
             stoppable=False,
             batching=Batching(streams=1, batch_size=1),
@@ -145,6 +210,7 @@ class ImageClassifier:
         Raises:
             ClipUnavailable: there is no fallback and CLIP cannot be had; the sentence says why and what to do.
         """
+        _warn_of_missing(self._labels)
         model = await self._clip.at_once()
         if model is not None and await self._take_over(model):
             return
@@ -162,19 +228,26 @@ class ImageClassifier:
         """The model and label set that the next picture is read with."""
         return NO_MODEL if self._active is None else self._active.model_version
 
-    async def read(self, picture: Pixels) -> Classification:
+    async def read(self, reading: Reading) -> Classification:
         """Analyse one picture, together with whatever others wait.
 
         Raises:
+            InvalidForm: tags are wanted of a group that there is not.
             QueueFull: too many pictures wait.
             OutOfMemory: the device has no room even for this picture alone.
             ShuttingDown: the replica stops.
         """
-        return await self._batcher.submit(picture)
+        model = None if self._active is None else self._active.model
+        tagger = model and model.tagger
+        if tagger and (unknown := set(reading.wanted.tag_groups).difference(tagger.groups)):
+            there = ", ".join(tagger.groups)
+            raise InvalidForm(f"Form field 'tag_groups' names no group '{min(unknown)}': there are {there}.")
+        own = await self._own_labels(model, reading.wanted.labels) if model and model.analyzer == "clip" else None
+        return await self._batcher.submit(_Item(reading, own))
 
-    async def classify(self, pictures: Sequence[Pixels]) -> list[Classification | AnalyzerError]:
+    async def classify(self, readings: Sequence[Reading]) -> list[Classification | AnalyzerError]:
         """Analyse pictures that travelled together: per picture what `read` gives or raises."""
-        results = await asyncio.gather(*map(self.read, pictures), return_exceptions=True)
+        results = await asyncio.gather(*map(self.read, readings), return_exceptions=True)
         return [_sendable(result) for result in results]
 
     async def reconfigure(self, content: Mapping[str, Any]) -> None:
@@ -249,7 +322,8 @@ class ImageClassifier:
 
     async def _read_blank(self, edge_px: int) -> None:
         try:
-            await self._batcher.submit(np.zeros((edge_px, edge_px, 3), np.uint8), urgent=True)
+            blank = Reading(np.zeros((edge_px, edge_px, 3), np.uint8))
+            await self._batcher.submit(_Item(blank, None), urgent=True)
         except OutOfMemory as error:
             logger.warning("%s", error)
 
@@ -287,6 +361,7 @@ class ImageClassifier:
                 self._active = await self._prepare(self._active.model, labels)
             self._labels = labels
         logger.info("Labels are now version %s.", labels.version)
+        _warn_of_missing(labels)
 
     async def _activate(self, model: VisionModel) -> None:
         async with self._swap:
@@ -303,12 +378,22 @@ class ImageClassifier:
         version = f"{model.analyzer} {self._settings.model} {labels.version}"
         return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px))
 
-    async def _classify_in_thread(self, pictures: list[Pixels]) -> Sequence[Classification | Exception]:
+    async def _own_labels(self, model: VisionModel, labels: OwnLabels) -> _Own | None:
+        """Encode them, apart from any batch: others wait for a picture, this caller for its labels."""
+        if not labels:
+            return None
+        async with self._encoding_own:
+            own = self._own.get(labels)
+            if own is None or own.model is not model:
+                own = self._own[labels] = await asyncio.to_thread(_encode_own, model, labels)
+        return own
+
+    async def _classify_in_thread(self, items: list[_Item]) -> Sequence[Classification | Exception]:
         loop = asyncio.get_running_loop()
         started_s = loop.time()
         self._running_since_s.append(started_s)
         try:
-            results = await loop.run_in_executor(self._model_threads, run_halving, self._classify_batch, pictures)
+            results = await loop.run_in_executor(self._model_threads, run_halving, self._classify_batch, items)
         finally:
             self._running_since_s.remove(started_s)
         self._record(telemetry.BATCH_RUN_SECONDS, loop.time() - started_s)
@@ -319,29 +404,59 @@ class ImageClassifier:
         for seconds in waited_s:
             self._record(telemetry.BATCH_WAIT_SECONDS, seconds)
 
-    def _classify_batch(self, pictures: list[Pixels]) -> list[Classification]:
+    def _classify_batch(self, items: list[_Item]) -> list[Classification]:
         active = self._active
         if active is None:
             raise ClipUnavailable("No vision model is loaded.")
+        readings = [item.reading for item in items]
         try:
-            rows = active.model.logits(pictures, active.prepared)
+            features = active.model.features([reading.pixels for reading in readings])
         except OutOfMemory as error:
             self._out_of_memory = str(error)
             raise
+        rows = active.model.logits(features, active.prepared)
         if np.isnan(rows).any():
             raise ClipUnavailable("The vision model gave no number for this picture; restart the service if it recurs.")
         self._answered_since_check = True
         self._out_of_memory = ""
-        warnings = () if active.model.analyzer == "clip" else (" ".join(self._clip.shortfall), STAND_IN_CAVEAT)
+        tagger, wanted = active.model.tagger, [reading.wanted for reading in readings]
+        tags = tagger.tags(features, wanted) if tagger else [()] * len(readings)
         return [
             Classification(
-                scores=score(row, active.labels, self._settings.top_labels),
+                scores={**score(row, active.labels, self._settings.top_labels), **self._own_scores(active, seen, item)},
                 analyzer=active.model.analyzer,
                 model_version=active.model_version,
-                warnings=warnings,
+                warnings=self._warnings(active.model, item),
+                tags=named,
             )
-            for row in rows
+            for item, seen, row, named in zip(items, features, rows, tags, strict=True)
         ]
+
+    def _own_scores(self, active: _Active, features: NDArray[np.float32], item: _Item) -> Scores:
+        labels = item.reading.wanted.labels
+        if active.model.analyzer != "clip" or not labels:
+            return {category: () for category, _ in labels}
+        own = item.own if item.own and item.own.model is active.model else _encode_own(active.model, labels)
+        (row,) = active.model.logits(features[None], own.prepared)
+        return score(row, own.labels, self._settings.top_labels)
+
+    def _warnings(self, model: VisionModel, item: _Item) -> tuple[str, ...]:
+        if model.analyzer == "clip":
+            return ()
+        told = (" ".join(self._clip.shortfall), STAND_IN_CAVEAT)
+        return (*told, NO_OWN_LABELS) if item.reading.wanted.labels else told
+
+
+def _encode_own(model: VisionModel, labels: OwnLabels) -> _Own:
+    own = own_label_set(labels)
+    return _Own(model, own, model.prepare(own))
+
+
+def _warn_of_missing(labels: LabelSet) -> None:
+    if labels.left_out:
+        logger.warning(
+            "The labels leave out %s: clients of the first five find nothing there.", ", ".join(labels.left_out)
+        )
 
 
 def _sendable(result: Classification | BaseException) -> Classification | AnalyzerError:
@@ -358,18 +473,21 @@ def score(logits: NDArray[np.float32], labels: LabelSet, top: int) -> Scores:
     """Rank one picture's labels.
 
     Args:
-        logits: float32, (labels,), in the order of `labels.texts()`; `-inf` rules a label out.
+        logits: float32, (labels,), in the order of `labels.categories()`; `-inf` rules a label out.
         labels: the set that the logits were made with.
-        top: how many labels per category to keep.
+        top: how many labels to keep of a category that does not say.
 
     Returns:
-        Category → its `top` labels, best first; the scores are shares of the whole category's softmax,
-        so they add up to less than 1 where the category has more labels than `top`.
+        Category → its best labels, best first, none where all are ruled out; the scores are shares of the whole
+        category's softmax, so they add up to less than 1 where the category has more labels than are kept.
     """
     analysis: dict[str, tuple[LabelScore, ...]] = {}
     for name, category, columns in labels.categories():
+        if np.isneginf(logits[columns]).all():
+            analysis[name] = ()
+            continue
         shares = _softmax(logits[columns])
-        best = np.argsort(-shares, kind="stable")[:top]
+        best = np.argsort(-shares, kind="stable")[: category.top or top]
         analysis[name] = tuple(LabelScore(category.labels[i], float(shares[i])) for i in best)
     return analysis
 

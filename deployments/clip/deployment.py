@@ -16,7 +16,7 @@ from deployments.clip.settings import ClipSettings
 from deployments.clip.weights import ModelLoader
 from deployments.errors import AnalyzerError
 from deployments.telemetry import Recorder, join_serve_log
-from deployments.types import Classification, ComponentStatus, ModelVersion, Pixels
+from deployments.types import Classification, ComponentStatus, ModelVersion, Reading
 
 
 class ClipDeployment:
@@ -58,9 +58,9 @@ class ClipDeployment:
         )
         await self._classifier.start()
 
-    async def classify(self, pictures: list[Pixels]) -> list[Classification | AnalyzerError]:
+    async def classify(self, readings: list[Reading]) -> list[Classification | AnalyzerError]:
         """Analyse pictures, batched with whatever others wait; an error belongs to its picture alone."""
-        return await self._classifier.classify(pictures)
+        return await self._classifier.classify(readings)
 
     async def model_version(self) -> ModelVersion:
         """Tell which vision model and label set answer now."""

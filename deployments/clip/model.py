@@ -17,7 +17,7 @@ from PIL import Image
 from deployments.batching import Batching
 from deployments.clip.backends.base import Engine, require_numbers
 from deployments.clip.checkpoint_process import CheckpointProcess
-from deployments.clip.classifier import Logits
+from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.host_memory import trim_heap, unload_mapped
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings, Device, DeviceName
@@ -49,6 +49,7 @@ class ClipEncoder:
     """
 
     analyzer: AnalyzerName = "clip"
+    tagger: Tagger | None = None
 
     def __init__(self, folder: Path, *, name: str, engine: Engine, input_size_px: int, embed_texts: EmbedTexts) -> None:
         self._folder = folder
@@ -75,7 +76,7 @@ class ClipEncoder:
             SettingsError: the folder no longer holds the files that the vision tower came from.
         """
         try:
-            return self._embed_texts(labels.texts())
+            return labels.of_labels(self._embed_texts(labels.texts()))
         finally:
             # Looked at afterwards, so that no exchange meanwhile escapes.
             if not self._files.items() <= _stamps(self._folder).items():
@@ -85,13 +86,17 @@ class ClipEncoder:
                 )
             trim_heap()
 
-    def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
-        """Give `logits_per_image`: float32, (pictures, labels), as transformers' `CLIPModel` defines it.
+    def features(self, pictures: list[Pixels]) -> Features:
+        """Embed pictures: float32, (pictures, embedding), each of length 1.
 
         Raises:
             OutOfMemory: the device has no room for this many pictures.
         """
-        logits: Logits = self._engine.encode(np.stack([self._fit(picture) for picture in pictures])) @ prepared
+        return self._engine.encode(np.stack([self._fit(picture) for picture in pictures]))
+
+    def logits(self, features: Features, prepared: Any) -> Logits:
+        """Give `logits_per_image`: float32, (pictures, labels), as transformers' `CLIPModel` defines it."""
+        logits: Logits = features @ prepared
         return logits
 
     def _fit(self, picture: Pixels) -> Pixels:
@@ -165,12 +170,6 @@ def _in_openvino(folder: Path, settings: ClipSettings, cores: int) -> ClipEncode
 
     checkpoint = CheckpointProcess(folder)
 
-    def embed_texts(texts: list[str]) -> NDArray[np.float32]:
-        try:
-            return checkpoint.embed_texts(texts)
-        finally:
-            checkpoint.close()
-
     try:
         on_disk = ON_DISK if os.access(ON_DISK, os.W_OK) else None
         with TemporaryDirectory(prefix="ia-", dir=on_disk) as place:
@@ -183,7 +182,9 @@ def _in_openvino(folder: Path, settings: ClipSettings, cores: int) -> ClipEncode
         checkpoint.close()
         raise
     trim_heap()
-    return ClipEncoder(folder, name=settings.model, engine=engine, input_size_px=input_size_px, embed_texts=embed_texts)
+    return ClipEncoder(
+        folder, name=settings.model, engine=engine, input_size_px=input_size_px, embed_texts=checkpoint.embed_texts
+    )
 
 
 def warm_up(engine: Engine, input_size_px: int) -> None:

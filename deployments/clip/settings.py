@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.clip.labels import LabelSet
 from deployments.data_files import validated
+from deployments.types import MAX_TAGS
 
 DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
 
@@ -60,6 +61,7 @@ class ClipSettings(BaseModel):
         description="The labels, per category. A relative path is taken from where the service was started.",
     )
     top_labels: int = Field(3, ge=1, le=50, description="Labels kept per category: the contract's three.")
+    top_tags: int = Field(10, ge=0, le=MAX_TAGS, description="Tags per picture where the caller does not say how many.")
     max_waiting: int = Field(
         64,
         ge=1,

@@ -38,7 +38,7 @@ def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterat
     except SettingsError as error:
         yield Finding("Config", False, str(error), f"correct it in {config_file}, or in the environment")
         return
-    labels = len(config.labels.texts())
+    labels = config.labels.count
     yield Finding("Config", True, f"{config.path}, {labels} labels in {config.settings.clip.labels_file.name}")
     yield from check_device(config.settings.clip)
     weights = check_weights(config.settings.clip)

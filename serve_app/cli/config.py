@@ -12,6 +12,7 @@ import yaml
 
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.settings import parse_user_config as parse_clip
+from deployments.data_files import parse_yaml
 from deployments.errors import SettingsError
 from deployments.ollama.targets import load_targets, with_default
 from deployments.ollama.targets import parse_user_config as parse_ollama
@@ -115,7 +116,7 @@ def _check_deployment(path: Path, deployment: dict[str, Any]) -> None:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"There is no config file {path}.") from error
     except (OSError, UnicodeDecodeError) as error:

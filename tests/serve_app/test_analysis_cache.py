@@ -15,7 +15,16 @@ import pytest
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import ClipUnavailable, DeadlinePassed, OutOfMemory, UnreadablePicture
-from deployments.types import CATEGORIES, Classification, ComponentStatus, LabelScore, ModelVersion, Pixels, Swatch
+from deployments.types import (
+    CATEGORIES,
+    Classification,
+    ComponentStatus,
+    LabelScore,
+    ModelVersion,
+    Pixels,
+    Swatch,
+    Wanted,
+)
 from serve_app.analysis_cache import Analysis, AnalysisCache, Lookup
 from serve_app.pictures.images import Picture
 from serve_app.settings import load_settings
@@ -42,7 +51,7 @@ class LabelledClassifier:
         self.cancelled, self.gone = asyncio.Event(), asyncio.Event()
         self.seen_requests: set[str] = set()
 
-    async def classify(self, picture: Pixels) -> Classification:
+    async def classify(self, picture: Pixels, wanted: Wanted) -> Classification:
         self.calls += 1
         self.seen_requests.add(REQUEST.get())
         version, labels = self._now(), (LabelScore(str(self.version), 1.0),)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from deployments.errors import ClipUnavailable, DeadlinePassed, OllamaUnavailabl
 from deployments.telemetry import REQUESTS, Metric
 from deployments.types import (
     ComponentStatus,
+    LabelScore,
     PromptComplete,
     PromptDelta,
     PromptLooking,
@@ -25,13 +27,15 @@ from deployments.types import (
     PromptThinking,
     PromptWaiting,
     SpentBudget,
+    Tag,
     Vision,
+    Wanted,
 )
 from serve_app.pictures.images import Picture, read_picture
 from serve_app.pipeline import Pipeline
 from serve_app.settings import ImageSettings, Settings
 from tests.support.in_process import ANALYZE, HEALTH, LIVE, PHOTOGRAPH, READY, STREAM, TARGETS, Service
-from tests.support.parts import TOKENS, FakeReader, FakeWriter
+from tests.support.parts import ANALYSIS, TOKENS, FakeReader, FakeWriter
 
 
 @pytest.fixture
@@ -69,6 +73,7 @@ async def test_analyze_answers_the_contract_s_fields_and_ours(service: Service) 
         "truncated": False,
         "analyzer": "clip",
         "cached": False,
+        "tags": [],
         "warnings": [],
     }
 
@@ -129,6 +134,36 @@ async def test_what_the_caller_wishes_reaches_the_writer_and_only_the_picture_is
     assert wished.scores["mood"][0].value == "mood 0"
     assert wished.palette
     assert plain.options == PromptOptions()
+
+
+async def test_tags_and_own_labels_reach_the_model_and_what_it_sees_the_caller_and_the_writer(service: Service) -> None:
+    service.reader.tags = (Tag("espresso", "food", 0.91239), Tag("saucer", "objects", 0.4))
+    service.reader.scores = {**ANALYSIS, "vehicle": (LabelScore("car", 0.7), LabelScore("bus", 0.3))}
+    told = {"tags": "2", "tag_groups": "food, objects", "labels": '{"vehicle": ["car", "bus"]}'}
+    body = (await service.post(ANALYZE, PHOTOGRAPH, **told)).json()
+    assert body["tags"] == [
+        {"value": "espresso", "group": "food", "score": 0.9124},
+        {"value": "saucer", "group": "objects", "score": 0.4},
+    ]
+    assert list(body["analysis"])[5:] == ["vehicle"]
+    assert body["analysis"]["vehicle"][0] == {"value": "car", "score": 0.7}
+    _, analyzed, *_ = await service.events(**told)
+    assert (analyzed["tags"], analyzed["analysis"]) == (body["tags"], body["analysis"])
+    assert service.reader.wanted == [Wanted(2, ("food", "objects"), (("vehicle", ("car", "bus")),))]
+    assert service.writer.requests[0].tags == service.reader.tags
+
+
+async def test_the_same_picture_is_read_anew_only_for_what_was_not_read_in_it(service: Service) -> None:
+    for wanted in ({}, {"tags": "10"}, {"tags": "3"}, {}, {"tag_groups": "food"}, {"tags": "3"}):
+        await service.post(ANALYZE, PHOTOGRAPH, **wanted)
+    assert [wanted.tags for wanted in service.reader.wanted] == [10, 3, 10], "10 is the default"
+
+
+async def test_a_category_that_the_label_file_leaves_out_is_an_empty_list(service: Service) -> None:
+    service.reader.scores = {"style": ANALYSIS["style"]}
+    analysis = (await service.post()).json()["analysis"]
+    assert list(analysis) == ["style", "mood", "composition", "color_palette", "subjects"]
+    assert analysis["mood"] == []
 
 
 async def test_the_model_is_sent_pictures_of_the_size_it_wants() -> None:
@@ -429,6 +464,10 @@ async def test_what_takes_too_long_in_all_or_for_the_analysis_meets_its_deadline
     assert (last["status"], last["code"]) == ("error", "deadline_passed")
 
 
+def own_labels(categories: int, phrases: int) -> str:
+    return json.dumps({f"category_{i}": [f"phrase {k}" for k in range(phrases)] for i in range(categories)})
+
+
 @pytest.mark.parametrize("route", [ANALYZE, STREAM])
 @pytest.mark.parametrize(
     ("image", "form", "status", "code", "sentence"),
@@ -444,6 +483,20 @@ async def test_what_takes_too_long_in_all_or_for_the_analysis_meets_its_deadline
         (PHOTOGRAPH, {"seed": "1.5"}, 422, "invalid_form", "'seed'"),
         (PHOTOGRAPH, {"seed": "dice"}, 422, "invalid_form", "'seed'"),
         (PHOTOGRAPH, {"user_prompt": "x" * 2001}, 422, "invalid_form", "at most 2000"),
+        (PHOTOGRAPH, {"tags": "101"}, 422, "invalid_form", "'tags'"),
+        (PHOTOGRAPH, {"labels": "car, bus"}, 422, "invalid_form", "'labels' is wrong"),
+        (PHOTOGRAPH, {"labels": '["car", "bus"]'}, 422, "invalid_form", "category to phrases"),
+        (PHOTOGRAPH, {"labels": "[" * 60_000}, 422, "invalid_form", "category to phrases"),
+        (PHOTOGRAPH, {"labels": '{"Not a name": ["car", "bus"]}'}, 422, "invalid_form", "'labels'"),
+        (PHOTOGRAPH, {"labels": '{"palette": ["car", "bus"]}'}, 422, "invalid_form", "another field of this name"),
+        (PHOTOGRAPH, {"labels": '{"vehicle": "car"}'}, 422, "invalid_form", "'labels'"),
+        (PHOTOGRAPH, {"labels": '{"vehicle": ["car", 7]}'}, 422, "invalid_form", "'labels'"),
+        (PHOTOGRAPH, {"labels": '{"vehicle": ["car"]}'}, 422, "invalid_form", "two different phrases"),
+        (PHOTOGRAPH, {"labels": '{"vehicle": ["car", "car"]}'}, 422, "invalid_form", "two different phrases"),
+        (PHOTOGRAPH, {"labels": '{"vehicle": ["car", " "]}'}, 422, "invalid_form", "1 to 100 characters"),
+        (PHOTOGRAPH, {"labels": json.dumps({"a": ["car", "x" * 101]})}, 422, "invalid_form", "1 to 100 characters"),
+        (PHOTOGRAPH, {"labels": own_labels(9, 2)}, 422, "too_many_labels", "9 categories and 18 phrases"),
+        (PHOTOGRAPH, {"labels": own_labels(5, 13)}, 422, "too_many_labels", "5 categories and 65 phrases"),
     ],
     ids=map(str, itertools.count()),
 )

@@ -15,7 +15,15 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from deployments.errors import AnalyzerError, ComponentUnavailable, OutOfMemory, QueueFull
-from deployments.types import PromptComplete, PromptDelta, PromptEvent, PromptRequest, PromptRestart
+from deployments.types import (
+    NOTHING_MORE,
+    PromptComplete,
+    PromptDelta,
+    PromptEvent,
+    PromptRequest,
+    PromptRestart,
+    Reading,
+)
 from serve_app.ingress import ClassifierHandle, WriterHandle
 from serve_app.settings import LimitSettings
 
@@ -84,7 +92,7 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
     raised: Callable[[], Exception], expected: type[AnalyzerError], sentence: str
 ) -> None:
     with pytest.raises(expected, match=sentence):
-        await reader(Response(raised())).classify(PICTURE)
+        await reader(Response(raised())).classify(PICTURE, NOTHING_MORE)
     with pytest.raises(expected, match=sentence):
         async for _ in writer(Response(raised())).write(PromptRequest({})):
             pass
@@ -92,14 +100,14 @@ async def test_what_ray_raises_becomes_an_error_of_the_tree(
 
 async def test_a_fault_over_there_stays_a_fault() -> None:
     with pytest.raises(RayTaskError, match="the remote traceback"):
-        await reader(Response(task_error(ZeroDivisionError()))).classify(PICTURE)
+        await reader(Response(task_error(ZeroDivisionError()))).classify(PICTURE, NOTHING_MORE)
 
 
 async def test_what_is_given_up_is_cancelled_over_there() -> None:
     response = Response()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):
-            await reader(response).classify(PICTURE)
+            await reader(response).classify(PICTURE, NOTHING_MORE)
     await asyncio.sleep(0.01)
     assert response.cancelled
     response = Response()
@@ -116,8 +124,8 @@ class Deployment:
         self.gate = asyncio.Event()
         self.classify = SimpleNamespace(remote=self._answer)
 
-    async def _answer(self, pictures: list[NDArray[np.uint8]]) -> list[int | AnalyzerError]:
-        values = [int(picture[0, 0, 0]) for picture in pictures]
+    async def _answer(self, readings: list[Reading]) -> list[int | AnalyzerError]:
+        values = [int(reading.pixels[0, 0, 0]) for reading in readings]
         self.calls.append(values)
         await self.gate.wait()
         return [value or OutOfMemory("The card is full.") for value in values]
@@ -130,9 +138,9 @@ def coloured(value: int) -> NDArray[np.uint8]:
 async def test_pictures_that_come_while_others_are_away_travel_together() -> None:
     deployment = Deployment()
     subject = ClassifierHandle(cast(Any, deployment), LimitSettings(read_calls=1, read_call_mib=1.2))
-    first = asyncio.create_task(subject.classify(coloured(1)))
+    first = asyncio.create_task(subject.classify(coloured(1), NOTHING_MORE))
     await asyncio.sleep(0.01)
-    others = [asyncio.create_task(subject.classify(coloured(value))) for value in range(2, 13)]
+    others = [asyncio.create_task(subject.classify(coloured(value), NOTHING_MORE)) for value in range(2, 13)]
     await asyncio.sleep(0.01)
     deployment.gate.set()
     results: list[Any] = await asyncio.gather(first, *others)
@@ -145,9 +153,9 @@ async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
     deployment.gate.set()
     subject = ClassifierHandle(cast(Any, deployment), LimitSettings(read_calls=1))
     results: Any = await asyncio.gather(
-        subject.classify(coloured(1)),
-        subject.classify(coloured(0)),
-        subject.classify(coloured(2)),
+        subject.classify(coloured(1), NOTHING_MORE),
+        subject.classify(coloured(0), NOTHING_MORE),
+        subject.classify(coloured(2), NOTHING_MORE),
         return_exceptions=True,
     )
     assert [results[0], results[2]] == [1, 2]
@@ -158,7 +166,7 @@ async def test_an_error_over_there_belongs_to_its_picture_alone() -> None:
 async def test_a_call_that_ray_cancels_over_there_is_told_and_leaves_nobody_hanging() -> None:
     async with asyncio.timeout(5):
         with pytest.raises(ComponentUnavailable, match="was interrupted: send the request again"):
-            await reader(Response(asyncio.CancelledError())).classify(PICTURE)
+            await reader(Response(asyncio.CancelledError())).classify(PICTURE, NOTHING_MORE)
         with pytest.raises(ComponentUnavailable, match="was interrupted: send the request again"):
             async for _ in writer(Response(asyncio.CancelledError())).write(PromptRequest({})):
                 pass
@@ -170,7 +178,11 @@ def lost(gives: PromptEvent | None = BEGINNING) -> Response:
 
 async def test_what_a_lost_replica_was_doing_is_done_by_another() -> None:
     full = Response(task_error(OutOfMemory("The card is full.")))
-    for again in (reader(lost(), full).classify(PICTURE), reader(lost(), full).status(), writer(lost(), full).status()):
+    for again in (
+        reader(lost(), full).classify(PICTURE, NOTHING_MORE),
+        reader(lost(), full).status(),
+        writer(lost(), full).status(),
+    ):
         with pytest.raises(OutOfMemory):
             await again
 
@@ -195,7 +207,7 @@ async def test_a_prompt_whose_writer_is_lost_is_begun_anew_unless_it_is_whole(
 
 async def test_what_outlives_two_replicas_is_told() -> None:
     with pytest.raises(ComponentUnavailable, match="interrupted"):
-        await reader(lost(), lost(), Response()).classify(PICTURE)
+        await reader(lost(), lost(), Response()).classify(PICTURE, NOTHING_MORE)
     for gives in (None, BEGINNING):
         with pytest.raises(ComponentUnavailable, match="interrupted"):
             async for _ in writer(lost(gives), lost(gives), Response()).write(PromptRequest({})):

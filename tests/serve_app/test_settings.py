@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from deployments.clip.labels import load_labels, parse_labels
-from deployments.clip.settings import DEFAULT_LABELS_FILE
 from deployments.errors import SettingsError
-from deployments.types import CATEGORIES
 from serve_app.settings import ENVIRONMENT_OVERRIDES, load_settings
 
 
@@ -66,54 +62,3 @@ def test_a_wrong_environment_variable_is_named_and_an_empty_one_overrides_nothin
 def test_a_device_may_be_spelt_as_elsewhere(spelt: str, meant: str) -> None:
     assert load_settings({}, {"DEVICE": spelt}).clip.device == meant
     assert load_settings({"clip": {"model": "a/b"}}, {"CLIP_MODEL_NAME": ""}).clip.model == "a/b"
-
-
-LABELS = load_labels(DEFAULT_LABELS_FILE).model_dump()
-
-
-def test_the_default_labels_are_the_contract_s() -> None:
-    counts = {name: len(category["labels"]) for name, category in LABELS.items()}
-    assert tuple(counts) == CATEGORIES
-    assert counts == {"style": 14, "mood": 14, "composition": 11, "color_palette": 12, "subjects": 18}
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"mood": {"labels": []}}, "mood.labels: Tuple should have at least 1 item"),
-        ({"mood": {"labels": ["calm", "calm"]}}, "mood.labels: Value error, label named twice: calm"),
-        ({"mood": {"labels": ["calm"], "template": "a photo"}}, 'the template has no "{label}" in it'),
-        ({"weather": {"labels": ["rain"]}}, "weather: Extra inputs are not permitted"),
-    ],
-)
-def test_wrong_labels_are_named(change: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(SettingsError) as error:
-        parse_labels(LABELS | change, "labels.yaml")
-    assert sentence in str(error.value)
-    assert str(error.value).startswith("labels.yaml: ")
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (None, r"mine\.yaml cannot be read: No such file"),
-        (b"style: [unclosed", r"mine\.yaml is not valid YAML"),
-        ("style: café".encode("latin-1"), r"mine\.yaml is not valid YAML"),
-        (b"- just\n- a list\n", "must map each category"),
-    ],
-)
-def test_a_label_file_that_cannot_be_used_is_named(content: bytes | None, sentence: str, tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(SettingsError, match=sentence):
-        load_labels(file)
-
-
-def test_a_set_s_version_changes_with_any_label_template_or_order() -> None:
-    original = parse_labels(LABELS, "x")
-    reordered = parse_labels(LABELS | {"mood": {"labels": list(reversed(LABELS["mood"]["labels"]))}}, "x")
-    worded = parse_labels(LABELS | {"mood": {**LABELS["mood"], "template": "a {label} photo"}}, "x")
-    assert len({original.version, reordered.version, worded.version}) == 3
-    assert original.version == parse_labels(LABELS, "y").version
-    assert "a calm photo" in worded.texts()

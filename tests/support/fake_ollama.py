@@ -171,7 +171,7 @@ class FakeOllama:
 
     async def _hang_up(self) -> None:
         self._runner.close()
-        # A server that is closed loses what it has just accepted, so first nothing more is accepted, and all of it ends.
+        # A server that is closed loses what it has just accepted: first nothing more is accepted, and all of it ends.
         for listening in self._server.sockets:
             self._loop.remove_reader(listening.fileno())
         while others := asyncio.all_tasks() - {asyncio.current_task()}:

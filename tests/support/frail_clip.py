@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ray.serve import Application
 
-from deployments.clip.classifier import Logits, VisionModel
+from deployments.clip.classifier import Features, Logits, Tagger, VisionModel
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.labels import LabelSet
 from deployments.clip.model import load_encoder
@@ -30,6 +30,8 @@ ROOM_FOR = 2
 class FrailModel:
     """A vision model with these weaknesses, and another's strengths."""
 
+    tagger: Tagger | None = None
+
     def __init__(self, model: VisionModel) -> None:
         self._model = model
         self.analyzer: AnalyzerName = model.analyzer
@@ -43,13 +45,16 @@ class FrailModel:
     def prepare(self, labels: LabelSet) -> Any:
         return self._model.prepare(labels)
 
-    def logits(self, pictures: list[Pixels], prepared: Any) -> Logits:
+    def features(self, pictures: list[Pixels]) -> Features:
         colours = [tuple(np.median(picture, axis=(0, 1)).astype(int)) for picture in pictures]
         if len(pictures) > ROOM_FOR or TOO_MUCH in colours:
             raise OutOfMemory("Pictures of this size do not fit the memory: send it smaller.")
         if POISON in colours:
             raise ValueError("a poisoned picture")
-        return self._model.logits(pictures, prepared)
+        return self._model.features(pictures)
+
+    def logits(self, features: Features, prepared: Any) -> Logits:
+        return self._model.logits(features, prepared)
 
 
 def load_frail(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> FrailModel:

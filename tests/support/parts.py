@@ -21,7 +21,10 @@ from deployments.types import (
     PromptDelta,
     PromptEvent,
     PromptRequest,
+    Scores,
+    Tag,
     TargetFacts,
+    Wanted,
 )
 
 ANALYSIS = {name: tuple(LabelScore(f"{name} {i}", 0.5 - i / 10) for i in range(3)) for name in CATEGORIES}
@@ -37,18 +40,22 @@ class FakeReader:
         self.version = "first"
         self.analyzer: AnalyzerName = "clip"
         self.warnings: tuple[str, ...] = ()
+        self.scores: Scores = ANALYSIS
+        self.tags: tuple[Tag, ...] = ()
         self.error: BaseException | None = None
         self.hang = False
         self.go_on = asyncio.Event()
         """Ends a hanging call."""
         self.cut_short = asyncio.Event()
         self.pictures: list[Pixels] = []
+        self.wanted: list[Wanted] = []
         self.status_asked = 0
         self._came = asyncio.Event()
         self.current_status = ComponentStatus("ready", "clip", facts={"device": "cpu"})
 
-    async def classify(self, picture: Pixels) -> Classification:
+    async def classify(self, picture: Pixels, wanted: Wanted) -> Classification:
         self.pictures.append(picture)
+        self.wanted.append(wanted)
         self._came.set()
         version = await self.model_version()
         try:
@@ -59,7 +66,7 @@ class FakeReader:
             raise
         if self.error is not None:
             raise self.error
-        return Classification(ANALYSIS, self.analyzer, version, self.warnings)
+        return Classification(self.scores, self.analyzer, version, self.warnings, self.tags)
 
     async def busy_with(self, count: int) -> None:
         """Wait until so many pictures have come."""

@@ -48,7 +48,7 @@ class OriginalAlgorithm:
 def our_scores(model: ClipEncoder, upload: bytes, labels: LabelSet, *, exact: bool) -> Scores:
     """The service's own path, from the upload's bytes."""
     picture = read_picture(upload, ImageSettings(exact=exact), model.input_size_px)
-    row = model.logits([picture.pixels], model.prepare(labels))[0]
+    row = model.logits(model.features([picture.pixels]), model.prepare(labels))[0]
     analysis = score(row, labels, top=1000)
     scores = {}
     for name, category, _ in labels.categories():

@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from deployments.batching import Batching
-from deployments.clip.classifier import Logits
+from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.measures import MEASURE_NAMES, measure
 from deployments.errors import SettingsError
@@ -116,6 +116,7 @@ class PixelAnalyser:
     """A `VisionModel` of measured colour, light, edges and layout. Needs no weights, no network, no GPU."""
 
     analyzer: AnalyzerName = "pixels"
+    tagger: Tagger | None = None
     input_size_px = INPUT_SIZE_PX
     # One: its numpy holds the interpreter for most of the time.
     batching = Batching(streams=1, batch_size=16)
@@ -129,15 +130,16 @@ class PixelAnalyser:
         return {"device": "cpu", "measures": len(MEASURE_NAMES)}
 
     def unknown_labels(self, labels: LabelSet) -> list[str]:
-        """List the labels without prototype, as "category: label"; they are never chosen.
+        """List the labels without prototype of categories that have some, as "category: label"; they are never chosen.
 
-        Where a whole category has no prototype its labels score alike instead.
+        Where a whole category has no prototype its labels score alike instead; any other category than the contract's
+        is empty, as there is nothing that it could be measured by.
         """
         return [
             f"{name}: {label}"
             for name, category, _ in labels.categories()
             for label in category.labels
-            if label not in self._prototypes.get(name, {})
+            if name in CATEGORIES and label not in self._prototypes.get(name, {})
         ]
 
     def prepare(self, labels: LabelSet) -> PreparedPrototypes:
@@ -145,18 +147,18 @@ class PixelAnalyser:
         unknown = self.unknown_labels(labels)
         if unknown:
             logger.warning("The pixel analyser has no measure for these labels: %s.", "; ".join(unknown))
-        count = len(labels.texts())
+        count = labels.count
         targets = np.zeros((count, len(MEASURE_NAMES)), np.float32)
         steps_per_unit = np.zeros_like(targets)
         weights = np.zeros(count, np.float32)
         offsets = np.zeros(count, np.float32)
         for name, category, columns in labels.categories():
             known = self._prototypes.get(name, {})
-            any_known = any(label in known for label in category.labels)
+            alike = name in CATEGORIES and known.keys().isdisjoint(category.labels)
             for row, label in enumerate(category.labels, start=columns.start):
                 prototype = known.get(label)
                 if prototype is None:
-                    offsets[row] = -np.inf if any_known else 0
+                    offsets[row] = 0 if alike else -np.inf
                     continue
                 for measure_name, (target, tolerance) in prototype.targets.items():
                     column = MEASURE_NAMES.index(measure_name)
@@ -166,11 +168,14 @@ class PixelAnalyser:
                 offsets[row] = -prototype.doubt
         return PreparedPrototypes(targets, steps_per_unit, weights, offsets)
 
-    def logits(self, pictures: list[Pixels], prepared: PreparedPrototypes) -> Logits:
-        """Measure the pictures and compare: float32, (pictures, labels)."""
+    def features(self, pictures: list[Pixels]) -> Features:
+        """Measure pictures: float32, (pictures, measures), in the order of `MEASURE_NAMES`."""
         measured = np.array([astuple(measure(_at_input_size(picture))) for picture in pictures], np.float32)
-        measured = measured.reshape(len(pictures), 1, len(MEASURE_NAMES))
-        steps = (measured - prepared.targets) * prepared.steps_per_unit
+        return measured.reshape(len(pictures), len(MEASURE_NAMES))
+
+    def logits(self, features: Features, prepared: PreparedPrototypes) -> Logits:
+        """Compare what was measured with the prototypes: float32, (pictures, labels)."""
+        steps = (features[:, None] - prepared.targets) * prepared.steps_per_unit
         unlikelihood = np.log1p(steps * steps).sum(axis=2)
         logits: Logits = prepared.offsets - prepared.weights * unlikelihood
         return logits

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,19 @@ from numpy.typing import NDArray
 from deployments.batching import Batching
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import embed_texts, read_tower
-from deployments.clip.classifier import ImageClassifier, Logits, VisionModel, run_halving
+from deployments.clip.classifier import Features, ImageClassifier, Logits, Tagger, VisionModel, run_halving
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
 from deployments.clip.weights import ModelLoader, Progress, WeightsUnavailable
-from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, OutOfMemory, QueueFull, ShuttingDown
+from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, InvalidForm, OutOfMemory, QueueFull, ShuttingDown
 from deployments.telemetry import Metric, Record, unrecorded
-from deployments.types import AnalyzerName, Classification, Pixels
+from deployments.types import AnalyzerName, Classification, OwnLabels, Pixels, Reading, Tag, Wanted
 from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
-BLANK: Pixels = np.zeros((224, 224, 3), np.uint8)
+BLANK = Reading(np.zeros((224, 224, 3), np.uint8))
 ON_DISK = Path("/weights")
 FULL = OutOfMemory("CUDA is out of memory.")
 
@@ -49,6 +50,7 @@ class FakeModel:
     input_size_px = 224
     batching = Batching(streams=1, batch_size=16)
     facts: Mapping[str, str | int | float] = {"device": "fake"}
+    tagger: Tagger | None = None
 
     def __init__(self) -> None:
         self.error: Exception | None = None
@@ -58,6 +60,7 @@ class FakeModel:
         self.gate = threading.Event()
         self.gate.set()
         self.batches: list[int] = []
+        self.prepared: list[int] = []
         self.full_for_labels = 0
         """How many more times there is no room for the labels."""
 
@@ -65,9 +68,10 @@ class FakeModel:
         if self.full_for_labels:
             self.full_for_labels -= 1
             raise FULL
-        return len(labels.texts())
+        self.prepared.append(labels.count)
+        return labels.count
 
-    def logits(self, pictures: list[Pixels], prepared: int) -> Logits:
+    def features(self, pictures: list[Pixels]) -> Features:
         self.batches.append(len(pictures))
         self.running += 1
         self.most_running = max(self.most_running, self.running)
@@ -75,7 +79,10 @@ class FakeModel:
         self.running -= 1
         if self.error is not None:
             raise self.error
-        rows = np.tile(np.arange(prepared, dtype=np.float32), (len(pictures), 1))
+        return np.zeros((len(pictures), 1), np.float32)
+
+    def logits(self, features: Features, prepared: int) -> Logits:
+        rows = np.tile(np.arange(prepared, dtype=np.float32), (len(features), 1))
         return np.full_like(rows, np.nan) if self.not_a_number else rows
 
 
@@ -294,11 +301,11 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
         reading = await subject.read(BLANK)
         assert [label.value for label in reading.scores["style"]] == ["mosaic", "fresco"]
 
-        await subject.reconfigure({"labels": {"style": {"labels": ["x"]}}})
+        await subject.reconfigure({"labels": {"mood": {"labels": []}}})
         assert await best_style(subject) == "mosaic"
         status = await subject.status()
         assert (status.state, status.active) == ("fallback", "clip")
-        assert "user_config: labels.mood: Field required." in status.reason
+        assert "user_config: labels.mood.labels: Tuple should have at least 1 item" in status.reason
         assert "image-analyzer deploy" in status.remedy
         assert (refused["change_refused"], refused["part_state ready"]) == (1, 1)
         model.full_for_labels = 1
@@ -310,6 +317,21 @@ async def test_new_labels_hold_from_the_next_picture_and_those_that_are_wrong_or
         assert await best_style(subject) == "abstract"
         status = await subject.status()
         assert (status.state, "refused_change" in status.facts, refused["change_refused"]) == ("ready", False, 0)
+
+
+async def test_categories_change_as_labels_do_and_those_that_clients_rely_on_are_missed_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lighting = {"labels": ["fog", "dusk", "golden hour", "noon"], "top": 1}
+    async with serving() as subject:
+        assert "leave out" not in caplog.text
+        await subject.reconfigure({"labels": {"lighting": lighting, "style": {"labels": ["fresco", "mosaic"]}}})
+        scores = (await subject.read(BLANK)).scores
+        assert {name: [label.value for label in labels] for name, labels in scores.items()} == {
+            "style": ["mosaic", "fresco"],
+            "lighting": ["noon"],
+        }
+        assert "leave out mood, composition, color_palette, subjects: clients" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -515,3 +537,69 @@ def test_a_failed_batch_is_gone_before_its_halves_run() -> None:
 
     assert run_halving(run, [0, 1, 2, 3]) == [0, 1, 2, 3]
     assert alive_at_start == [0] * 7
+
+
+class FakeTagger:
+    """Names as many things as are wanted, of the first group wanted."""
+
+    groups = ("food", "objects")
+
+    def tags(self, features: Features, wanted: Sequence[Wanted]) -> list[tuple[Tag, ...]]:
+        return [
+            tuple(Tag(f"thing {n}", (*one.tag_groups, "objects")[0], 0.9) for n in range(one.tags)) for one in wanted
+        ]
+
+
+VEHICLES: OwnLabels = (("vehicle", ("car", "bus")), ("style", ("flat", "shaded")))
+
+
+async def test_pictures_with_labels_of_their_own_share_a_batch_with_those_without() -> None:
+    model = FakeModel()
+    async with serving(model=model) as subject:
+        model.gate.clear()
+        first = asyncio.create_task(subject.read(BLANK))
+        await asyncio.sleep(0.05)
+        own = replace(BLANK, wanted=Wanted(labels=VEHICLES))
+        crowd = [asyncio.create_task(subject.read(reading)) for reading in (own, BLANK, own, BLANK)]
+        await asyncio.sleep(0.1)
+        model.gate.set()
+        await first
+        with_own, without, again, _ = await asyncio.gather(*crowd)
+    assert model.batches == [1, 4]
+    assert (list(with_own.scores)[5:], with_own.scores) == (["vehicle"], again.scores)
+    assert [label.value for label in with_own.scores["vehicle"]] == ["bus", "car"]
+    assert [label.value for label in with_own.scores["style"]] == ["shaded", "flat"], "in place of the label file's"
+    assert without.scores["mood"] == with_own.scores["mood"]
+    assert "vehicle" not in without.scores
+    assert model.prepared == [len(LABELS.texts()), 4], "encoded once for both"
+
+
+async def test_labels_of_ones_own_that_cannot_be_encoded_fail_their_own_picture_alone() -> None:
+    model = FakeModel()
+    async with serving(model=model) as subject:
+        model.full_for_labels = 1
+        own = replace(BLANK, wanted=Wanted(labels=VEHICLES))
+        failed, read = await subject.classify([own, BLANK])
+        assert (type(failed), type(read)) == (OutOfMemory, Classification)
+        assert (await subject.read(own)).scores["vehicle"], "tried again with the next"
+
+
+async def test_the_stand_in_leaves_labels_of_ones_own_empty_and_says_so() -> None:
+    async with serving(FakeWeights()) as subject:
+        seen = await subject.read(replace(BLANK, wanted=Wanted(labels=VEHICLES)))
+        assert (seen.analyzer, seen.scores["vehicle"], seen.scores["style"]) == ("pixels", (), ())
+        assert "only CLIP can" in seen.warnings[-1]
+        assert "only CLIP can" not in " ".join((await subject.read(BLANK)).warnings)
+
+
+async def test_tags_are_named_as_wanted_of_each_picture() -> None:
+    model = FakeModel()
+    model.tagger = FakeTagger()
+    async with serving(model=model) as subject:
+        wanted = [Wanted(tags=2, tag_groups=("food",)), Wanted(), Wanted(tags=1)]
+        seen = await asyncio.gather(*(subject.read(replace(BLANK, wanted=one)) for one in wanted))
+        assert [[tag.group for tag in one.tags] for one in seen] == [["food", "food"], [], ["objects"]]
+        with pytest.raises(InvalidForm, match="names no group 'foot': there are food, objects"):
+            await subject.read(replace(BLANK, wanted=Wanted(tag_groups=("foot",))))
+    async with serving() as subject:
+        assert (await subject.read(replace(BLANK, wanted=Wanted(5, ("foot",))))).tags == (), "nobody names any yet"

@@ -23,7 +23,7 @@ from deployments.clip.backends.cuda_graph import CudaEngine, RecordedPasses
 from deployments.clip.backends.openvino import OpenVinoEngine
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import VisionTower, choose_precision, converted
-from deployments.clip.labels import Category, load_labels
+from deployments.clip.labels import Category, LabelSet, load_labels
 from deployments.clip.model import ClipEncoder, choose_device, encoder_in_torch, load_encoder, warm_up
 from deployments.clip.settings import (
     DEFAULT_LABELS_FILE,
@@ -124,18 +124,20 @@ def test_a_batch_scores_as_its_pictures_alone_in_as_many_threads_as_the_engine_h
     engine: MakeEngine, tiny_clip: Path, prepared: NDArray[np.float32]
 ) -> None:
     model = encoder(tiny_clip, engine)
-    alone = np.concatenate([model.logits([picture], prepared) for picture in PICTURES])
+    alone = np.concatenate([model.logits(model.features([picture]), prepared) for picture in PICTURES])
     sizes = (1, 5, 2, 8, 3, 1)
     with ThreadPoolExecutor(model.batching.streams) as threads:
         for _ in range(20):
-            together = threads.map(lambda size: model.logits(PICTURES[:size], prepared), sizes)
+            together = threads.map(lambda size: model.logits(model.features(PICTURES[:size]), prepared), sizes)
             np.testing.assert_allclose(np.vstack(list(together)), np.vstack([alone[:n] for n in sizes]), atol=1e-3)
 
 
 def test_a_picture_of_another_size_is_brought_to_the_model_s(eager: ClipEncoder, prepared: NDArray[np.float32]) -> None:
     large = np.asarray(photograph("china").resize((512, 512), Image.Resampling.BICUBIC))
     small = np.asarray(Image.fromarray(large).resize((224, 224), Image.Resampling.BICUBIC))
-    np.testing.assert_allclose(eager.logits([large], prepared), eager.logits([small], prepared), atol=1e-4)
+    np.testing.assert_allclose(
+        eager.logits(eager.features([large]), prepared), eager.logits(eager.features([small]), prepared), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("safetensors", [True, False], ids=["safetensors", "bin"])
@@ -145,15 +147,15 @@ def test_labels_are_encoded_anew_at_any_time_while_pictures_are_compared(
     folder = make_tiny_clip(tmp_path, safetensors=safetensors)
     settings = ClipSettings(device="cpu", precision="float32")
     model = load_encoder(folder, settings=settings, gpu_assigned=False, cores=2)
-    subjects = LABELS.subjects.model_copy(update={"template": "a {label} photograph"})
+    subjects = LABELS.root["subjects"].model_copy(update={"templates": ("a {label} photograph",)})
     plain = model.prepare(LABELS)
-    expected = eager.logits(PICTURES, plain)
+    expected = eager.logits(eager.features(PICTURES), plain)
     with ThreadPoolExecutor(1) as thread:
-        comparing = [thread.submit(model.logits, PICTURES, plain) for _ in range(20)]
-        templated = model.prepare(LABELS.model_copy(update={"subjects": subjects}))
+        looking = [thread.submit(model.features, PICTURES) for _ in range(20)]
+        templated = model.prepare(LabelSet({**LABELS.root, "subjects": subjects}))
         again = model.prepare(LABELS)
-    for compared in comparing:
-        np.testing.assert_allclose(compared.result(), expected, atol=1e-3)
+    for looked in looking:
+        np.testing.assert_allclose(model.logits(looked.result(), plain), expected, atol=1e-3)
     np.testing.assert_allclose(again, plain, atol=1e-5)
     columns = {name: place for name, _, place in LABELS.categories()}
     assert np.allclose(plain[:, columns["style"]], templated[:, columns["style"]], atol=1e-4)
@@ -174,7 +176,7 @@ def test_new_labels_are_refused_where_the_weights_are_not_those_of_the_pictures(
     happen(folder)
     with pytest.raises(SettingsError, match=r"clip changed or vanished .*restart the service"):
         model.prepare(LABELS)
-    assert np.isfinite(model.logits(PICTURES[:1], prepared)).all()
+    assert np.isfinite(model.logits(model.features(PICTURES[:1]), prepared)).all()
 
 
 Weights = dict[str, torch.Tensor]
@@ -234,7 +236,9 @@ def test_what_published_checkpoints_hold_besides_is_passed_over(
     save_file({**prefixed, **places}, file, {"format": "pt"})
     same = encoder(folder)
     np.testing.assert_allclose(same.prepare(LABELS), prepared, atol=1e-5)
-    np.testing.assert_allclose(same.logits(PICTURES, prepared), eager.logits(PICTURES, prepared), atol=1e-4)
+    np.testing.assert_allclose(
+        same.logits(same.features(PICTURES), prepared), eager.logits(eager.features(PICTURES), prepared), atol=1e-4
+    )
 
 
 def rewrite(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -262,10 +266,10 @@ def test_what_the_files_of_a_model_leave_unsaid_is_taken_from_the_model(tmp_path
     folder = make_tiny_clip(tmp_path, edge_px=64)
     rewrite(folder / "preprocessor_config.json", lambda said: said.pop("crop_size"))
     rewrite(folder / "tokenizer_config.json", lambda said: said.pop("model_max_length"))
-    long = LABELS.model_copy(update={"style": Category(labels=("z" * 200,))})
+    long = LabelSet({**LABELS.root, "style": Category(labels=("z" * 200,))})
     model = encoder(folder)
     assert model.input_size_px == 64
-    assert np.isfinite(model.logits(PICTURES[:1], model.prepare(long))).all()
+    assert np.isfinite(model.logits(model.features(PICTURES[:1]), model.prepare(long))).all()
 
 
 def test_out_of_memory_is_told_as_such(tiny_clip: Path, prepared: NDArray[np.float32]) -> None:
@@ -278,9 +282,9 @@ def test_out_of_memory_is_told_as_such(tiny_clip: Path, prepared: NDArray[np.flo
         return torch_engine(tower, torch.float32)
 
     model = encoder_in_torch(tiny_clip, name="tiny", make_engine=small)
-    assert model.logits(PICTURES[:2], prepared).shape == (2, len(LABELS.texts()))
+    assert model.logits(model.features(PICTURES[:2]), prepared).shape == (2, LABELS.count)
     with pytest.raises(OutOfMemory, match=r"CUDA is out of memory: .*DEVICE=cpu"):
-        model.logits(PICTURES[:3], prepared)
+        model.features(PICTURES[:3])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA GPU")
@@ -315,7 +319,11 @@ def test_a_gpu_s_recorded_passes_score_as_eager_ones(count: int, tiny_clip: Path
     prepared = eager.prepare(LABELS)
     for shift in range(2):
         batch = [PICTURES[(place + shift) % len(PICTURES)] for place in range(count)]
-        np.testing.assert_allclose(recorded.logits(batch, prepared), eager.logits(batch, prepared), atol=1e-2)
+        np.testing.assert_allclose(
+            recorded.logits(recorded.features(batch), prepared),
+            eager.logits(eager.features(batch), prepared),
+            atol=1e-2,
+        )
     assert (recorded.facts["launch"], "launch" in eager.facts) == ("recorded", False)
 
 
@@ -339,9 +347,13 @@ def test_where_no_pass_can_be_recorded_kernels_are_launched_one_by_one(
 
     model = encoder_in_torch(tiny_clip, name="tiny", make_engine=on_cpu)
     with pytest.raises(OutOfMemory):
-        model.logits(PICTURES, prepared)
+        model.features(PICTURES)
     assert model.facts["launch"] == "recorded", "a full device says nothing of recording"
-    np.testing.assert_allclose(model.logits(PICTURES[:2], prepared), eager.logits(PICTURES[:2], prepared), atol=1e-3)
+    np.testing.assert_allclose(
+        model.logits(model.features(PICTURES[:2]), prepared),
+        eager.logits(eager.features(PICTURES[:2]), prepared),
+        atol=1e-3,
+    )
     assert model.facts["launch"] == "kernel by kernel"
 
 

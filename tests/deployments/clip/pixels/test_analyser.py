@@ -123,7 +123,7 @@ def analysis_of(name: str) -> Scores:
 
 def analyse(image: Image.Image, labels: LabelSet = DEFAULT_LABELS, edge_px: int = 224) -> Scores:
     model = PixelAnalyser()
-    return score(model.logits([pixels(image, edge_px)], model.prepare(labels))[0], labels, top=3)
+    return score(model.logits(model.features([pixels(image, edge_px)]), model.prepare(labels))[0], labels, top=3)
 
 
 def best(name: str, category: str) -> list[str]:
@@ -150,7 +150,7 @@ def label_set(**changes: list[str]) -> LabelSet:
 def test_answers_about_known_pictures(truth: str) -> None:
     name, category, right, wrong = (part.strip() for part in truth.split("|"))
     answers = best(name, category)
-    labels = set(getattr(DEFAULT_LABELS, category).labels)
+    labels = set(DEFAULT_LABELS.root[category].labels)
     expected = {label.strip() for label in right.split(",") if label.strip()}
     excluded = {label.strip() for label in wrong.split(",")}
     assert expected | excluded <= labels, "the table names a label that does not exist"
@@ -172,7 +172,7 @@ def test_what_a_picture_is_above_all(category: str, label: str, names: list[str]
 
 def test_the_best_colour_stands_out_without_being_certain() -> None:
     scores = {name: analysis_of(name)["color_palette"][0].score for name in (*PHOTOGRAPHS, *DRAWINGS)}
-    assert all(2 / len(DEFAULT_LABELS.color_palette.labels) < score < 0.9 for score in scores.values()), scores
+    assert all(2 / len(DEFAULT_LABELS.root["color_palette"].labels) < score < 0.9 for score in scores.values()), scores
 
 
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "china", "rocket", "sea and sky", "neon on black"])
@@ -209,12 +209,12 @@ def test_a_batch_answers_as_its_pictures_would_alone() -> None:
     model = PixelAnalyser()
     prepared = model.prepare(DEFAULT_LABELS)
     batch = [pixels(picture(name)) for name in ("coffee", "rocket", "grey")]
-    together = model.logits(batch, prepared)
-    assert together.shape == (3, len(DEFAULT_LABELS.texts()))
+    together = model.logits(model.features(batch), prepared)
+    assert together.shape == (3, DEFAULT_LABELS.count)
     assert together.dtype == np.float32
     for row, alone in zip(together, batch, strict=True):
-        np.testing.assert_allclose(row, model.logits([alone], prepared)[0], rtol=1e-4, atol=1e-4)
-    assert model.logits([], prepared).shape == (0, len(DEFAULT_LABELS.texts()))
+        np.testing.assert_allclose(row, model.logits(model.features([alone]), prepared)[0], rtol=1e-4, atol=1e-4)
+    assert model.logits(model.features([]), prepared).shape == (0, DEFAULT_LABELS.count)
 
 
 def test_a_label_without_prototype_is_named_and_never_chosen_and_a_category_of_such_is_undecided() -> None:
@@ -223,6 +223,13 @@ def test_a_label_without_prototype_is_named_and_never_chosen_and_a_category_of_s
     analysis = analyse(picture("coffee"), labels)
     assert (analysis["mood"][-1].value, analysis["mood"][-1].score) == ("cosy", 0)
     assert [label.score for label in analysis["subjects"]] == pytest.approx([0.5, 0.5])
+
+
+def test_a_category_beyond_the_contract_s_is_empty_as_nothing_in_it_is_measured() -> None:
+    labels = label_set(lighting=["golden hour", "dark"])
+    assert PixelAnalyser().unknown_labels(labels) == []
+    analysis = analyse(picture("coffee"), labels)
+    assert (analysis["lighting"], len(analysis["mood"])) == ((), 2)
 
 
 def test_the_same_label_in_two_categories_has_two_prototypes() -> None:
@@ -238,7 +245,7 @@ def test_the_same_label_in_two_categories_has_two_prototypes() -> None:
 def test_any_picture_of_any_size_gets_finite_logits(height: int, width: int, seed: int, top: int) -> None:
     model = PixelAnalyser()
     noise = np.random.default_rng(seed).integers(0, top + 1, (height, width, 3), np.uint8)
-    assert np.isfinite(model.logits([noise], model.prepare(DEFAULT_LABELS))).all()
+    assert np.isfinite(model.logits(model.features([noise]), model.prepare(DEFAULT_LABELS))).all()
 
 
 @pytest.mark.parametrize(
