@@ -1,9 +1,9 @@
-"""What the classifier's classes are called, and what may be said of a picture by how likely they are."""
+"""What the classifier's classes are called, and what kinds of things they are."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,54 +32,28 @@ class Kind(BaseModel):
     word: str = ""
 
 
-class Said(NamedTuple):
-    """What can be said: a class's name or a kind's word, its group, and whether it is a kind's."""
+class Classes(NamedTuple):
+    """Each class's name and kind, as an index of `names` and of `kinds`: int, (classes,)."""
 
-    value: str
-    group: str
-    kind: str
-    of_kind: bool
+    names: Sequence[str]
+    name_of: NDArray[np.intp]
+    kinds: Sequence[Kind]
+    kind_of: NDArray[np.intp]
 
-
-class Vocabulary(NamedTuple):
-    """All that can be said, and the classes that each is the sum of: float32, (classes, said)."""
-
-    said: tuple[Said, ...]
-    sums: NDArray[np.float32]
-    subjects: Mapping[str, NDArray[np.float32]]
-    """Label → the classes that it is the sum of: float32, (classes,)."""
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The groups, in the order of the kinds."""
-        return tuple(dict.fromkeys(said.group for said in self.said))
+    def called(self, label: str) -> NDArray[np.bool_]:
+        """Tell which classes are of a subject of this name, or of a kind or a class itself that is called so."""
+        label = label.casefold()
+        kinds = [label in (kind.subject, kind.word) for kind in self.kinds]
+        names = [label == name.casefold() for name in self.names]
+        told: NDArray[np.bool_] = np.array(kinds)[self.kind_of] | np.array(names)[self.name_of]
+        return told
 
 
-def load_vocabulary() -> Vocabulary:
+def load_classes() -> Classes:
     """Read classes and kinds."""
     kinds = TypeAdapter(dict[str, Kind]).validate_python(yaml.safe_load(KINDS_FILE.read_text(encoding="utf-8")))
     with CLASSES_FILE.open(encoding="utf-8", newline="") as file:
-        classes = [(row["name"], row["kind"]) for row in csv.DictReader(file)]
-    members: dict[Said, list[int]] = {}
-    subjects: dict[str, list[int]] = {}
-    for index, (name, kind) in enumerate(classes):
-        told = kinds[kind]
-        if not told.group:
-            continue
-        members.setdefault(Said(name, told.group, kind, name == told.word), []).append(index)
-        if told.subject:
-            subjects.setdefault(told.subject, []).append(index)
-    for kind, told in kinds.items():
-        if told.word:
-            members[Said(told.word, told.group, kind, True)] = [i for i, (_, of) in enumerate(classes) if of == kind]
-    return Vocabulary(
-        tuple(members),
-        np.stack([_mask(indexes, len(classes)) for indexes in members.values()], axis=1),
-        {subject: _mask(indexes, len(classes)) for subject, indexes in subjects.items()},
-    )
-
-
-def _mask(indexes: list[int], size: int) -> NDArray[np.float32]:
-    mask = np.zeros(size, np.float32)
-    mask[indexes] = 1
-    return mask
+        rows = list(csv.DictReader(file))
+    names, name_of = np.unique([row["name"] for row in rows], return_inverse=True)
+    number = {kind: index for index, kind in enumerate(kinds)}
+    return Classes(names.tolist(), name_of, list(kinds.values()), np.array([number[row["kind"]] for row in rows]))
