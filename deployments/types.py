@@ -22,6 +22,9 @@ CATEGORIES = ("style", "mood", "composition", "color_palette", "subjects")
 GUESSED_FROM_PIXELS = frozenset({"style", "subjects"})
 """Colours, light and layout can be measured without a model; these cannot."""
 
+SEEN_SHARE = 0.6
+"""Subjects of the objects analyser that it saw have this much of their category, those that it guesses have less."""
+
 AnalyzerName = Literal["clip", "objects", "pixels"]
 PromptSource = Literal["ollama", "template", "none"]
 Vision = Literal["auto", "on", "off"]
@@ -232,7 +235,10 @@ class PromptRequest:
         """The scores of what was seen or measured: of the stand-in's, not those that it can only guess."""
         if self.analyzer == "clip":
             return self.scores
-        return {category: scores for category, scores in self.scores.items() if category not in GUESSED_FROM_PIXELS}
+        seen = {category: scores for category, scores in self.scores.items() if category not in GUESSED_FROM_PIXELS}
+        if self.analyzer == "objects":
+            seen["subjects"] = tuple(label for label in self.scores.get("subjects", ()) if label.score >= SEEN_SHARE)
+        return seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ def test_it_starts_where_others_fail_answers_a_photograph_and_dies_whole(tmp_pat
     proxied = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
     with serving(tmp_path, proxied, under=WITH_FEW_FILES) as service:
         assert f"listens at {service.url}, after" in service.told
-        assert "analyzer: pixels" in service.told
+        assert "analyzer: objects" in service.told
         assert "writer:   template" in service.told
         assert "ollama serve" in service.told
         assert "Mode:     fast" in service.told

@@ -107,7 +107,7 @@ def stand_in(weights: Callable[[Path], FakeWeights]) -> Provoke:
         found = weights(folder)
         clip = ModelLoader(ClipSettings(), load, find=found.find, fetch=found.fetch)
         labels = load_labels(DEFAULT_LABELS_FILE)
-        classifier = ImageClassifier(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser())
+        classifier = ImageClassifier(ClipSettings(), labels, clip=clip, fallback=PixelAnalyser)
         await classifier.start()
         warning = (await classifier.read(Reading(PICTURE))).warnings[0]
         await classifier.close()

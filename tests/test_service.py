@@ -387,16 +387,16 @@ def test_a_writer_that_is_required_and_missing_is_503_with_the_reason(service: S
 
 def test_clip_takes_over_without_a_restart_once_the_hub_is_back(service: Service, hub: LocalHub) -> None:
     body = analyze(service, HUB).json()
-    assert body["analyzer"] == "pixels"
+    assert body["analyzer"] == "objects"
     assert hub.url in body["warnings"][0]
     report = health(service, HUB).json()
-    assert (report["status"], report["components"]["analyzer"]["active"]) == ("degraded", "pixels")
+    assert (report["status"], report["components"]["analyzer"]["active"]) == ("degraded", "objects")
 
     paused, go_on = hub.hold("model.safetensors", after_bytes=200_000)
     hub.start()
     assert paused.wait(PATIENCE_S)
     assert eventually(lambda: "being downloaded: " in health(service, HUB).json()["components"]["analyzer"]["reason"])
-    assert analyze(service, HUB).json()["analyzer"] == "pixels"
+    assert analyze(service, HUB).json()["analyzer"] == "objects"
     go_on.set()
     assert eventually(lambda: health(service, HUB).json()["status"] == "ok")
     body = analyze(service, HUB).json()

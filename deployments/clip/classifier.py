@@ -133,7 +133,11 @@ REMEMBERED_OWN_LABELS = 128
 
 NO_OWN_LABELS = "Labels of your own were not compared: only CLIP can."
 
-STAND_IN_CAVEAT = "The pixel analyser measures colour, light and layout; its styles and subjects are guesses."
+STAND_IN_CAVEATS: Mapping[AnalyzerName, str] = {
+    "pixels": "The pixel analyser measures colour, light and layout; its styles and subjects are guesses.",
+    "objects": "The objects analyser names only what is surely one of 1,000 things, which people are not; it measures "
+    "colour, light and layout, and its styles are guesses.",
+}
 
 logger = logging.getLogger("image_analyzer.clip")
 
@@ -169,7 +173,7 @@ class ImageClassifier:
         settings: see `ClipSettings`.
         labels: the label file's content, used until `reconfigure` brings another set.
         clip: how CLIP comes to be there.
-        fallback: answers while CLIP cannot; without one `start` waits for CLIP.
+        fallback: makes what answers while CLIP cannot, blocking; without one `start` waits for CLIP.
         record: takes size, wait and duration of every batch, and which analyser answers.
     """
 
@@ -179,7 +183,7 @@ class ImageClassifier:
         labels: LabelSet,
         *,
         clip: ModelLoader[VisionModel],
-        fallback: VisionModel | None,
+        fallback: Callable[[], VisionModel] | None,
         record: Record = unrecorded,
     ) -> None:
         self._settings = settings
@@ -220,7 +224,7 @@ class ImageClassifier:
         if model is not None and await self._take_over(model):
             return
         if self._fallback is not None:
-            await self._activate(self._fallback)
+            await self._activate(await asyncio.to_thread(self._fallback))
             if not self._clip.hopeless:
                 self._taking_over = asyncio.create_task(self._take_over_eventually())
             return
@@ -243,7 +247,8 @@ class ImageClassifier:
             ShuttingDown: the replica stops.
         """
         model = None if self._active is None else self._active.model
-        tagger = model and model.tagger
+        # The stand-in's groups are fewer: what is right for CLIP is not wrong while it answers.
+        tagger = model.tagger if model and model.analyzer == "clip" else None
         if tagger and (unknown := set(reading.wanted.tag_groups).difference(tagger.groups)):
             there = ", ".join(tagger.groups)
             raise InvalidForm(f"Form field 'tag_groups' names no group '{min(unknown)}': there are {there}.")
@@ -449,7 +454,7 @@ class ImageClassifier:
     def _warnings(self, model: VisionModel, item: _Item) -> tuple[str, ...]:
         if model.analyzer == "clip":
             return ()
-        told = (" ".join(self._clip.shortfall), STAND_IN_CAVEAT)
+        told = (" ".join(self._clip.shortfall), STAND_IN_CAVEATS[model.analyzer])
         return (*told, NO_OWN_LABELS) if item.reading.wanted.labels else told
 
 

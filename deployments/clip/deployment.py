@@ -11,7 +11,6 @@ from ray.serve import metrics
 
 from deployments.clip.classifier import ImageClassifier, VisionModel
 from deployments.clip.labels import LabelSet
-from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import ClipSettings
 from deployments.clip.weights import ModelLoader
 from deployments.errors import AnalyzerError
@@ -25,7 +24,7 @@ class ClipDeployment:
     Args:
         settings: the `clip` section of the config's args.
         labels: used until `user_config` brings another set.
-        required: be there with CLIP or not at all, rather than let the pixel analyser stand in.
+        required: be there with CLIP or not at all, rather than let the objects analyser stand in.
 
     Raises:
         ClipUnavailable: CLIP is required and cannot be had: the replica does not start, and of what Serve was rolling
@@ -53,7 +52,7 @@ class ClipDeployment:
                 ),
                 patience_s=settings.start_patience_s if required else None,
             ),
-            fallback=None if required else PixelAnalyser(),
+            fallback=None if required else functools.partial(_stand_in, _cores()),
             record=Recorder(metrics),
         )
         await self._classifier.start()
@@ -80,6 +79,14 @@ class ClipDeployment:
 
     async def __del__(self) -> None:
         await self._classifier.close()
+
+
+def _stand_in(cores: int) -> VisionModel:
+    """Make what answers while CLIP cannot."""
+    # Not at the top, as in `load_model`: OpenVINO, and only where no CLIP is there.
+    from deployments.clip.objects.analyser import load_stand_in
+
+    return load_stand_in(cores)
 
 
 def _assigned(resource: str) -> float:

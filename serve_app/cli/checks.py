@@ -99,7 +99,7 @@ def check_weights(settings: ClipSettings, cache_dir: Path | None = None) -> Find
         "CLIP weights",
         False,
         f"{settings.model} is not in the cache {cache_dir or constants.HF_HUB_CACHE}",
-        "image-analyzer serve fetches them by itself where the hub is in reach; till then the pixel analyser answers",
+        "image-analyzer serve fetches them by itself where the hub is in reach; till then the stand-in answers",
     )
 
 

@@ -16,7 +16,7 @@ HEALTH_PATH = "/api/images/health"
 SHOWN_FACTS = ("model", "device", "precision", "gpu", "host")
 """The facts that a person starting the service wants; the others are for the health route's readers."""
 
-STAND_INS = ("pixels", "template")
+STAND_INS = ("objects", "pixels", "template")
 
 HEALTH_MARGIN_S = 1.0
 """How much longer than the service's own status limit is waited for its health."""

@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, get_args
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments import telemetry
 from deployments.errors import is_fault
 from deployments.telemetry import Record
+from deployments.types import AnalyzerName, PromptSource
 from serve_app.pipeline import Job
 
 logger = logging.getLogger("image_analyzer.requests")
@@ -61,7 +62,7 @@ class AccessLog:
         for outcome, statuses in FROM_THE_START.items():
             telemetry.start_at_zero(record, telemetry.REQUESTS, sorted(ROUTES), [outcome], statuses)
         telemetry.start_at_zero(record, telemetry.VIEWS, ["model", "cache"])
-        telemetry.start_at_zero(record, telemetry.ANSWERS, ["clip", "pixels"], ["ollama", "template", "none"])
+        telemetry.start_at_zero(record, telemetry.ANSWERS, get_args(AnalyzerName), get_args(PromptSource))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and tell of it."""

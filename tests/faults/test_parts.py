@@ -166,14 +166,12 @@ def test_a_poisoned_picture_fails_alone_and_what_does_not_fit_says_so(service: S
     assert {*codes[1:6], *codes[7:]} == {(200, "clip")}
 
 
-def test_a_full_disk_is_told_and_the_pixel_analyser_answers_meanwhile(
-    service: Service, small_disk: Path | None
-) -> None:
+def test_a_full_disk_is_told_and_the_stand_in_answers_meanwhile(service: Service, small_disk: Path | None) -> None:
     if small_disk is None:
         pytest.skip("only root may mount a small disk")
     body = analyze(service, FULL_DISK, analysis_only="true").json()
-    assert body["analyzer"] == "pixels"
+    assert body["analyzer"] == "objects"
     assert "no room" in body["warnings"][0]
     component = health(service, FULL_DISK)["components"]["analyzer"]
-    assert (component["status"], component["active"]) == ("fallback", "pixels")
+    assert (component["status"], component["active"]) == ("fallback", "objects")
     assert "Free some space" in component["remedy"]

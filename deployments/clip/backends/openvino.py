@@ -42,10 +42,13 @@ class OpenVinoEngine:
             after the first batches, and then from where they are.
         precision: what to compute in; OpenVINO takes float32 where the processor does not know it.
         cores: how many to use.
+        most_streams: batches that may run at once.
     """
 
-    def __init__(self, tower: openvino.Model | Path, precision: PrecisionName, cores: int) -> None:
-        streams = min(cores, MAX_STREAMS)
+    def __init__(
+        self, tower: openvino.Model | Path, precision: PrecisionName, cores: int, most_streams: int = MAX_STREAMS
+    ) -> None:
+        streams = min(cores, most_streams)
         self.batching = Batching(streams, BATCH_SIZE, MIN_BESIDE)
         model = openvino.Core().read_model(tower) if isinstance(tower, Path) else tower
         self._beside = _Compiled(model, precision, streams=streams, threads=cores)

@@ -122,13 +122,15 @@ class PixelAnalyser:
     # One: its numpy holds the interpreter for most of the time.
     batching = Batching(streams=1, batch_size=16)
 
-    def __init__(self, prototypes: Prototypes | None = None) -> None:
+    def __init__(self, prototypes: Prototypes | None = None, no_objects: str = "") -> None:
         self._prototypes = load_prototypes() if prototypes is None else prototypes
+        self._no_objects = no_objects
 
     @property
     def facts(self) -> Mapping[str, str | int | float]:
         """What a person wants to know of it."""
-        return {"device": "cpu", "measures": len(MEASURE_NAMES)}
+        facts: dict[str, str | int | float] = {"device": "cpu", "measures": len(MEASURE_NAMES)}
+        return {**facts, "no_objects": self._no_objects} if self._no_objects else facts
 
     def unknown_labels(self, labels: LabelSet) -> list[str]:
         """List the labels without prototype of categories that have some, as "category: label"; they are never chosen.

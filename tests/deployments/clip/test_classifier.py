@@ -111,7 +111,7 @@ async def serving(
     load = load or (lambda folder: model or FakeModel())
     patience_s = None if fallback else settings.start_patience_s
     clip = ModelLoader(settings, load, patience_s=patience_s, find=weights.find, fetch=weights.fetch, wait=wait)
-    analyser = PixelAnalyser() if fallback else None
+    analyser = PixelAnalyser if fallback else None
     subject = ImageClassifier(settings, LABELS, clip=clip, fallback=analyser, record=record)
     assert subject.model_version.version == "none", "nothing answers yet, so nothing remembered may"
     await subject.start()

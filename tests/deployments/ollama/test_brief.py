@@ -18,6 +18,7 @@ from deployments.ollama.settings import DEFAULT_TARGETS_FILE
 from deployments.ollama.targets import load_targets, parse_targets
 from deployments.types import (
     CATEGORIES,
+    AnalyzerName,
     LabelScore,
     Language,
     Length,
@@ -83,7 +84,7 @@ requests = st.builds(
     st.dictionaries(st.sampled_from([*CATEGORIES, "lighting"]), labels),
     swatches,
     options,
-    st.sampled_from(["clip", "pixels"]),
+    st.sampled_from(get_args(AnalyzerName)),
     aspect_ratio=st.sampled_from(["", "3:2"]),
     tags=tags,
 )

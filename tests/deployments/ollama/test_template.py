@@ -105,6 +105,14 @@ def test_what_the_stand_in_can_only_guess_is_not_claimed() -> None:
     assert "user_prompt" in shortcomings(request)[0]
 
 
+@pytest.mark.parametrize(("share", "start"), [(0.7, "An image of mountains, "), (0.5, "An image seen ")])
+def test_a_subject_of_the_objects_analyser_is_claimed_where_it_was_seen(share: float, start: str) -> None:
+    scores = {**mountains().scores, "subjects": (LabelScore("mountains", share), LabelScore("forest", 0.3))}
+    prompt = compose(mountains(scores, analyzer="objects"))
+    assert prompt.startswith(start)
+    assert not re.search("forest|photo", prompt)
+
+
 @pytest.mark.parametrize("category", ["mood", "composition", "color_palette"])
 def test_a_look_that_is_a_guess_is_not_claimed(category: str) -> None:
     first, second, third = DEFAULT_LABELS[category][:3]
