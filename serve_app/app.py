@@ -11,6 +11,7 @@ from ray.serve import Application
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.labels import load_labels
 from deployments.clip.settings import MAX_BATCH_SIZE, ClipUserConfig, Device
+from deployments.clip.vocabulary.phrases import load_vocabulary
 from deployments.errors import SettingsError
 from deployments.ollama.deployment import OllamaDeployment
 from deployments.ollama.targets import OllamaUserConfig, load_targets, with_default
@@ -79,7 +80,12 @@ def compose(settings: Settings, clip_deployment: type[ClipDeployment]) -> Applic
         ray_actor_options={"num_cpus": 0},
     )(Ingress)
     return ingress.bind(
-        clip.bind(settings.clip, load_labels(settings.clip.labels_file), settings.require_clip),
+        clip.bind(
+            settings.clip,
+            load_labels(settings.clip.labels_file),
+            load_vocabulary(settings.clip.vocabulary),
+            settings.require_clip,
+        ),
         ollama.bind(
             settings.ollama,
             with_default(load_targets(settings.ollama.targets_file), settings.ollama.target),

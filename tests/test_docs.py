@@ -17,7 +17,7 @@ import yaml
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.report import filled
-from deployments.clip.classifier import ImageClassifier, VisionModel
+from deployments.clip.classifier import ClipModel, ImageClassifier
 from deployments.clip.labels import load_labels
 from deployments.clip.model import load_encoder
 from deployments.clip.pixels.analyser import PixelAnalyser
@@ -101,7 +101,7 @@ async def taken_port(folder: Path) -> str:
 
 def stand_in(weights: Callable[[Path], FakeWeights]) -> Provoke:
     async def provoke(folder: Path) -> str:
-        def load(path: Path) -> VisionModel:
+        def load(path: Path) -> ClipModel:
             return load_encoder(path, settings=ClipSettings(), gpu_assigned=False, cores=1)
 
         found = weights(folder)

@@ -38,10 +38,11 @@ class CheckpointProcess:
     Args:
         folder: of the checkpoint.
         idle_s: how long it is kept without a question, in seconds.
+        niceness: how far it stands back behind other processes, 0 to 19.
     """
 
-    def __init__(self, folder: Path, idle_s: float = IDLE_S) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, idle_s: float = IDLE_S, niceness: int = 0) -> None:
+        self._folder, self._niceness = folder, niceness
         self._idle_s = idle_s
         self._asking = threading.RLock()
         self._process: subprocess.Popen[str] | None = None
@@ -82,6 +83,11 @@ class CheckpointProcess:
                     # It has nothing to lose, and its libraries' threads can keep it from ending in order.
                     process.kill()
 
+    def interrupt(self) -> None:
+        """From another thread: end what it is doing, so that who waits for an answer gets an OSError."""
+        if process := self._process:
+            process.kill()
+
     def __del__(self) -> None:
         self.close()
 
@@ -112,6 +118,7 @@ class CheckpointProcess:
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": python_path},
             )
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
         questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
         questions.write(f"{json.dumps(question)}\n")
         questions.flush()

@@ -20,6 +20,9 @@ from deployments import telemetry
 from deployments.batching import Batcher, Batching
 from deployments.clip.labels import LabelSet, own_label_set
 from deployments.clip.settings import ClipSettings, parse_user_config
+from deployments.clip.vocabulary.naming import Naming
+from deployments.clip.vocabulary.phrases import NO_PHRASES, Vocabulary
+from deployments.clip.vocabulary.store import TextEmbedder
 from deployments.clip.weights import ModelLoader
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, InvalidForm, OutOfMemory
 from deployments.telemetry import Record, record_state, unrecorded
@@ -120,6 +123,14 @@ class VisionModel(Protocol):
         ...
 
 
+class ClipModel(VisionModel, Protocol):
+    """One whose features can be compared with any text's embedding."""
+
+    def text_embedder(self) -> TextEmbedder:
+        """Give who embeds a vocabulary's texts."""
+        ...
+
+
 NO_MODEL = ModelVersion("none", input_size_px=224)
 """While nothing can answer; most of the CLIP family looks at 224 px."""
 
@@ -143,12 +154,14 @@ logger = logging.getLogger("image_analyzer.clip")
 
 
 class _Active(NamedTuple):
-    """A model, a label set and what the model prepared for it: swapped as one, so no batch sees a mixture."""
+    """A model, a label set and what the model prepared for it, and a vocabulary: swapped as one, so no batch sees a
+    mixture."""
 
     model: VisionModel
     labels: LabelSet
     prepared: Any
     model_version: ModelVersion
+    tagger: Tagger | None
 
 
 class _Own(NamedTuple):
@@ -172,6 +185,7 @@ class ImageClassifier:
     Args:
         settings: see `ClipSettings`.
         labels: the label file's content, used until `reconfigure` brings another set.
+        vocabulary: the phrase files' content, which `reconfigure` may change; embedded once CLIP is there.
         clip: how CLIP comes to be there.
         fallback: makes what answers while CLIP cannot, blocking; without one `start` waits for CLIP.
         record: takes size, wait and duration of every batch, and which analyser answers.
@@ -181,14 +195,19 @@ class ImageClassifier:
         self,
         settings: ClipSettings,
         labels: LabelSet,
+        vocabulary: Vocabulary = NO_PHRASES,
         *,
-        clip: ModelLoader[VisionModel],
+        clip: ModelLoader[ClipModel],
         fallback: Callable[[], VisionModel] | None,
         record: Record = unrecorded,
     ) -> None:
         self._settings = settings
         self._default_labels = labels
         self._labels = labels
+        self._default_vocabulary = self._vocabulary = vocabulary
+        self._naming: Naming | None = None
+        self._tagger_version = ""
+        self._clip_model: ClipModel | None = None
         self._clip = clip
         self._fallback = fallback
         self._record = record
@@ -246,9 +265,9 @@ class ImageClassifier:
             OutOfMemory: the device has no room even for this picture alone.
             ShuttingDown: the replica stops.
         """
-        model = None if self._active is None else self._active.model
+        model, tagger = (None, None) if self._active is None else (self._active.model, self._active.tagger)
         # The stand-in's groups are fewer: what is right for CLIP is not wrong while it answers.
-        tagger = model.tagger if model and model.analyzer == "clip" else None
+        tagger = tagger if model and model.analyzer == "clip" else None
         if tagger and (unknown := set(reading.wanted.tag_groups).difference(tagger.groups)):
             there = ", ".join(tagger.groups)
             raise InvalidForm(f"Form field 'tag_groups' names no group '{min(unknown)}': there are {there}.")
@@ -261,18 +280,23 @@ class ImageClassifier:
         return [_sendable(result) for result in results]
 
     async def reconfigure(self, content: Mapping[str, Any]) -> None:
-        """Take a new batch size and label set; what is being read goes on with the old ones.
+        """Take a new batch size, label set and vocabulary; what is being read goes on with the old ones, and tags are
+        named from the old vocabulary until the new one is embedded.
 
         A wrong `content` is refused: everything stays as it was, and `status` tells. Raising would have Serve replace
         the replica, and no new one could start (seen on Ray 2.60: 503 until the config is mended).
         """
         try:
             config = parse_user_config(content)
+            vocabulary = self._default_vocabulary.changed(config.vocabulary)
             await self._change_labels(config.labels or self._default_labels)
         except Exception as error:
             self._refusal = str(error)
             logger.exception("A change was refused; all stays as it was.")
             return
+        if vocabulary.version != self._vocabulary.version:
+            self._vocabulary = vocabulary
+            await self._embed_vocabulary()
         self._max_batch_size = config.max_batch_size
         self._size_batches()
         self._refusal = ""
@@ -283,7 +307,7 @@ class ImageClassifier:
         record_state(self._record, "analyzer", status)
         self._record(telemetry.CHANGE_REFUSED, float(bool(self._refusal)))
         if self._refusal and status.state == "ready":
-            reason = f"A change of labels or batch size was refused, and what held before holds on: {self._refusal}"
+            reason = f"A change was refused, and what held before holds on: {self._refusal}"
             return dataclasses.replace(status, state="fallback", reason=reason, remedy=MEND_CHANGE)
         return status
 
@@ -293,6 +317,8 @@ class ImageClassifier:
             "labels_version": self._labels.version,
             "waiting": self._batcher.waiting,
         }
+        if self._naming is not None:
+            facts["vocabulary"] = self._naming.fact()
         if self._refusal:
             facts["refused_change"] = self._refusal
         if active is not None:
@@ -338,7 +364,9 @@ class ImageClassifier:
             logger.warning("%s", error)
 
     async def close(self) -> None:
-        """Refuse what waits, let the running batch end, stop fetching."""
+        """Refuse what waits, let the running batch end, stop fetching and embedding."""
+        if self._naming is not None:
+            await self._naming.close()
         for task in filter(None, (self._taking_over, self._probe)):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -350,7 +378,7 @@ class ImageClassifier:
             if await self._take_over(model):
                 return
 
-    async def _take_over(self, model: VisionModel) -> bool:
+    async def _take_over(self, model: ClipModel) -> bool:
         try:
             await self._activate(model)
         except OutOfMemory as error:
@@ -360,8 +388,30 @@ class ImageClassifier:
             self._clip.give_up(f"CLIP could not encode the labels: {error}.", "Correct them, then restart.")
         else:
             logger.info("CLIP answers: %s.", dict(model.facts))
+            self._clip_model = model
+            await self._embed_vocabulary()
             return True
         return False
+
+    async def _embed_vocabulary(self) -> None:
+        """Begin to, in place of any that was begun; tags are named as before until it is done."""
+        if self._naming is not None:
+            await self._naming.close()
+            self._naming = None
+        if self._clip_model is None:
+            return
+        if self._vocabulary.groups:
+            embedder = self._clip_model.text_embedder()
+            self._naming = Naming(self._settings, self._vocabulary, embedder, self._take_tagger)
+        elif self._tagger_version:
+            await self._take_tagger(None)
+
+    async def _take_tagger(self, tagger: Tagger | None) -> None:
+        async with self._swap:
+            if self._active is not None:
+                self._tagger_version = self._vocabulary.version
+                version = self._version(self._active.model, self._active.labels)
+                self._active = self._active._replace(tagger=tagger, model_version=version)
 
     async def _change_labels(self, labels: LabelSet) -> None:
         async with self._swap:
@@ -385,8 +435,13 @@ class ImageClassifier:
 
     async def _prepare(self, model: VisionModel, labels: LabelSet) -> _Active:
         prepared = await asyncio.to_thread(model.prepare, labels)
-        version = f"{model.analyzer} {self._settings.model} {labels.version}"
-        return _Active(model, labels, prepared, ModelVersion(version, model.input_size_px, model.resample))
+        known = self._active
+        tagger = known.tagger if known is not None and known.model is model else model.tagger
+        return _Active(model, labels, prepared, self._version(model, labels), tagger)
+
+    def _version(self, model: VisionModel, labels: LabelSet) -> ModelVersion:
+        version = f"{model.analyzer} {self._settings.model} {labels.version} {self._tagger_version}"
+        return ModelVersion(version.rstrip(), model.input_size_px, model.resample)
 
     async def _own_labels(self, model: VisionModel, labels: OwnLabels) -> _Own | None:
         """Encode them, apart from any batch: others wait for a picture, this caller for its labels."""
@@ -429,7 +484,7 @@ class ImageClassifier:
             raise ClipUnavailable("The vision model gave no number for this picture; restart the service if it recurs.")
         self._answered_since_check = True
         self._out_of_memory = ""
-        tagger, wanted = active.model.tagger, [reading.wanted for reading in readings]
+        tagger, wanted = active.tagger, [reading.wanted for reading in readings]
         tags = tagger.tags(features, wanted) if tagger else [()] * len(readings)
         return [
             Classification(

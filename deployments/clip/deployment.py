@@ -9,9 +9,10 @@ from typing import Any
 import ray
 from ray.serve import metrics
 
-from deployments.clip.classifier import ImageClassifier, VisionModel
+from deployments.clip.classifier import ClipModel, ImageClassifier
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings
+from deployments.clip.vocabulary.phrases import Vocabulary
 from deployments.clip.weights import ModelLoader
 from deployments.errors import AnalyzerError
 from deployments.telemetry import Recorder, join_serve_log
@@ -24,6 +25,7 @@ class ClipDeployment:
     Args:
         settings: the `clip` section of the config's args.
         labels: used until `user_config` brings another set.
+        vocabulary: what tags are named from; `user_config` may change it.
         required: be there with CLIP or not at all, rather than let the objects analyser stand in.
 
     Raises:
@@ -32,7 +34,7 @@ class ClipDeployment:
     """
 
     @staticmethod
-    def load_model(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> VisionModel:
+    def load_model(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, cores: int) -> ClipModel:
         """Load the vision model of a folder: `load_encoder`'s; a subclass may bring another."""
         # Not at the top: torch and transformers take seconds to import, which the process that composes the application
         # would spend before the replica spends them again.
@@ -40,11 +42,14 @@ class ClipDeployment:
 
         return load_encoder(folder, settings=settings, gpu_assigned=gpu_assigned, cores=cores)
 
-    async def __init__(self, settings: ClipSettings, labels: LabelSet, required: bool) -> None:  # type: ignore[misc]  # Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: ClipSettings, labels: LabelSet, vocabulary: Vocabulary, required: bool
+    ) -> None:
         join_serve_log()
         self._classifier = ImageClassifier(
             settings,
             labels,
+            vocabulary,
             clip=ModelLoader(
                 settings,
                 functools.partial(
@@ -70,7 +75,7 @@ class ClipDeployment:
         return await self._classifier.status()
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Take new labels and batch size; Serve calls this at the start and at every change of `user_config`."""
+        """Take what `user_config` says; Serve calls this at the start and at every change of it."""
         await self._classifier.reconfigure(user_config)
 
     async def check_health(self) -> None:

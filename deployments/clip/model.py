@@ -22,6 +22,7 @@ from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.host_memory import trim_heap, unload_mapped
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings, Device, DeviceName
+from deployments.clip.vocabulary.embedder import CheckpointEmbedder
 from deployments.clip.weights import licence_of
 from deployments.errors import OutOfMemory, SettingsError
 from deployments.types import AnalyzerName, Pixels
@@ -91,6 +92,10 @@ class ClipEncoder:
                     "cannot be encoded: put them back, or restart the service."
                 )
             trim_heap()
+
+    def text_embedder(self) -> CheckpointEmbedder:
+        """Give who embeds a vocabulary's texts, in a process of its own."""
+        return CheckpointEmbedder(self._folder, self._files, _stamps)
 
     def features(self, pictures: list[Pixels]) -> Features:
         """Embed pictures: float32, (pictures, embedding), each of length 1.

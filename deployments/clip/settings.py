@@ -6,14 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from deployments.clip.labels import LabelSet
+from deployments.clip.vocabulary.phrases import MAX_TEMPLATES, PLACE, Vocabulary
 from deployments.data_files import validated
 from deployments.types import MAX_TAGS
 
 DEFAULT_LABELS_FILE = Path(__file__).parents[2] / "configs" / "labels.yaml"
+DEFAULT_VOCABULARY = DEFAULT_LABELS_FILE.with_name("vocabulary")
 
+
+def _with_place(template: str) -> str:
+    if PLACE not in template:
+        raise ValueError(f'the template has no "{PLACE}" in it')
+    return template
+
+
+Template = Annotated[str, AfterValidator(_with_place)]
 
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]
@@ -63,6 +73,38 @@ class ClipSettings(BaseModel):
     )
     top_labels: int = Field(3, ge=1, le=50, description="Labels kept per category: the contract's three.")
     top_tags: int = Field(10, ge=0, le=MAX_TAGS, description="Tags per picture where the caller does not say how many.")
+    vocabulary: tuple[Path, ...] = Field(
+        (DEFAULT_VOCABULARY,),
+        description="Folders of phrase files, each a group of what tags are named from; none: no tags by CLIP. A "
+        "relative path is taken from where the service was started.",
+    )
+    vocabulary_cache: Path | None = Field(
+        None,
+        description="Folder on each node where the phrases' embeddings are kept: 2 KB a phrase. Without it "
+        "`image-analyzer` beside the hub's cache (`HF_HOME`), which containers keep in a volume.",
+    )
+    vocabulary_retry_s: float = Field(
+        300, gt=0, description="Wait before phrases are embedded again where that failed, in seconds: it takes a core."
+    )
+    tag_templates: tuple[Template, ...] = Field(
+        ("a photo of {phrase}",),
+        min_length=1,
+        max_length=MAX_TEMPLATES,
+        description="The texts that CLIP is given for each phrase of a file without templates of its own; of several "
+        "the embeddings are averaged, and each takes as long to embed.",
+    )
+    tag_threshold: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="Score below which no tag is named: of 10,000 phrases about 3 come as close by chance.",
+    )
+    tag_alike: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Cosine of two phrases, taken from the middle of all, above which only the surer one is named.",
+    )
     max_waiting: int = Field(
         64,
         ge=1,
@@ -94,6 +136,11 @@ class ClipSettings(BaseModel):
     )
 
 
+def _phrases(content: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    Vocabulary.of(content)
+    return content
+
+
 class ClipUserConfig(BaseModel):
     """What Serve's `user_config` may change while the replica serves."""
 
@@ -108,6 +155,11 @@ class ClipUserConfig(BaseModel):
     )
     labels: LabelSet | None = Field(
         None, description="A label set in the form of configs/labels.yaml; without it the label file's."
+    )
+    vocabulary: Annotated[dict[str, tuple[str, ...]], AfterValidator(_phrases)] = Field(
+        {},
+        description="Groups of phrases, in place of the phrase files' of the same names or beside them; an empty one "
+        "takes a group away.",
     )
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.settings import parse_user_config as parse_clip
+from deployments.clip.vocabulary.phrases import load_vocabulary
 from deployments.data_files import parse_yaml
 from deployments.errors import SettingsError
 from deployments.ollama.targets import load_targets, with_default
@@ -80,6 +81,7 @@ def read_config(path: Path, environment: Mapping[str, str]) -> ServiceConfig:
     checked = [load_settings(_mapping(application.get("args"), "args"), environment) for application in ours]
     labels = [load_labels(settings.clip.labels_file) for settings in checked]
     for settings in checked:
+        load_vocabulary(settings.clip.vocabulary)
         with_default(load_targets(settings.ollama.targets_file), settings.ollama.target)
         keys_of(settings.access, environment)
     for deployment in (entry for application in ours for entry in application.get("deployments") or []):

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from ray.serve import Application
 
-from deployments.clip.classifier import Features, Logits, Tagger, VisionModel
+from deployments.clip.classifier import ClipModel, Features, Logits, Tagger
 from deployments.clip.deployment import ClipDeployment
 from deployments.clip.labels import LabelSet
 from deployments.clip.model import load_encoder
 from deployments.clip.settings import ClipSettings
+from deployments.clip.vocabulary.store import TextEmbedder
 from deployments.errors import OutOfMemory
 from deployments.types import AnalyzerName, Pixels
 from serve_app.app import compose
@@ -32,7 +33,7 @@ class FrailModel:
 
     tagger: Tagger | None = None
 
-    def __init__(self, model: VisionModel) -> None:
+    def __init__(self, model: ClipModel) -> None:
         self._model = model
         self.analyzer: AnalyzerName = model.analyzer
         self.input_size_px = model.input_size_px
@@ -42,6 +43,9 @@ class FrailModel:
     @property
     def facts(self) -> Mapping[str, str | int | float]:
         return {**self._model.facts, "code": "frail"}
+
+    def text_embedder(self) -> TextEmbedder:
+        return self._model.text_embedder()
 
     def prepare(self, labels: LabelSet) -> Any:
         return self._model.prepare(labels)

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from benchmarks.report import filled
-from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipUserConfig
+from deployments.clip.settings import DEFAULT_LABELS_FILE, DEFAULT_VOCABULARY, ClipUserConfig
 from deployments.ollama.settings import DEFAULT_TARGETS_FILE
 from deployments.ollama.targets import OllamaUserConfig
 from serve_app.settings import Settings
@@ -39,8 +39,9 @@ def _table(prefix: str, fields: dict[str, FieldInfo]) -> str:
 
 
 def _default(value: Any) -> str:
-    if value in (DEFAULT_LABELS_FILE, DEFAULT_TARGETS_FILE):
-        return f"`configs/{value.name}`"
+    if value in (DEFAULT_LABELS_FILE, DEFAULT_TARGETS_FILE, (DEFAULT_VOCABULARY,)):
+        path = value[0] if isinstance(value, tuple) else value
+        return f"`configs/{path.name}`"
     if value is None or value in ((), {}, ""):
         return "none"
     if isinstance(value, tuple):

@@ -21,15 +21,17 @@ from numpy.typing import NDArray
 from deployments.batching import Batching
 from deployments.clip.backends.torch import TorchEngine
 from deployments.clip.checkpoint import embed_texts, read_tower
-from deployments.clip.classifier import Features, ImageClassifier, Logits, Tagger, VisionModel, run_halving
+from deployments.clip.classifier import ClipModel, Features, ImageClassifier, Logits, Tagger, run_halving
 from deployments.clip.labels import LabelSet, load_labels
 from deployments.clip.model import ClipEncoder, load_encoder
 from deployments.clip.pixels.analyser import PixelAnalyser
 from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
+from deployments.clip.vocabulary.phrases import NO_PHRASES, Vocabulary
 from deployments.clip.weights import ModelLoader, Progress, WeightsUnavailable
 from deployments.errors import FAULT, AnalyzerError, ClipUnavailable, InvalidForm, OutOfMemory, QueueFull, ShuttingDown
 from deployments.telemetry import Metric, Record, unrecorded
 from deployments.types import BICUBIC, AnalyzerName, Classification, OwnLabels, Pixels, Reading, Tag, Wanted
+from tests.support.fake_embedder import FEATURES, FakeEmbedder
 from tests.support.parts import FakeWeights
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
@@ -55,6 +57,7 @@ class FakeModel:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.embedder = FakeEmbedder()
         self.not_a_number = False
         self.running = 0
         self.most_running = 0
@@ -72,6 +75,10 @@ class FakeModel:
         self.prepared.append(labels.count)
         return labels.count
 
+    def text_embedder(self) -> FakeEmbedder:
+        self.embedder.interrupted = False
+        return self.embedder
+
     def features(self, pictures: list[Pixels]) -> Features:
         self.batches.append(len(pictures))
         self.running += 1
@@ -80,7 +87,7 @@ class FakeModel:
         self.running -= 1
         if self.error is not None:
             raise self.error
-        return np.zeros((len(pictures), 1), np.float32)
+        return np.full((len(pictures), FEATURES), FEATURES**-0.5, np.float32)
 
     def logits(self, features: Features, prepared: int) -> Logits:
         rows = np.tile(np.arange(prepared, dtype=np.float32), (len(features), 1))
@@ -98,13 +105,14 @@ class Gauges(dict[str, float]):
 @asynccontextmanager
 async def serving(
     weights: FakeWeights | None = None,
-    model: VisionModel | None = None,
+    model: ClipModel | None = None,
     *,
-    load: Callable[[Path], VisionModel] | None = None,
+    load: Callable[[Path], ClipModel] | None = None,
     fallback: bool = True,
     record: Record = unrecorded,
     wait: Callable[[float], Awaitable[None]] = asyncio.sleep,
     settings: ClipSettings | None = None,
+    vocabulary: Vocabulary = NO_PHRASES,
 ) -> AsyncIterator[ImageClassifier]:
     """Start a classifier, by default with weights on disk, and close it."""
     weights, settings = weights or FakeWeights(ON_DISK), settings or ClipSettings()
@@ -112,7 +120,7 @@ async def serving(
     patience_s = None if fallback else settings.start_patience_s
     clip = ModelLoader(settings, load, patience_s=patience_s, find=weights.find, fetch=weights.fetch, wait=wait)
     analyser = PixelAnalyser if fallback else None
-    subject = ImageClassifier(settings, LABELS, clip=clip, fallback=analyser, record=record)
+    subject = ImageClassifier(settings, LABELS, vocabulary, clip=clip, fallback=analyser, record=record)
     assert subject.model_version.version == "none", "nothing answers yet, so nothing remembered may"
     await subject.start()
     try:
@@ -156,7 +164,7 @@ async def test_clip_takes_over_from_the_pixel_analyser_when_its_weights_arrive()
     weights.percent = 42
     loading, loaded = threading.Event(), threading.Event()
 
-    def load(folder: Path) -> VisionModel:
+    def load(folder: Path) -> ClipModel:
         loading.set()
         loaded.wait()
         return FakeModel()
@@ -192,11 +200,11 @@ async def test_a_failing_download_says_why_and_what_to_do() -> None:
         assert reading.warnings[0] == "The hub cannot be reached. Check the network."
 
 
-def unloadable(folder: Path) -> VisionModel:
+def unloadable(folder: Path) -> ClipModel:
     raise OSError("header too large")
 
 
-def full(folder: Path) -> VisionModel:
+def full(folder: Path) -> ClipModel:
     raise FULL
 
 
@@ -214,7 +222,7 @@ AWAY = WeightsUnavailable("The hub cannot be reached.", "Check the network.")
     ],
 )
 async def test_where_clip_is_required_a_replica_starts_with_it_or_not_at_all(
-    broken: WeightsUnavailable | None, load: Callable[[Path], VisionModel], told: str, waits_s: list[float]
+    broken: WeightsUnavailable | None, load: Callable[[Path], ClipModel], told: str, waits_s: list[float]
 ) -> None:
     """Serve keeps the replicas that it was to replace."""
     waited_s: list[float] = []
@@ -273,7 +281,7 @@ async def test_a_card_that_is_full_at_the_start_is_tried_again_until_clip_fits(f
         waits_s.append(seconds)
         warnings.append((await subject.read(BLANK)).warnings[0])
 
-    def load(folder: Path) -> VisionModel:
+    def load(folder: Path) -> ClipModel:
         if full_for == "weights" and len(waits_s) < 2:
             raise FULL
         return model
@@ -362,7 +370,7 @@ async def test_each_label_is_encoded_once_however_many_pictures_come(tiny_clip: 
         encoded.extend(texts)
         return embed_texts(tiny_clip, texts)
 
-    def load(folder: Path) -> VisionModel:
+    def load(folder: Path) -> ClipModel:
         tower = read_tower(tiny_clip)
         engine = TorchEngine(tower, torch.device("cpu"), torch.float32, cores=1)
         return ClipEncoder(tiny_clip, name="tiny", engine=engine, tower=tower.facts, embed_texts=embed)
@@ -638,3 +646,82 @@ async def test_tags_are_named_as_wanted_of_each_picture() -> None:
             await subject.read(replace(BLANK, wanted=Wanted(tag_groups=("foot",))))
     async with serving() as subject:
         assert (await subject.read(replace(BLANK, wanted=Wanted(5, ("foot",))))).tags == (), "nobody names any yet"
+
+
+PHRASES = Vocabulary.of({"objects": ["cup", "saucer"], "light": ["dusk"]})
+ALL_TAGS = replace(BLANK, wanted=Wanted(tags=100))
+
+
+@asynccontextmanager
+async def naming(tmp_path: Path, model: FakeModel | None = None) -> AsyncIterator[ImageClassifier]:
+    """Start one that names tags from `PHRASES` and never tires of any."""
+    settings = ClipSettings(vocabulary_cache=tmp_path, tag_threshold=0)
+    async with serving(model=model or FakeModel(), settings=settings, vocabulary=PHRASES) as subject:
+        yield subject
+
+
+def tags_of(reading: Classification) -> set[str]:
+    return {tag.value for tag in reading.tags}
+
+
+async def tags_when(subject: ImageClassifier, expected: set[str]) -> Classification:
+    async with asyncio.timeout(30):
+        while tags_of(reading := await subject.read(ALL_TAGS)) != expected:
+            pass
+    return reading
+
+
+async def test_first_answers_come_without_tags_and_are_told_from_later_ones(tmp_path: Path) -> None:
+    model = FakeModel()
+    model.embedder.gate.clear()
+    async with naming(tmp_path, model) as subject:
+        first = await subject.read(ALL_TAGS)
+        assert first.tags == ()
+        assert (await subject.status()).facts["vocabulary"] == "0 of 3 phrases embedded"
+        model.embedder.gate.set()
+        later = await tags_when(subject, {"cup", "saucer", "dusk"})
+        assert first.model_version != later.model_version == subject.model_version
+        assert (await subject.status()).facts["vocabulary"] == "3 phrases"
+        assert (await subject.status()).state == "ready"
+
+
+async def test_the_vocabulary_changes_under_load_without_a_failure_or_a_mixture(tmp_path: Path) -> None:
+    async with naming(tmp_path) as subject:
+        await tags_when(subject, {"cup", "saucer", "dusk"})
+        change = asyncio.create_task(subject.reconfigure({"vocabulary": {"objects": ["jug"], "food": ["tea"]}}))
+        seen: dict[str, set[str]] = {}
+        async with asyncio.timeout(30):
+            while "jug" not in seen.get(subject.model_version.version, set()):
+                for reading in await asyncio.gather(*(subject.read(ALL_TAGS) for _ in range(20))):
+                    assert tags_of(reading) == seen.setdefault(reading.model_version.version, tags_of(reading))
+        assert list(seen.values()) == [{"cup", "saucer", "dusk"}, {"jug", "tea", "dusk"}]
+        await change
+        await subject.reconfigure(styles("fresco"))
+        assert tags_of(await tags_when(subject, {"cup", "saucer", "dusk"}))
+        assert await best_style(subject) == "fresco"
+        await subject.reconfigure({"vocabulary": {"objects": [], "light": []}})
+        assert (await subject.read(ALL_TAGS)).tags == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"objects": ["cup", "Cup"]}, "named twice: cup"),
+        ({"objects": [str(number) for number in range(100_000)]}, "100001 phrases in all groups together"),
+    ],
+)
+async def test_a_wrong_vocabulary_leaves_all_as_it_was(change: dict[str, Any], told: str, tmp_path: Path) -> None:
+    async with naming(tmp_path) as subject:
+        before = await tags_when(subject, {"cup", "saucer", "dusk"})
+        await subject.reconfigure({**styles("fresco"), "max_batch_size": 3, "vocabulary": change})
+        status = await subject.status()
+        assert (status.state, told in status.reason) == ("fallback", True)
+        assert await subject.read(ALL_TAGS) == before
+
+
+async def test_without_clip_no_vocabulary_is_embedded(tmp_path: Path) -> None:
+    settings = ClipSettings(vocabulary_cache=tmp_path)
+    async with serving(FakeWeights(None), settings=settings, vocabulary=PHRASES) as subject:
+        await subject.reconfigure({"vocabulary": {"food": ["tea"]}})
+        assert (await subject.read(ALL_TAGS)).tags == ()
+        assert "vocabulary" not in (await subject.status()).facts
