@@ -98,7 +98,7 @@ def main() -> None:
     pictures = [np.random.default_rng(0).integers(0, 256, (EDGE_PX, EDGE_PX, 3), np.uint8)]
     rows = []
     for size in SIZES:
-        with TemporaryDirectory(prefix="ia-", dir="/var/tmp") as place:  # noqa: S108 - on a disk
+        with TemporaryDirectory(prefix="ia-", dir="/var/tmp") as place:
             before_mib = pss_mib(os.getpid())
             names, start_s = tagger(Path(place), size, Drawn())
 
@@ -111,7 +111,7 @@ def main() -> None:
             del names, tagged
     print(table(["phrases", "ms", "CPU-ms", "second start, s", "memory, MiB"], rows))
     if arguments.embed:
-        with TemporaryDirectory(prefix="ia-", dir="/var/tmp") as place:  # noqa: S108 - on a disk
+        with TemporaryDirectory(prefix="ia-", dir="/var/tmp") as place:
             started_s = time.perf_counter()
             tagger(Path(place), arguments.embed, encoder.text_embedder())
             print(f"{arguments.embed} phrases embedded within {time.perf_counter() - started_s:.0f} s")

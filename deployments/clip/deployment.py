@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.serve import metrics
 
-from deployments.clip.classifier import ClipModel, ImageClassifier
+from deployments.clip.classifier import ClipModel, ImageClassifier, VisionModel
 from deployments.clip.labels import LabelSet
 from deployments.clip.settings import ClipSettings
 from deployments.clip.vocabulary.phrases import Vocabulary

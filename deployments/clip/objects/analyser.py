@@ -24,7 +24,7 @@ from deployments.clip.labels import LabelSet
 from deployments.clip.objects.classes import load_classes
 from deployments.clip.objects.network import EDGE_PX, build_network, default_weights, read_weights
 from deployments.clip.pixels.analyser import PixelAnalyser
-from deployments.types import AnalyzerName, Pixels, Tag, Wanted
+from deployments.types import BICUBIC, AnalyzerName, Pixels, Tag, Wanted
 
 logger = logging.getLogger("image_analyzer.objects")
 
@@ -66,6 +66,7 @@ class ObjectsAnalyser:
 
     analyzer: AnalyzerName = "objects"
     input_size_px = EDGE_PX
+    resample = BICUBIC
     batching = PixelAnalyser.batching
 
     def __init__(self, cores: int, weights: Path) -> None:

@@ -389,7 +389,7 @@ def names(classification: Classification) -> dict[str, list[str]]:
 async def test_a_siglip_answers_takes_new_labels_and_tells_of_itself(tiny_siglip: Path) -> None:
     settings = ClipSettings(model=str(tiny_siglip), device="cpu", precision="float32")
 
-    def load(folder: Path) -> VisionModel:
+    def load(folder: Path) -> ClipModel:
         return load_encoder(folder, settings=settings, gpu_assigned=False, cores=1)
 
     async with serving(FakeWeights(tiny_siglip), load=load, settings=settings) as subject:
