@@ -14,7 +14,7 @@ SURE_TAG_SCORE = 0.5
 SURE_FURTHER_SHARE = 0.5
 """A label of a category beyond the contract's is told where it has more than all of the others together."""
 
-THINGS = frozenset({"objects", "animals", "plants", "food", "vehicles", "people"})
+THINGS = frozenset({"objects", "animals", "plants", "food", "vehicles", "people", "fantasy"})
 PLACES = frozenset({"places"})
 STYLES = frozenset({"mediums", "movements"})
 """Groups of tags by what they are in a sentence; those of all others are details."""
@@ -30,9 +30,14 @@ NAMED_BY_PLACES = frozenset(
 """Subjects that say no more where a thing, or a place, has its name."""
 
 COUNTED = re.compile(r"^(?:an?|the|some|\d\S*|two|three|several|many)\s|[^sui]s$", re.IGNORECASE)
-_WORDS = """people men women children sheep fish deer food water grass snow sand bread rice pasta meat cheese hay dough
-coffee tea wine beer milk juice soup ice fire smoke fog mist rain jewelry clothing furniture fruit foliage broccoli
-cauliflower guacamole graffiti"""
+_WORDS = """people men women children feet teeth hair sheep deer cattle fish seafood food alcohol ale beer brandy
+champagne cider coffee juice lemonade milk rum tea tequila vodka water whiskey wine bacon barley basil bread
+broccoli butter candy caramel cauliflower caviar celery cheese chocolate coleslaw corn cornbread cream curry dill
+dough flour fruit fudge garlic ginger gravy guacamole ham hay honey jam jelly ketchup kimchi lavender lettuce
+marmalade marzipan mayonnaise meat mustard oatmeal parsley pasta pastry pepper pesto popcorn pork porridge ramen
+rhubarb rice rosemary salt sashimi sauce sauerkraut soup spaghetti spinach sugar sushi syrup thyme toast tofu
+vanilla vinegar wheat yogurt grass foliage ivy moss seaweed bamboo snow sand ice fire smoke fog mist rain lightning
+jewelry clothing furniture graffiti art paper luggage machinery pottery"""
 UNCOUNTED = frozenset(_WORDS.split())
 """Last words of things that are not one of several."""
 SOUNDS_LIKE_A_CONSONANT = re.compile(r"(?:uni|use|usu|ute|uk|eu|one\b|once\b)", re.IGNORECASE)
@@ -48,6 +53,8 @@ class Named(NamedTuple):
 
     def leaves(self, subject: str) -> bool:
         """Tell whether a subject says what no tag says more exactly."""
+        if subject == "people":
+            return all(tag.group != "people" for tag in self.things)
         return not ((self.things and subject in NAMED_BY_THINGS) or (self.places and subject in NAMED_BY_PLACES))
 
 

@@ -297,6 +297,15 @@ def test_of_a_picture_the_middle_is_taken_where_a_model_asks_for_a_larger_one_th
     assert difference <= 1e-3
 
 
+def test_a_label_with_several_templates_is_the_mean_of_its_texts_and_as_long(eager: ClipEncoder) -> None:
+    templates = ("{label}", "a photo in {label}")
+    texts = tuple(template.replace("{label}", "golden hour") for template in templates)
+    one = eager.prepare(LabelSet({"lighting": Category(labels=("golden hour",), templates=templates)}))[:, 0]
+    of_texts = eager.prepare(LabelSet({"lighting": Category(labels=texts)}))
+    mean, length = of_texts.sum(axis=1), np.linalg.norm(of_texts[:, 0])
+    np.testing.assert_allclose(one, length * mean / np.linalg.norm(mean), rtol=1e-4, atol=1e-4)
+
+
 def test_what_the_files_of_a_model_leave_unsaid_is_taken_from_the_model(tmp_path: Path) -> None:
     folder = make_tiny_clip(tmp_path, edge_px=64)
     rewrite(folder / "preprocessor_config.json", lambda said: said.pop("crop_size"))

@@ -66,6 +66,16 @@ def test_the_composer_names_the_subject_by_its_sure_tags(named: tuple[Tag, ...],
     assert view(coffee(*named)) == expected
 
 
+@pytest.mark.parametrize(
+    ("tag", "said"), [(Tag("barista", "people", 0.9), "a barista"), (ESPRESSO, "an espresso and people")]
+)
+def test_people_are_said_where_no_tag_says_who_they_are(tag: Tag, said: str) -> None:
+    assert (
+        view(coffee(tag, further={"subjects": {"people": 0.7}}))
+        == f"A photorealistic image of {said}, seen in close-up"
+    )
+
+
 def test_a_place_alone_is_the_subject_and_what_is_named_is_not_uncertain() -> None:
     unsure = {"subjects": {"architecture": 0.1}}
     assert view(coffee(CASTLE, further=unsure)) == "A photorealistic image of a castle, seen in close-up"
@@ -160,6 +170,7 @@ def test_what_is_told_is_not_avoided_in_the_negative_prompt() -> None:
         ("glass", "a glass"),
         ("sunglasses", "sunglasses"),
         ("wet grass", "wet grass"),
+        ("bare feet", "bare feet"),
         ("a cup of tea", "a cup of tea"),
         ("two dogs", "two dogs"),
         ("ibis", "an ibis"),

@@ -49,7 +49,13 @@ def test_what_is_wrong_is_named(content: dict[str, Any], told: str) -> None:
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(None, "cannot be read"), (b"a: [", "not valid YAML"), (b"- a", "must map"), (b"\xff\xfe\x00", "not valid YAML")],
+    [
+        (None, "cannot be read"),
+        (b"a: [", "not valid YAML"),
+        (b"- a", "must map"),
+        (b"\xff\xfe\x00", "not valid YAML"),
+        (b"a: {title: A}\na: {title: B}", "'a' stands twice"),
+    ],
 )
 def test_a_file_that_is_none_has_its_sentence(tmp_path: Path, content: bytes | None, told: str) -> None:
     file = tmp_path / "targets.yaml"

@@ -72,6 +72,7 @@ NO_KEYS = "access.require_key is set: name an access.keys_file, or set IMAGE_ANA
         (ours("deployments: [{name: Ingress, user_config: {max_batch_size: 4}}]"), "Ingress takes no user_config"),
         (ours("args: {clip: {modle: x}}"), "did you mean 'clip.model'?"),
         (ours("args: {}}, {import_path: 'serve_app.app:build', args: {clpi: {}}"), "did you mean 'clip'"),
+        (ours("args: {clip: {top_labels: 3, top_labels: 5}}"), "line 1 and after: 'top_labels' stands twice"),
         (ours("args: {clip: {labels_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
         (ours("args: {ollama: {targets_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
         (
