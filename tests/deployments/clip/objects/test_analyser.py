@@ -32,6 +32,9 @@ astronaut    |           |
 brick        |           |
 camera       | tripod    | objects
 cell         |           |
+chessboard_GRAY |        |
+chessboard_RGB |         |
+color        |           |
 chelsea      | cat       | animals
 china        |           | architecture
 clock_motion |           |
