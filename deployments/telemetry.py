@@ -53,8 +53,8 @@ REQUESTS = _listed("counter", "requests", "Pictures sent, by how they ended: ans
 REQUEST_SECONDS = _listed("histogram", "request_seconds", "From a request's head to its last byte.", "route", LONG_S)
 STAGE_SECONDS = _listed("histogram", "stage_seconds", "One stage: decode, analysis or prompt.", "stage", LONG_S)
 VIEWS = _listed("counter", "views", "Analyses, by origin: model, or cache.", "origin")
-ANSWERS = _listed("counter", "answers", "Answers by who read the picture (clip, pixels) and who wrote the prompt "
-    "(ollama, template, none).", "analyzer source")
+ANSWERS = _listed("counter", "answers", "Answers by who read the picture (clip, objects, pixels) and who wrote the "
+    "prompt (ollama, template, none).", "analyzer source")
 PART_STATE = _listed("gauge", "part_state", "1 for the state that a part (analyzer, writer) is in.", "part state")
 CHANGE_REFUSED = _listed("gauge", "change_refused", "1 while a replica refuses the user_config that came last.")
 BATCH_PICTURES = _listed("histogram", "batch_pictures", "Pictures that the model read at once.", "", BATCH_SIZES)

@@ -190,7 +190,7 @@ class ComponentHealth(BaseModel):
     """One part of the service, as it is now."""
 
     status: Literal["ready", "fallback", "unavailable"]
-    active: str = Field(description="What answers now: clip, pixels, ollama, template or none.")
+    active: str = Field(description="What answers now: clip, objects, pixels, ollama, template or none.")
     reason: str = Field("", description="Why it is not ready.")
     remedy: str = Field("", description="What to do about it.")
     facts: dict[str, str | int | float] = Field(default_factory=dict, description="Device, precision, model, …")

@@ -238,7 +238,7 @@ class Settings(BaseModel):
     limits: LimitSettings = LimitSettings()
     require_clip: bool = Field(
         False,
-        description="A replica starts with CLIP or not at all, rather than let the pixel analyser stand in; what it "
+        description="A replica starts with CLIP or not at all, rather than let another analyser stand in; what it "
         "was to replace goes on.",
     )
     require_ollama: bool = Field(False, description="Answer 503 rather than let the composer stand in for Ollama.")

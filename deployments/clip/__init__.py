@@ -1,4 +1,4 @@
-"""Reads a picture: one score per label, from CLIP or, until its weights are there, from measured pixels."""
+"""Reads a picture: one score per label, from CLIP or, until its weights are there, from a stand-in."""
 
 import sys
 

@@ -26,7 +26,7 @@ class ClipDeployment:
         settings: the `clip` section of the config's args.
         labels: used until `user_config` brings another set.
         vocabulary: what tags are named from; `user_config` may change it.
-        required: be there with CLIP or not at all, rather than let the objects analyser stand in.
+        required: be there with CLIP or not at all, rather than let another analyser stand in.
 
     Raises:
         ClipUnavailable: CLIP is required and cannot be had: the replica does not start, and of what Serve was rolling

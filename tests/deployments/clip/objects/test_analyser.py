@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from deployments.clip.classifier import Features, score
+from deployments.clip.classifier import Features, ImageClassifier, VisionModel, score
 from deployments.clip.labels import LabelSet, load_labels, parse_labels
 from deployments.clip.objects import analyser
 from deployments.clip.objects.analyser import ObjectsAnalyser, load_stand_in
 from deployments.clip.objects.network import default_weights
 from deployments.clip.pixels.analyser import PixelAnalyser
-from deployments.clip.settings import DEFAULT_LABELS_FILE
-from deployments.types import PromptRequest, Scores, Wanted
+from deployments.clip.settings import DEFAULT_LABELS_FILE, ClipSettings
+from deployments.clip.weights import ModelLoader
+from deployments.types import PromptRequest, Reading, Scores, Wanted
+from tests.support.parts import FakeWeights
 from tests.support.pictures import DRAWINGS, PHOTOGRAPHS, picture, pixels
 
 LABELS = load_labels(DEFAULT_LABELS_FILE)
@@ -32,6 +34,9 @@ astronaut    |           |
 brick        |           |
 camera       | tripod    | objects
 cell         |           |
+chessboard_GRAY |        |
+chessboard_RGB |         |
+color        |           |
 chelsea      | cat       | animals
 china        |           | architecture
 clock_motion |           |
@@ -274,3 +279,22 @@ def test_without_weights_or_with_broken_ones_the_pixel_analyser_stands_in_and_sa
         stand_in = load_stand_in(1, find)
         assert stand_in.analyzer == "pixels"
         assert why in str(stand_in.facts["no_objects"])
+
+
+async def test_until_clip_is_there_answers_are_of_the_objects_analyser_and_say_what_it_is() -> None:
+    weights = FakeWeights()
+    settings = ClipSettings()
+    loader = ModelLoader[VisionModel](settings, lambda folder: model(), find=weights.find, fetch=weights.fetch)
+    classifier = ImageClassifier(settings, LABELS, clip=loader, fallback=model)
+    await classifier.start()
+    try:
+        # A group that CLIP's vocabulary has is no mistake of the caller's meanwhile.
+        for groups, said in (((), ["espresso"]), (("mediums",), []), (("mediums", "food"), ["espresso"])):
+            seen = await classifier.read(Reading(pixels(picture("coffee")), Wanted(5, groups)))
+            assert (seen.analyzer, [tag.value for tag in seen.tags]) == ("objects", said)
+        assert "one of 1,000 things" in seen.warnings[1]
+        status = await classifier.status()
+        assert (status.state, status.active, status.facts["model"]) == ("fallback", "objects", "efficientnet-lite0")
+    finally:
+        weights.arrived.set()
+        await classifier.close()
