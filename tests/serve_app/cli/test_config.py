@@ -73,6 +73,8 @@ NO_KEYS = "access.require_key is set: name an access.keys_file, or set IMAGE_ANA
         (ours("args: {clip: {modle: x}}"), "did you mean 'clip.model'?"),
         (ours("args: {}}, {import_path: 'serve_app.app:build', args: {clpi: {}}"), "did you mean 'clip'"),
         (ours("args: {clip: {labels_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
+        (ours("args: {clip: {vocabulary: [/no/such]}}"), "folder /no/such is missing or holds no .txt file"),
+        (ours("args: {clip: {tag_templates: [a photo]}}"), 'the template has no "{phrase}" in it'),
         (ours("args: {ollama: {targets_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
         (
             ours("args: {ollama: {target: dalle}}"),
