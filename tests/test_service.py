@@ -38,6 +38,7 @@ pytestmark = pytest.mark.serve
 PHOTOGRAPH = photograph_path("china").read_bytes()
 TOKENS = ["A temple with a red roof and a high white wall, ", "by ", "the ", "lake."]
 """The first is longer than what is held back of a beginning."""
+VEHICLES = json.dumps({"vehicle": ["car", "bicycle", "tram"]})
 PATIENCE_S = 30
 LONG_PATIENCE_S = 120
 """For replicas that are replaced, where two suites share two cores."""
@@ -260,6 +261,21 @@ def test_pictures_arriving_together_are_all_answered_as_if_alone(service: Servic
             assert together == pytest.approx(expected, abs=2e-2)
 
 
+def test_labels_of_ones_own_are_compared_for_that_picture_alone(either_service: Service) -> None:
+    def seen(number: int) -> dict[str, Any]:
+        form = {"labels": VEHICLES} if number % 2 else {}
+        answer = analyze(either_service, image=unlike_any_other(PHOTOGRAPH), analysis_only="true", **form)
+        analysis: dict[str, Any] = answer.json()["analysis"]
+        return analysis
+
+    with ThreadPoolExecutor(8) as callers:
+        without, own, *_ = callers.map(seen, range(16))
+    assert own.keys() - without.keys() == {"vehicle"}
+    assert {label["value"] for label in own["vehicle"]} == {"car", "bicycle", "tram"}
+    assert sum(label["score"] for label in own["vehicle"]) == pytest.approx(1, abs=1e-3)
+    assert [label["value"] for label in own["style"]] == [label["value"] for label in without["style"]]
+
+
 class Labelled(NamedTuple):
     """An answer: when it was asked for and came, its status, whether its labels are new, and whether remembered."""
 
@@ -270,11 +286,14 @@ class Labelled(NamedTuple):
     cached: bool
 
 
-def labelled(service: Service, image: bytes = PHOTOGRAPH) -> Labelled:
+def labelled(service: Service, image: bytes = PHOTOGRAPH, **form: str) -> Labelled:
     sent_s = time.monotonic()
-    response = analyze(service, image=image, analysis_only="true")
+    response = analyze(service, image=image, analysis_only="true", **form)
     body = response.json()
     new = response.is_success and body["analysis"]["style"][0]["value"] in {"fresco", "mosaic"}
+    if response.is_success:
+        assert ("era" in body["analysis"]) == new, "a mixture of two label sets"
+        assert ("vehicle" in body["analysis"]) == bool(form)
     return Labelled(sent_s, time.monotonic(), response.status_code, new, body.get("cached", False))
 
 
@@ -302,7 +321,7 @@ def test_tags_are_named_once_the_vocabulary_is_embedded_and_change_with_it(servi
 
 
 def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembered(service: Service) -> None:
-    """Half of the callers send pictures that nobody has seen, half the same two over and over."""
+    """Half of the callers send pictures that nobody has seen, half the same two over and over; one with own labels."""
     labels = load_labels(DEFAULT_LABELS_FILE).model_dump()
     stop = threading.Event()
 
@@ -310,13 +329,14 @@ def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembere
         answers = []
         while not stop.is_set():
             image = PHOTOGRAPH + bytes([number]) if number < 2 else unlike_any_other(PHOTOGRAPH)
-            answers.append(labelled(service, image))
+            answers.append(labelled(service, image, **({"labels": VEHICLES} if number == 3 else {})))
         return answers
 
     with ThreadPoolExecutor(4) as callers:
         running = [callers.submit(send_until_stopped, number) for number in range(4)]
         try:
-            changed = {"labels": labels | {"style": {"labels": ["fresco", "mosaic"]}}, "max_batch_size": 4}
+            others = {"style": {"labels": ["fresco", "mosaic"]}, "era": {"labels": ["baroque", "modern"]}}
+            changed = {"labels": labels | others, "max_batch_size": 4}
             service.deploy(changed)
             assert eventually(lambda: labelled(service).new)
             assert eventually(lambda: labelled(service).cached)
