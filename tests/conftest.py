@@ -12,6 +12,8 @@ from tests.support.local_hub import LocalHub
 from tests.support.ports import free_port
 from tests.support.service import GUARDED, HUB, RATED, STRICT, Service, application
 
+VOCABULARY = Path(__file__).parent / "cases" / "vocabulary"
+
 # How long an example takes says nothing on a machine with two busy cores.
 settings.register_profile("any-speed", deadline=None)
 settings.load_profile("any-speed")
@@ -75,11 +77,12 @@ def service(
     """One start for all tests that do not need a service of their own; in fast mode, as the command starts it."""
     writer = {"hosts": [shared_ollama.url]}
     eager = {"download_retry_first_s": 1, "download_retry_max_s": 1}
+    named = {"vocabulary": [str(VOCABULARY)], "tag_threshold": 0, "tag_alike": 1}
     missing = {"model": "nobody/nothing"}
     required = {"ollama": {"hosts": [f"http://127.0.0.1:{free_port()}"]}, "require_clip": True, "require_ollama": True}
     guarded = {"access": {"keys_file": str(keys_file)}}
     applications = [
-        application("main", "/", {"clip": {"model": str(tiny_clip)}, "ollama": writer, "require_clip": True}),
+        application("main", "/", {"clip": {"model": str(tiny_clip), **named}, "ollama": writer, "require_clip": True}),
         application("hub", HUB, {"clip": {"model": "openai/tiny", **eager}, "ollama": writer}),
         application("strict", STRICT, {"clip": {"model": str(tiny_clip)}, **required}),
         application("guarded", GUARDED, {"clip": missing, "ollama": writer, **guarded}),

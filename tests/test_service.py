@@ -299,6 +299,29 @@ def labelled(service: Service, image: bytes = PHOTOGRAPH, **form: str) -> Labell
     return Labelled(sent_s, time.monotonic(), response.status_code, new, body.get("cached", False))
 
 
+def test_tags_are_named_once_the_vocabulary_is_embedded_and_change_with_it(service: Service) -> None:
+    def named(**form: str) -> set[str]:
+        answer = analyze(service, image=unlike_any_other(PHOTOGRAPH), analysis_only="true", **form)
+        return {tag["value"] for tag in answer.json()["tags"]}
+
+    assert eventually(lambda: bool(named()), LONG_PATIENCE_S)
+    assert len(named() & {"cup", "a cup"}) == 1
+    assert named() >= {"saucer", "harbour", "dusk", "noon"}
+    assert named(tag_groups="light") == {"dusk", "noon"}
+    assert len(named(tags="2")) == 2
+    assert named(tags="0") == set()
+    assert analyzer_facts(service)["vocabulary"] == "6 phrases"
+    assert analyze(service, tag_groups="lamps").json()["code"] == "invalid_form"
+
+    service.deploy({"vocabulary": {"objects": ["jug"]}})
+    assert eventually(lambda: named() == {"jug", "dusk", "noon"}, LONG_PATIENCE_S)
+    service.deploy({"vocabulary": {"objects": ["jug", "Jug"]}}, checked=False)
+    assert eventually(lambda: "named twice: jug" in analyzer_facts(service).get("refused_change", ""))
+    assert named() == {"jug", "dusk", "noon"}
+    service.deploy({})
+    assert eventually(lambda: "saucer" in named())
+
+
 def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembered(service: Service) -> None:
     """Half of the callers send pictures that nobody has seen, half the same two over and over; one with own labels."""
     labels = load_labels(DEFAULT_LABELS_FILE).model_dump()

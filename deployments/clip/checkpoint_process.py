@@ -108,7 +108,8 @@ class CheckpointProcess:
             self._idle = None
 
     def _answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        if self._process is None:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
             python_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "deployments.clip.checkpoint", str(self._folder)],

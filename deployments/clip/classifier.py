@@ -395,10 +395,10 @@ class ImageClassifier:
 
     async def _embed_vocabulary(self) -> None:
         """Begin to, in place of any that was begun; tags are named as before until it is done."""
-        if self._naming is not None:
-            await self._naming.close()
-            self._naming = None
-        if self._clip_model is None:
+        former, self._naming = self._naming, None
+        if former is not None:
+            await former.close()
+        if self._clip_model is None or self._naming is not None:
             return
         if self._vocabulary.groups:
             embedder = self._clip_model.text_embedder()

@@ -45,12 +45,16 @@ def application(
     user_config: Mapping[str, Any] | None = None,
     builder: str = "serve_app.app:build",
 ) -> dict[str, Any]:
-    """Give one entry of a Serve config's `applications`; with one ingress, so that all callers meet the same memory."""
+    """Give one entry of a Serve config's `applications`.
+
+    With one ingress, so that all callers meet the same memory; and without a vocabulary where none is named, so that
+    none is embedded beside what is tried.
+    """
     return {
         "name": name,
         "route_prefix": route_prefix,
         "import_path": builder,
-        "args": dict(args),
+        "args": {**args, "clip": {"vocabulary": [], **args.get("clip", {})}},
         "deployments": [
             {"name": "ClipDeployment", "user_config": dict(user_config or {})},
             {"name": "Ingress", "num_replicas": 1},

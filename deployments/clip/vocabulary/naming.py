@@ -11,6 +11,7 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
+from deployments.clip.host_memory import trim_heap
 from deployments.clip.settings import ClipSettings
 from deployments.clip.vocabulary.phrases import Vocabulary, read_phrases
 from deployments.clip.vocabulary.store import Stopped, TextEmbedder, stored_rows
@@ -96,7 +97,9 @@ class Naming:
             raise
         finally:
             self._embedder.close()
-        return VocabularyTagger(self._vocabulary, rows, threshold=settings.tag_threshold, alike=settings.tag_alike)
+        tagger = VocabularyTagger(self._vocabulary, rows, threshold=settings.tag_threshold, alike=settings.tag_alike)
+        trim_heap()
+        return tagger
 
     def _note(self, phrases: int) -> None:
         self._embedded = phrases

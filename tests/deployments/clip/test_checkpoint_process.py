@@ -45,3 +45,19 @@ def test_it_stays_no_longer_after_a_question_that_failed(tmp_path: Path) -> None
     while children() - before:
         assert time.monotonic() < deadline_s
         time.sleep(0.1)
+
+
+def test_one_that_is_interrupted_fails_who_waits_and_another_takes_its_place(tiny_clip: Path) -> None:
+    process = CheckpointProcess(tiny_clip, niceness=10)
+    many = [f"thing {number}" for number in range(100)]
+    whole = process.embed_texts(many)
+    (pid,) = children()
+    assert os.getpriority(os.PRIO_PROCESS, pid) == 10
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(process.embed_texts, many * 500)
+        time.sleep(0.5)
+        process.interrupt()
+        with pytest.raises(OSError, match="ended"):
+            waiting.result()
+    np.testing.assert_allclose(process.embed_texts(many[:3]), whole[:, :3], atol=1e-4)
+    process.close()

@@ -74,6 +74,8 @@ NO_KEYS = "access.require_key is set: name an access.keys_file, or set IMAGE_ANA
         (ours("args: {}}, {import_path: 'serve_app.app:build', args: {clpi: {}}"), "did you mean 'clip'"),
         (ours("args: {clip: {top_labels: 3, top_labels: 5}}"), "line 1 and after: 'top_labels' stands twice"),
         (ours("args: {clip: {labels_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
+        (ours("args: {clip: {vocabulary: [/no/such]}}"), "folder /no/such is missing or holds no .txt file"),
+        (ours("args: {clip: {tag_templates: [a photo]}}"), 'the template has no "{phrase}" in it'),
         (ours("args: {ollama: {targets_file: /no/such.yaml}}"), "/no/such.yaml cannot be read"),
         (
             ours("args: {ollama: {target: dalle}}"),

@@ -16,6 +16,7 @@ from deployments.clip.vocabulary.store import stored_rows
 from deployments.clip.vocabulary.tagger import SLAB_PHRASES, VocabularyTagger, deviation_of, same_thing, score
 from deployments.types import Tag, Wanted
 from tests.support.fake_embedder import FEATURES, FakeEmbedder, unit, vector_of
+from tests.support.plain_ranking import plain_deviations
 
 Vector = NDArray[np.float32]
 REFERENCES = [(f"reference {number}",) for number in range(200)]
@@ -41,22 +42,10 @@ def picture_of(*phrases: str, strength: float = 1, seed: int = 0) -> Vector:
 
 
 def by_plain_numpy(picture: Vector, content: Mapping[str, Sequence[str]], groups: Sequence[str]) -> list[str]:
-    """Rank all phrases in float64, as docs/tags.md says."""
-    references = np.stack([vector_of(text) for (text,) in REFERENCES]).astype(float)
-    usual = references @ references.T
-    np.fill_diagonal(usual, np.nan)
-    mean, spread = np.nanmean(usual, axis=1), np.nanstd(usual, axis=1)
-    seen = references @ picture.astype(float)
-    slope, middle = np.polyfit(mean, seen, 1)
-    ranked = []
-    for group in groups:
-        for phrase in content[group]:
-            vector = vector_of(phrase).astype(float)
-            cosines = references @ vector
-            excess = vector @ picture - (middle + slope * cosines.mean())
-            width = (seen - (middle + slope * mean)).std() * cosines.std() / spread.mean()
-            ranked.append((excess / width, phrase))
-    return [phrase for _, phrase in sorted(ranked, reverse=True)]
+    phrases = [phrase for group in groups for phrase in content[group]]
+    references = np.stack([vector_of(text) for (text,) in REFERENCES])
+    deviations = plain_deviations(picture, references, np.stack([vector_of(phrase) for phrase in phrases]))
+    return [phrases[place] for place in np.argsort(-deviations)]
 
 
 @pytest.mark.parametrize("groups", [(), ("light",), ("objects", "light"), ("light", "nothing")])
