@@ -585,7 +585,7 @@ export interface components {
             status: "ready" | "fallback" | "unavailable";
             /**
              * Active
-             * @description What answers now: clip, pixels, ollama, template or none.
+             * @description What answers now: clip, objects, pixels, ollama, template or none.
              */
             active: string;
             /**

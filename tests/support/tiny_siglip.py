@@ -1,7 +1,7 @@
 """SigLIP models with random weights, saved as the hub has SigLIP 1 and SigLIP 2 of fixed resolution; for tests.
 
 Both have `model_type: siglip`. The first names a tokenizer class that needs sentencepiece, the second Gemma's, which
-leaves case as it is; the first resizes bicubic, the second bilinear (huggingface.co/google/siglip-base-patch16-224 and
+leaves case as it is; the first resizes bicubic, the second bilinear (google/siglip-base-patch16-224 and
 google/siglip2-base-patch16-512, preprocessor_config.json and tokenizer_config.json).
 """
 

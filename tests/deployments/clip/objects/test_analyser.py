@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from deployments.clip.classifier import Features, ImageClassifier, VisionModel, score
+from deployments.clip.classifier import ClipModel, Features, ImageClassifier, score
 from deployments.clip.labels import LabelSet, load_labels, parse_labels
 from deployments.clip.objects import analyser
 from deployments.clip.objects.analyser import ObjectsAnalyser, load_stand_in
@@ -284,7 +284,11 @@ def test_without_weights_or_with_broken_ones_the_pixel_analyser_stands_in_and_sa
 async def test_until_clip_is_there_answers_are_of_the_objects_analyser_and_say_what_it_is() -> None:
     weights = FakeWeights()
     settings = ClipSettings()
-    loader = ModelLoader[VisionModel](settings, lambda folder: model(), find=weights.find, fetch=weights.fetch)
+
+    def load(folder: Path) -> ClipModel:
+        raise AssertionError("no weights have come")
+
+    loader = ModelLoader[ClipModel](settings, load, find=weights.find, fetch=weights.fetch)
     classifier = ImageClassifier(settings, LABELS, clip=loader, fallback=model)
     await classifier.start()
     try:
