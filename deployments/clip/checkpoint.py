@@ -159,8 +159,8 @@ def _tokens(folder: Path, texts: list[str], config: Any) -> Mapping[str, torch.T
     """Give each family's model its texts as it was trained on them.
 
     SigLIP's were lower-case, filled up to the full length, and read without a mask (arXiv 2303.15343; 2502.14786, whose
-    published tokenizers leave case as it is: discussion 22 of google/siglip2-base-patch16-224). Its tokenizer's class in
-    transformers needs sentencepiece; `tokenizer.json` says the same.
+    published tokenizers leave case as it is: discussion 22 of google/siglip2-base-patch16-224). The class of tokenizer
+    that it names needs sentencepiece; `tokenizer.json` says the same.
     """
     longest = config.text_config.max_position_embeddings
     if config.model_type == "clip":
