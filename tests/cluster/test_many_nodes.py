@@ -88,6 +88,8 @@ class Cluster:
         """What is deployed; a test changes it and deploys it again."""
         (application,) = self.content["applications"]
         application["args"]["access"]["keys_file"] = str(keys)
+        # Embedding one would take the cores that the hosts share.
+        application["args"]["clip"] = {**application["args"].get("clip", {}), "vocabulary": []}
         state = {"RAY_REDIS_ADDRESS": f"{HERE}:{REDIS_PORT}"} if REDIS else {}
         names = [urlsplit(url).hostname or "" for url in application["args"]["ollama"]["hosts"]]
         self.hosts = Hosts(folder, self.environment, the_heads=state, names=names)
