@@ -33,7 +33,7 @@ def test_it_is_kept_between_questions_ends_when_none_comes_and_starts_again(tiny
         time.sleep(0.1)
     np.testing.assert_allclose(process.embed_texts(["a cat"]), together[0], atol=1e-5)
     process.close()
-    assert children() == before
+    assert children() <= before
 
 
 def test_it_stays_no_longer_after_a_question_that_failed(tmp_path: Path) -> None:
@@ -48,10 +48,11 @@ def test_it_stays_no_longer_after_a_question_that_failed(tmp_path: Path) -> None
 
 
 def test_one_that_is_interrupted_fails_who_waits_and_another_takes_its_place(tiny_clip: Path) -> None:
+    before = children()
     process = CheckpointProcess(tiny_clip, niceness=10)
     many = [f"thing {number}" for number in range(100)]
     whole = process.embed_texts(many)
-    (pid,) = children()
+    (pid,) = children() - before
     assert os.getpriority(os.PRIO_PROCESS, pid) == 10
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(process.embed_texts, many * 500)

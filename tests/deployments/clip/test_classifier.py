@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -580,6 +581,27 @@ def test_a_failed_batch_is_gone_before_its_halves_run() -> None:
 
     assert run_halving(run, [0, 1, 2, 3]) == [0, 1, 2, 3]
     assert alive_at_start == [0] * 7
+
+
+async def test_the_stand_in_is_let_go_once_clip_answers() -> None:
+    """It holds a network of its own, 80 MB."""
+    weights = FakeWeights()
+    made: list[weakref.ref[PixelAnalyser]] = []
+
+    def stand_in() -> PixelAnalyser:
+        analyser = PixelAnalyser()
+        made.append(weakref.ref(analyser))
+        return analyser
+
+    clip = ModelLoader[ClipModel](ClipSettings(), lambda _: FakeModel(), find=weights.find, fetch=weights.fetch)
+    subject = ImageClassifier(ClipSettings(), LABELS, clip=clip, fallback=stand_in)
+    await subject.start()
+    assert (await subject.read(BLANK)).analyzer == "pixels"
+    weights.arrived.set()
+    await reading_when(subject)
+    gc.collect()
+    assert [analyser() for analyser in made] == [None]
+    await subject.close()
 
 
 class FakeTagger:
