@@ -63,9 +63,8 @@ def test_links_between_documents_lead_somewhere(path: str) -> None:
 
 def test_the_readme_s_example_is_what_the_composer_writes() -> None:
     composed = yaml.safe_load((ROOT / "tests/deployments/ollama/composed.yaml").read_text())
-    assert (
-        composed["a cup of coffee, as the pixel analyser sees it"]["prompts"]["en"] in (ROOT / "README.md").read_text()
-    )
+    coffee = composed["a cup of coffee, as the objects analyser sees it"]
+    assert coffee["prompts"]["en"] in (ROOT / "README.md").read_text()
 
 
 Provoke = Callable[[Path], Awaitable[str]]

@@ -18,7 +18,7 @@ from deployments.ollama.colours import colour_name, named_shares
 from deployments.ollama.instructions import plain
 from deployments.ollama.template import OPPOSITES, SENTENCE_ENDS, compose, shortcomings
 from deployments.ollama.wording import WORDING_FILE
-from deployments.types import LabelScore, Language, PromptOptions, PromptRequest, Swatch
+from deployments.types import LabelScore, Language, PromptOptions, PromptRequest, Swatch, Tag
 from tests.deployments.ollama.samples import mountains
 
 PICTURES: Mapping[str, Any] = yaml.safe_load(Path(__file__).with_name("composed.yaml").read_text(encoding="utf-8"))
@@ -41,6 +41,7 @@ def request_of(picture: Mapping[str, Any], language: Language) -> PromptRequest:
         tuple(starmap(Swatch, picture["palette"].items())),
         PromptOptions(language=language, **picture.get("options", {})),
         picture.get("analyzer", "clip"),
+        tags=tuple(Tag(*tag) for tag in picture.get("tags", ())),
     )
 
 
