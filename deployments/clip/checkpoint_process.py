@@ -25,9 +25,8 @@ ROOT = Path(__file__).parents[2]
 ANSWER_LIMIT_S = 300
 """From a slow disk reading takes a minute; what takes longer has hung."""
 
-
 IDLE_S = 60
-"""Starting it takes seconds, and while it is there it takes 1 GB: who asks for labels of an own asks again soon."""
+"""Starting it takes seconds, and while it is there it takes 600 MB: who asks for labels of an own asks again soon."""
 
 
 class CheckpointProcess:
@@ -37,12 +36,13 @@ class CheckpointProcess:
 
     Args:
         folder: of the checkpoint.
+        cores: how many it may use; Ray would have it use one.
         idle_s: how long it is kept without a question, in seconds.
         niceness: how far it stands back behind other processes, 0 to 19.
     """
 
-    def __init__(self, folder: Path, idle_s: float = IDLE_S, niceness: int = 0) -> None:
-        self._folder, self._niceness = folder, niceness
+    def __init__(self, folder: Path, cores: int = 1, *, idle_s: float = IDLE_S, niceness: int = 0) -> None:
+        self._folder, self._cores, self._niceness = folder, cores, niceness
         self._idle_s = idle_s
         self._asking = threading.RLock()
         self._process: subprocess.Popen[str] | None = None
@@ -117,9 +117,10 @@ class CheckpointProcess:
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": python_path},
+                env={**os.environ, "PYTHONPATH": python_path, "OMP_NUM_THREADS": str(self._cores)},
             )
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
+            here = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, here + self._niceness)
         questions, answers = cast(TextIO, self._process.stdin), cast(TextIO, self._process.stdout)
         questions.write(f"{json.dumps(question)}\n")
         questions.flush()

@@ -49,12 +49,15 @@ class ClipEncoder:
         engine: runs the vision tower.
         tower: what is to be known of the tower.
         embed_texts: runs the text tower.
+        cores: how many may embed a vocabulary, behind all else.
     """
 
     analyzer: AnalyzerName = "clip"
     tagger: Tagger | None = None
 
-    def __init__(self, folder: Path, *, name: str, engine: Engine, tower: TowerFacts, embed_texts: EmbedTexts) -> None:
+    def __init__(
+        self, folder: Path, *, name: str, engine: Engine, tower: TowerFacts, embed_texts: EmbedTexts, cores: int = 1
+    ) -> None:
         self._folder = folder
         self._files = _stamps(folder)
         self._name = name
@@ -64,6 +67,7 @@ class ClipEncoder:
         self.resample = tower.resample
         self._licence = licence_of(folder)
         self._embed_texts = embed_texts
+        self._cores = cores
 
     @property
     def batching(self) -> Batching:
@@ -95,7 +99,7 @@ class ClipEncoder:
 
     def text_embedder(self) -> CheckpointEmbedder:
         """Give who embeds a vocabulary's texts, in a process of its own."""
-        return CheckpointEmbedder(self._folder, self._files, _stamps)
+        return CheckpointEmbedder(self._folder, self._files, _stamps, self._cores)
 
     def features(self, pictures: list[Pixels]) -> Features:
         """Embed pictures: float32, (pictures, embedding), each of length 1.
@@ -141,7 +145,9 @@ def load_encoder(folder: Path, *, settings: ClipSettings, gpu_assigned: bool, co
     return _in_openvino(folder, settings, cores)
 
 
-def encoder_in_torch(folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine]) -> ClipEncoder:
+def encoder_in_torch(
+    folder: Path, *, name: str, make_engine: Callable[[VisionTower], Engine], cores: int = 1
+) -> ClipEncoder:
     """Load a model in this process, which has torch anyway; `make_engine` gets its vision tower.
 
     Raises:
@@ -156,6 +162,7 @@ def encoder_in_torch(folder: Path, *, name: str, make_engine: Callable[[VisionTo
         engine=make_engine(tower),
         tower=tower.facts,
         embed_texts=partial(embed_texts, folder),
+        cores=cores,
     )
 
 
@@ -174,14 +181,13 @@ def _in_torch(folder: Path, settings: ClipSettings, device: DeviceName, cores: i
         warm_up(engine, tower.facts.input_size_px)
         return engine
 
-    return encoder_in_torch(folder, name=settings.model, make_engine=make_warm_engine)
+    return encoder_in_torch(folder, name=settings.model, make_engine=make_warm_engine, cores=cores)
 
 
 def _in_openvino(folder: Path, settings: ClipSettings, cores: int) -> ClipEncoder:
     from deployments.clip.backends.openvino import OpenVinoEngine
 
-    checkpoint = CheckpointProcess(folder)
-
+    checkpoint = CheckpointProcess(folder, cores)
     try:
         on_disk = ON_DISK if os.access(ON_DISK, os.W_OK) else None
         with TemporaryDirectory(prefix="ia-", dir=on_disk) as place:
@@ -194,7 +200,9 @@ def _in_openvino(folder: Path, settings: ClipSettings, cores: int) -> ClipEncode
         checkpoint.close()
         raise
     trim_heap()
-    return ClipEncoder(folder, name=settings.model, engine=engine, tower=tower, embed_texts=checkpoint.embed_texts)
+    return ClipEncoder(
+        folder, name=settings.model, engine=engine, tower=tower, embed_texts=checkpoint.embed_texts, cores=cores
+    )
 
 
 def warm_up(engine: Engine, input_size_px: int) -> None:

@@ -26,11 +26,12 @@ class CheckpointEmbedder:
         folder: of the checkpoint.
         files: as they were when the vision tower was read from them.
         stamps: looks at them again.
+        cores: how many it may use.
     """
 
-    def __init__(self, folder: Path, files: Stamps, stamps: Callable[[Path], Stamps]) -> None:
+    def __init__(self, folder: Path, files: Stamps, stamps: Callable[[Path], Stamps], cores: int) -> None:
         self._folder, self._files, self._stamps = folder, files, stamps
-        self._process = CheckpointProcess(folder, niceness=BEHIND)
+        self._process = CheckpointProcess(folder, cores, niceness=BEHIND)
 
     @property
     def fingerprint(self) -> str:
