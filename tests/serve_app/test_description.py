@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +125,24 @@ def test_headers_of_answers_are_described() -> None:
         assert "X-Request-ID" in answer["headers"]
         assert ("Retry-After" in answer["headers"]) >= (status == "429")
         assert ("WWW-Authenticate" in answer["headers"]) == (status == "401")
+
+
+def test_the_table_of_names_is_true() -> None:
+    root = Path(__file__).parents[2]
+    table = (root / "docs" / "api.md").read_text().partition("## One thing and its names")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")][2:]
+    fields, others, options, of_hook, of_page, of_answers = (
+        [re.findall("[`“]([^`”]+)[`”]", cell) for cell in column] for column in zip(*rows, strict=True)
+    )
+    assert {name for names in fields for name in names} == SCHEMAS["AnalyzeForm"]["properties"].keys()
+    named = zip(others, fields, strict=True)
+    assert {other: names[0] for known, names in named for other in known} == OTHER_NAMES
+    told = subprocess.run(
+        [sys.executable, "-m", "serve_app.cli.main", "analyze", "--help"], capture_output=True, text=True, check=True
+    )
+    assert {name for names in options for name in names} <= set(re.findall("--[a-z-]+", told.stdout))
+    hook = (root / "frontend" / "src" / "client.ts").read_text()
+    assert all(f"  {name}: " in hook for names in of_hook for name in names)
+    page = (root / "frontend" / "src" / "texts.ts").read_text()
+    assert all(f'"{name}' in page for names in of_page for name in names)
+    assert {name for names in of_answers for name in names} <= SCHEMAS["AnalyzeAnswer"]["properties"].keys()
