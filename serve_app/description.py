@@ -74,7 +74,7 @@ def answers(*failures: int, events: Any = None) -> dict[int | str, dict[str, Any
             200: {"headers": _REQUEST_ID},
             **{status: {"model": ErrorAnswer} | described[status] for status in described},
         }
-    # FastAPI takes a route's models for all that is streamed, and says of an event that it is a string.
+    # FastAPI would say of failures with a model that they are streamed too, and of an event that it is a string.
     content = {EventStream.media_type: {"schema": {"type": "object"}}}
     event = {"model": events, "description": "One event per `data:` line.", "content": content, "headers": _REQUEST_ID}
     return {200: event, **described}
