@@ -48,11 +48,13 @@ def is_fault(error: BaseException) -> bool:
 class AnalyzerError(Exception):
     """A failure with a sentence for the caller, a stable `code` and an HTTP status.
 
+    The API's description shows each with its `example`: a sentence that the service says, as it is configured at first.
     Survives pickling between replicas: what is not in `args` travels in `__dict__`.
     """
 
     code = "internal_error"
     http_status = 500
+    example = FAULT
 
     def __init__(self, sentence: str, *, retry_after_s: int | None = None) -> None:
         super().__init__(sentence)
@@ -64,6 +66,7 @@ class UnreadablePicture(AnalyzerError):
 
     code = "unreadable_image"
     http_status = 400
+    example = "The upload is a web page and not a picture: send a JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF file."
 
 
 class KeyRequired(AnalyzerError):
@@ -71,6 +74,7 @@ class KeyRequired(AnalyzerError):
 
     code = "key_required"
     http_status = 401
+    example = "This needs an API key: send it as the header 'Authorization: Bearer KEY'."
 
 
 class OriginNotAllowed(AnalyzerError):
@@ -78,6 +82,7 @@ class OriginNotAllowed(AnalyzerError):
 
     code = "origin_not_allowed"
     http_status = 403
+    example = "Pages of other sites may not call: name the page's origin in cors_origins."
 
 
 class UploadTooSlow(AnalyzerError):
@@ -85,6 +90,7 @@ class UploadTooSlow(AnalyzerError):
 
     code = "upload_too_slow"
     http_status = 408
+    example = "The upload did not arrive within 60 s: send the picture smaller, or over a faster line."
 
 
 class UploadTooLarge(AnalyzerError):
@@ -92,6 +98,7 @@ class UploadTooLarge(AnalyzerError):
 
     code = "upload_too_large"
     http_status = 413
+    example = "The upload is larger than 20 MB: send the picture smaller or more compressed."
 
 
 class TooManyPixels(AnalyzerError):
@@ -99,6 +106,7 @@ class TooManyPixels(AnalyzerError):
 
     code = "too_many_pixels"
     http_status = 413
+    example = "The picture has more than 100 million pixels: send it at a smaller size."
 
 
 class FormatNotAccepted(AnalyzerError):
@@ -106,6 +114,7 @@ class FormatNotAccepted(AnalyzerError):
 
     code = "format_not_accepted"
     http_status = 415
+    example = "JPEG XL pictures are not accepted: send a JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF file."
 
 
 class InvalidForm(AnalyzerError):
@@ -113,12 +122,14 @@ class InvalidForm(AnalyzerError):
 
     code = "invalid_form"
     http_status = 422
+    example = "Form field 'deep_thinking' is wrong: send true or false; 1, 0, yes, no, on and off will do."
 
 
 class TooManyLabels(InvalidForm):
     """More labels of the caller's own than one request may bring."""
 
     code = "too_many_labels"
+    example = "Form field 'labels' has 9 categories and 18 phrases: send at most 8 and 64."
 
 
 class QueueFull(AnalyzerError):
@@ -126,6 +137,7 @@ class QueueFull(AnalyzerError):
 
     code = "queue_full"
     http_status = 429
+    example = "96 requests are being worked on, and no more may; try again in 2 s."
 
 
 class RateLimited(AnalyzerError):
@@ -133,6 +145,7 @@ class RateLimited(AnalyzerError):
 
     code = "rate_limited"
     http_status = 429
+    example = "You call more often than you may; try again in 6 s."
 
 
 class ComponentUnavailable(AnalyzerError):
@@ -140,24 +153,31 @@ class ComponentUnavailable(AnalyzerError):
 
     code = "component_unavailable"
     http_status = 503
+    example = "The picture analysis could not be started: image-analyzer status says why."
 
 
 class ClipUnavailable(ComponentUnavailable):
     """CLIP is required and its weights are not loaded."""
 
     code = "clip_unavailable"
+    example = "No vision model is loaded."
 
 
 class OutOfMemory(ComponentUnavailable):
     """The device has no memory left for even one picture."""
 
     code = "out_of_memory"
+    example = (
+        "CUDA is out of memory: stop what else uses the GPU (nvidia-smi lists it), let Ollama leave it sooner "
+        "(ollama.keep_alive: 0), or run CLIP on the CPU (DEVICE=cpu)."
+    )
 
 
 class OllamaUnavailable(ComponentUnavailable):
     """Ollama is required and cannot write."""
 
     code = "ollama_unavailable"
+    example = "Ollama does not answer at http://localhost:11434. Start it there with: ollama serve"
 
 
 class Interrupted(ComponentUnavailable):
@@ -168,6 +188,7 @@ class ShuttingDown(ComponentUnavailable):
     """The replica stops; the request was not started."""
 
     code = "shutting_down"
+    example = "The service is being stopped and takes nothing new; try again in 20 s."
 
 
 class DeadlinePassed(AnalyzerError):
@@ -175,6 +196,7 @@ class DeadlinePassed(AnalyzerError):
 
     code = "deadline_passed"
     http_status = 504
+    example = "The analysis took longer than 30 s: try again, or raise limits.analysis_timeout_s."
 
 
 class SettingsError(AnalyzerError):

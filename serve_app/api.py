@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import closing
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, File, Form, Request, Response, Security, UploadFile
+from fastapi import APIRouter, Depends, FastAPI, Form, Request, Response, Security
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -15,18 +15,16 @@ from fastapi_offline import FastAPIOffline
 
 from deployments.errors import ComponentUnavailable
 from deployments.telemetry import Record, unrecorded
-from deployments.types import Language, Length, Seed, TagCount, Vision
+from serve_app.description import MODELS, PICTURES, SERVICE, TAGS, answers, form_of, operation_id, unhealthy
 from serve_app.form import read_form
 from serve_app.middleware.access_log import AccessLog
 from serve_app.middleware.auth import AccessControl, ApiKeys
 from serve_app.middleware.errors import FaultAnswers, add_error_handlers
 from serve_app.middleware.headers import ForgivingRoutes, ResponseHeaders
 from serve_app.middleware.limits import BodyLimit, ConcurrencyLimit, Gate
-from serve_app.pictures.refusals import ACCEPTED_FORMATS
 from serve_app.pipeline import Job, Pipeline
 from serve_app.schemas import (
     AnalyzeAnswer,
-    ErrorAnswer,
     HealthAnswer,
     ModelsAnswer,
     StateAnswer,
@@ -37,77 +35,6 @@ from serve_app.schemas import (
 from serve_app.settings import MIB, Settings
 from serve_app.sse import EventStream
 from serve_app.web_page import add_page
-
-_FAILURES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": description}
-    for status, description in {
-        400: "Not a readable image.",
-        401: "An API key is asked for, and none that opens was sent.",
-        403: "A page of another site sent this.",
-        408: "The upload took too long to arrive.",
-        413: "Over the byte or pixel limit.",
-        415: "A picture of a format that is not accepted.",
-        422: "A form field is wrong.",
-        429: "The queue is full, or the caller calls too often; Retry-After says when to try again.",
-        500: "A fault of the service; its log has it.",
-        503: "A part is down and no fallback is allowed.",
-        504: "A stage took longer than its limit.",
-    }.items()
-}
-
-# FastAPI would document a streaming route's failures as event streams too.
-_FAILURES_AS_JSON: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": failure["description"],
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorAnswer"}}},
-    }
-    for status, failure in _FAILURES.items()
-}
-
-
-async def described_form(
-    image: Annotated[UploadFile, File(description=f"The picture: {', '.join(ACCEPTED_FORMATS)}.")],
-    user_prompt: Annotated[str, Form(description="What you want of the picture; woven into the prompt.")] = "",
-    deep_thinking: Annotated[bool, Form(description="A longer, richer prompt.")] = False,
-    language: Annotated[
-        Language, Form(description="The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.")
-    ] = "en",
-    analysis_only: Annotated[bool, Form(description="Write no prompt: `generatedPrompt` is empty.")] = False,
-    model: Annotated[
-        str, Form(description="The model that writes: one of `allowed` of `/api/images/models`; else the configured.")
-    ] = "",
-    seed: Annotated[
-        Seed | None, Form(description="With the same one, and temperature 0, a picture gets the same prompt again.")
-    ] = None,
-    vision: Annotated[
-        Vision,
-        Form(description="Whether a model looks at the picture itself: `auto` where it can and is quick about it."),
-    ] = "auto",
-    target: Annotated[
-        str, Form(description="What the prompt is for: a name of `/api/images/targets`; else the configured.")
-    ] = "",
-    length: Annotated[
-        Length | None, Form(description="How long it is to be; else `long` with deep_thinking, `medium` without.")
-    ] = None,
-    weights: Annotated[
-        bool, Form(description="Weigh labels, `(words:1.2)`, where that means something to the target.")
-    ] = False,
-    tags: Annotated[TagCount | None, Form(description="How many tags are wanted; else as many as configured.")] = None,
-    tag_groups: Annotated[str, Form(description="Groups that tags are to be of, comma separated; else of any.")] = "",
-    labels: Annotated[
-        str,
-        Form(
-            description="Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of "
-            "`analysis`; one of a known name takes its place.",
-            examples=['{"vehicle": ["car", "bicycle", "tram"]}'],
-        ),
-    ] = "",
-) -> Job:
-    """Tell FastAPI, which describes the API, what `read_form` reads."""
-    raise NotImplementedError
-
-
-Accepted = Annotated[Job, Depends(described_form)]
 
 
 def create_api(
@@ -134,6 +61,8 @@ def create_api(
         title="Image Analyzer",
         summary="A picture goes in; its style, mood, composition, colours and subjects come out, and a prompt.",
         redirect_slashes=False,
+        openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
     )
     # The innermost first.
     api.add_middleware(ConcurrencyLimit, gate=gate)
@@ -165,7 +94,13 @@ def create_api(
 
             return handle
 
-    pictures = APIRouter(route_class=PictureRoute)
+    async def described_form(form: Annotated[form_of(settings), Form(media_type="multipart/form-data")]) -> Job:  # type: ignore[valid-type]
+        """Tell FastAPI, which describes the API, what `read_form` reads."""
+        raise NotImplementedError
+
+    Accepted = Annotated[Job, Depends(described_form)]  # noqa: N806
+
+    pictures = APIRouter(route_class=PictureRoute, tags=[PICTURES])
 
     # AccessControl asks for the key, before the body; this puts it into the API's description.
     described = [Security(HTTPBearer(auto_error=False, description="Where the service asks for keys."))]
@@ -173,7 +108,7 @@ def create_api(
     @pictures.post(
         "/api/images/analyze",
         dependencies=described,
-        responses=_FAILURES,
+        responses=answers(),
         response_model=AnalyzeAnswer,
         summary="Analyse a picture and write its prompt",
     )
@@ -185,7 +120,7 @@ def create_api(
     @pictures.post(
         "/api/images/analyze-stream",
         dependencies=described,
-        responses={200: {"model": StreamEvent, "description": "One event per `data:` line."}, **_FAILURES_AS_JSON},
+        responses=answers(events=StreamEvent),
         response_class=EventStream,
         status_code=200,
         summary="The same, as Server-Sent Events while it happens",
@@ -204,32 +139,36 @@ def create_api(
     @api.get(
         "/api/images/models",
         dependencies=described,
-        responses={status: _FAILURES[status] for status in (401, 503)},
+        tags=[MODELS],
+        responses=answers(401, 403, 500, 503),
         summary="Which models may be asked for, what each can, and what is loaded where",
     )
-    async def models() -> ModelsAnswer:
+    async def list_models() -> ModelsAnswer:
         return await pipeline.models()
 
     @api.get(
         "/api/images/targets",
-        responses={status: _FAILURES[status] for status in (503, 504)},
+        tags=[PICTURES],
+        responses=answers(500, 503, 504),
         summary="What a prompt may be written for: image generators, captions, tags",
     )
-    async def targets() -> TargetsAnswer:
+    async def list_targets() -> TargetsAnswer:
         return await pipeline.targets()
 
     @api.post(
         "/api/images/unload",
         dependencies=described,
-        responses={status: _FAILURES[status] for status in (401, 403, 429, 503)},
+        tags=[MODELS],
+        responses=answers(401, 403, 429, 500, 503),
         summary="Free the memory that the models take on the servers",
     )
-    async def unload() -> UnloadedAnswer:
+    async def unload_models() -> UnloadedAnswer:
         return await pipeline.unload()
 
     @api.get(
         "/api/images/health",
-        responses={503: {"model": HealthAnswer, "description": "Cannot answer."}},
+        tags=[SERVICE],
+        responses=unhealthy(),
         summary="What answers now, what does not, and what to do about it",
     )
     async def health(response: Response) -> HealthAnswer:
@@ -237,13 +176,19 @@ def create_api(
         response.status_code = 503 if answer.status == "error" else 200
         return answer
 
-    @api.get("/api/images/live", summary="Whether the process that takes requests answers; if not, start it anew")
+    @api.get(
+        "/api/images/live",
+        tags=[SERVICE],
+        responses=answers(500),
+        summary="Whether the process that takes requests answers; if not, start it anew",
+    )
     async def live() -> StateAnswer:
         return StateAnswer(status="live")
 
     @api.get(
         "/api/images/ready",
-        responses={503: _FAILURES[503]},
+        tags=[SERVICE],
+        responses=answers(500, 503),
         summary="Whether this replica can take a picture; neither CLIP nor Ollama is asked",
     )
     async def ready() -> StateAnswer:

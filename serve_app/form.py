@@ -30,6 +30,17 @@ MAX_NAME_CHARS = 40
 
 IMAGE = "image"
 
+OTHER_NAMES = {
+    "prompt": "user_prompt",
+    "userPrompt": "user_prompt",
+    "userInput": "user_prompt",
+    "deep": "deep_thinking",
+    "deepThinking": "deep_thinking",
+    "analysisOnly": "analysis_only",
+    "tagGroups": "tag_groups",
+}
+"""What the command's options, the hook's and the answers call a field → its name in the form; docs/api.md has them."""
+
 _KNOWN = (IMAGE, *(field.name for field in dataclasses.fields(PromptOptions)))
 
 _VALIDATED = TypeAdapter(PromptOptions)
@@ -116,7 +127,7 @@ async def read_form(request: Request, limits: LimitSettings) -> tuple[bytes, Pro
         raise
     except Exception as error:
         raise InvalidForm("The body is not a valid multipart form: it cannot be read.") from error
-    items = form.multi_items()
+    items = [(OTHER_NAMES.get(name, name), value) for name, value in form.multi_items()]
     fields = {name: value for name, value in dict(items).items() if value != ""}
     match fields.pop(IMAGE, None):
         case None:

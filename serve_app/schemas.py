@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypeAliasType
 
 from deployments.types import AnalyzerName, Language, Length, PromptSource
 
 
-class ScoredLabel(BaseModel):
+def _all_sent(schema: dict[str, Any]) -> None:
+    """Say that what has a value of its own is always sent: here alone need nobody give it."""
+    own = [name for name, said in schema["properties"].items() if said.get("default") is not None]
+    for name in own:
+        del schema["properties"][name]["default"]
+    schema["required"] = sorted({*own, *schema.get("required", ())}, key=list(schema["properties"]).index)
+
+
+class Sent(BaseModel):
+    """What the service sends."""
+
+    model_config = ConfigDict(json_schema_extra=_all_sent)
+
+
+class ScoredLabel(Sent):
     """A label and how well it fits, relative to its category's other labels."""
 
     value: str = Field(examples=["photorealistic"])
     score: float = Field(ge=0, le=1, description="Share of the category's softmax.", examples=[0.95])
 
 
-class ScoredTag(BaseModel):
+class ScoredTag(Sent):
     """A phrase that names something in the picture, of many thousands."""
 
     value: str = Field(examples=["espresso"])
@@ -24,7 +39,7 @@ class ScoredTag(BaseModel):
     score: float = Field(ge=0, le=1, description="How sure it is; can be compared between pictures.", examples=[0.91])
 
 
-class AnalysisBody(BaseModel):
+class AnalysisBody(Sent):
     """The best labels of each category, best first: of the five, and of any others that the label file or you name."""
 
     model_config = ConfigDict(extra="allow")
@@ -37,14 +52,14 @@ class AnalysisBody(BaseModel):
     subjects: list[ScoredLabel]
 
 
-class Colour(BaseModel):
+class Colour(Sent):
     """A colour measured in the picture."""
 
     hex: str = Field(pattern="^#[0-9a-f]{6}$", examples=["#aabbcc"])
     share: float = Field(ge=0, le=1, description="Share of the picture it covers.", examples=[0.41])
 
 
-class Timings(BaseModel):
+class Timings(Sent):
     """Milliseconds spent in each stage; a stage that did not run for this request is absent."""
 
     decode: float | None = Field(
@@ -61,7 +76,7 @@ class Timings(BaseModel):
 TokenUnit = Literal["clip_tokens", "words", "characters", "phrases"]
 
 
-class OfTarget(BaseModel):
+class OfTarget(Sent):
     """What an answer says of the target that its prompt was written for; absent what that does not have."""
 
     target: str | None = Field(None, description="The target; absent if no prompt was asked for.", examples=["sdxl"])
@@ -79,7 +94,7 @@ class OfTarget(BaseModel):
     )
 
 
-class _Analyzed(BaseModel):
+class _Analyzed(Sent):
     success: Literal[True] = True
     generatedPrompt: str = Field(description="Empty if only the analysis was asked for.")  # noqa: N815
     analysis: AnalysisBody
@@ -106,22 +121,22 @@ class AnalyzeAnswer(OfTarget, _Analyzed):
     """The answer of the analyze route."""
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(Sent):
     """Every failure's body."""
 
     success: Literal[False] = False
     error: str = Field(description="One sentence that says what to do.")
-    code: str = Field(description="Stable snake_case name of the failure.", examples=["unreadable_image"])
+    code: str = Field(description="Stable snake_case name of the failure; the examples of each status show all.")
 
 
-class AnalyzingEvent(BaseModel):
+class AnalyzingEvent(Sent):
     """The upload is a picture; its analysis begins."""
 
     status: Literal["analyzing"] = "analyzing"
     message: str
 
 
-class AnalyzedEvent(BaseModel):
+class AnalyzedEvent(Sent):
     """The analysis is there."""
 
     status: Literal["analyzed"] = "analyzed"
@@ -134,7 +149,7 @@ class AnalyzedEvent(BaseModel):
     warnings: list[str]
 
 
-class GeneratingEvent(BaseModel):
+class GeneratingEvent(Sent):
     """A prompt is being written, or waits for that. Sent again if the writer failed midway: the text so far is void."""
 
     status: Literal["generating"] = "generating"
@@ -145,21 +160,21 @@ class GeneratingEvent(BaseModel):
     vision: bool | None = Field(None, description="Whether a model looks at the picture first; absent if none does.")
 
 
-class ThinkingEvent(BaseModel):
+class ThinkingEvent(Sent):
     """The model thinks, and will write then; sent once at most."""
 
     status: Literal["thinking"] = "thinking"
     message: str = "The model is thinking before it writes."
 
 
-class DeltaEvent(BaseModel):
+class DeltaEvent(Sent):
     """The next piece of the prompt."""
 
     status: Literal["delta"] = "delta"
     text: str
 
 
-class _Completed(BaseModel):
+class _Completed(Sent):
     status: Literal["complete"] = "complete"
     generatedPrompt: str  # noqa: N815
     userInput: str  # noqa: N815
@@ -175,7 +190,7 @@ class CompleteEvent(OfTarget, _Completed):
     """The whole prompt; the stream ends."""
 
 
-class ErrorEvent(BaseModel):
+class ErrorEvent(Sent):
     """The request failed; the stream ends."""
 
     status: Literal["error"] = "error"
@@ -183,10 +198,16 @@ class ErrorEvent(BaseModel):
     code: str
 
 
-StreamEvent = AnalyzingEvent | AnalyzedEvent | GeneratingEvent | ThinkingEvent | DeltaEvent | CompleteEvent | ErrorEvent
+StreamEvent = TypeAliasType(
+    "StreamEvent",
+    Annotated[
+        AnalyzingEvent | AnalyzedEvent | GeneratingEvent | ThinkingEvent | DeltaEvent | CompleteEvent | ErrorEvent,
+        Field(discriminator="status"),
+    ],
+)
 
 
-class ComponentHealth(BaseModel):
+class ComponentHealth(Sent):
     """One part of the service, as it is now."""
 
     status: Literal["ready", "fallback", "unavailable"]
@@ -196,13 +217,13 @@ class ComponentHealth(BaseModel):
     facts: dict[str, str | int | float] = Field(default_factory=dict, description="Device, precision, model, …")
 
 
-class StateAnswer(BaseModel):
+class StateAnswer(Sent):
     """What a probe asked for is so."""
 
     status: Literal["live", "ready"]
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(Sent):
     """`ok`: CLIP and Ollama answer. `degraded`: answering, with a part on its fallback. `error`: cannot answer.
 
     A service that is being stopped is in `error` too: it takes nothing new.
@@ -216,7 +237,7 @@ class HealthAnswer(BaseModel):
     components: dict[Literal["analyzer", "writer"], ComponentHealth]
 
 
-class ModelEntry(BaseModel):
+class ModelEntry(Sent):
     """A model that a server has at least."""
 
     name: str
@@ -227,7 +248,7 @@ class ModelEntry(BaseModel):
     hosts: list[str]
 
 
-class ModelHost(BaseModel):
+class ModelHost(Sent):
     """A server, or why it does not tell."""
 
     host: str
@@ -236,7 +257,7 @@ class ModelHost(BaseModel):
     remedy: str
 
 
-class ModelsAnswer(BaseModel):
+class ModelsAnswer(Sent):
     """What may be asked for, and what is there."""
 
     default: str = Field(description="The model that writes where none is asked for.")
@@ -245,7 +266,7 @@ class ModelsAnswer(BaseModel):
     hosts: list[ModelHost]
 
 
-class TargetEntry(BaseModel):
+class TargetEntry(Sent):
     """What a prompt may be written for."""
 
     name: str = Field(description="What the form field target takes.")
@@ -259,14 +280,14 @@ class TargetEntry(BaseModel):
     limits: dict[Length, int] = Field(description="The longest prompt of each length; empty where it has none.")
 
 
-class TargetsAnswer(BaseModel):
+class TargetsAnswer(Sent):
     """What a prompt may be written for, in the order of the target file."""
 
     default: str = Field(description="The target of a request that names none.")
     targets: list[TargetEntry]
 
 
-class UnloadedAnswer(BaseModel):
+class UnloadedAnswer(Sent):
     """The memory is free, or will be once what is being written is."""
 
     status: Literal["unloaded"] = "unloaded"

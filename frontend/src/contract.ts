@@ -18,16 +18,14 @@ export type ComponentHealth = Schemas["ComponentHealth"];
 export type ModelsAnswer = Schemas["ModelsAnswer"];
 export type TargetsAnswer = Schemas["TargetsAnswer"];
 export type TokenUnit = NonNullable<AnalyzeAnswer["tokenUnit"]>;
-export type AnalyzeForm = Schemas["Body_analyze_api_images_analyze_post"];
-export type Language = AnalyzeForm["language"];
+export type AnalyzeForm = Schemas["AnalyzeForm"];
+export type Language = NonNullable<AnalyzeForm["language"]>;
 /** Whether a model looks at the picture itself: where it is quick about it, if it can, or not. */
-export type Vision = AnalyzeForm["vision"];
+export type Vision = NonNullable<AnalyzeForm["vision"]>;
 export type Length = NonNullable<AnalyzeForm["length"]>;
 
-type StreamBody = paths["/api/images/analyze-stream"]["post"]["responses"][200]["content"]["text/event-stream"];
-
 /** One event of the stream route, told apart by its `status`. */
-export type StreamEvent = Exclude<StreamBody, string>;
+export type StreamEvent = Schemas["StreamEvent"];
 
 export const ROUTES = {
   analyze: "/api/images/analyze",

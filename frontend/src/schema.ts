@@ -14,7 +14,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Analyse a picture and write its prompt */
-        post: operations["analyze_api_images_analyze_post"];
+        post: operations["analyze"];
         delete?: never;
         options?: never;
         head?: never;
@@ -38,7 +38,7 @@ export interface paths {
          *     an `error` event, which ends it. Another `generating` tells the place in line, or that the writer failed midway
          *     and another starts over: the text so far is void. Ignore statuses you do not know.
          */
-        post: operations["analyze_stream_api_images_analyze_stream_post"];
+        post: operations["analyze_stream"];
         delete?: never;
         options?: never;
         head?: never;
@@ -53,7 +53,7 @@ export interface paths {
             cookie?: never;
         };
         /** Which models may be asked for, what each can, and what is loaded where */
-        get: operations["models_api_images_models_get"];
+        get: operations["list_models"];
         put?: never;
         post?: never;
         delete?: never;
@@ -70,7 +70,7 @@ export interface paths {
             cookie?: never;
         };
         /** What a prompt may be written for: image generators, captions, tags */
-        get: operations["targets_api_images_targets_get"];
+        get: operations["list_targets"];
         put?: never;
         post?: never;
         delete?: never;
@@ -89,7 +89,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Free the memory that the models take on the servers */
-        post: operations["unload_api_images_unload_post"];
+        post: operations["unload_models"];
         delete?: never;
         options?: never;
         head?: never;
@@ -104,7 +104,7 @@ export interface paths {
             cookie?: never;
         };
         /** What answers now, what does not, and what to do about it */
-        get: operations["health_api_images_health_get"];
+        get: operations["health"];
         put?: never;
         post?: never;
         delete?: never;
@@ -121,7 +121,7 @@ export interface paths {
             cookie?: never;
         };
         /** Whether the process that takes requests answers; if not, start it anew */
-        get: operations["live_api_images_live_get"];
+        get: operations["live"];
         put?: never;
         post?: never;
         delete?: never;
@@ -138,7 +138,7 @@ export interface paths {
             cookie?: never;
         };
         /** Whether this replica can take a picture; neither CLIP nor Ollama is asked */
-        get: operations["ready_api_images_ready_get"];
+        get: operations["ready"];
         put?: never;
         post?: never;
         delete?: never;
@@ -176,7 +176,6 @@ export interface components {
         AnalyzeAnswer: {
             /**
              * Success
-             * @default true
              * @constant
              */
             success: true;
@@ -276,14 +275,116 @@ export interface components {
             tokenUnit?: ("clip_tokens" | "words" | "characters" | "phrases") | null;
         };
         /**
+         * AnalyzeForm
+         * @description A picture, and what is wanted of it.
+         */
+        AnalyzeForm: {
+            /**
+             * Image
+             * Format: binary
+             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF or AVIF, up to 20 MB and 100 million pixels.
+             */
+            image: string;
+            /**
+             * User Prompt
+             * @description What you want of the picture; woven into the prompt. Up to 2000 characters.
+             * @default
+             * @example at dusk, as an oil painting
+             */
+            user_prompt?: string;
+            /**
+             * Deep Thinking
+             * @description A longer, richer prompt.
+             * @default false
+             * @example true
+             */
+            deep_thinking?: boolean;
+            /**
+             * Language
+             * @description The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.
+             * @default en
+             * @example ja
+             * @enum {string}
+             */
+            language?: "en" | "es" | "fr" | "de" | "it" | "pt" | "ja" | "zh" | "ar";
+            /**
+             * Analysis Only
+             * @description Write no prompt: `generatedPrompt` is empty.
+             * @default false
+             * @example true
+             */
+            analysis_only?: boolean;
+            /**
+             * Model
+             * @description The model that writes: one of `allowed` of `/api/images/models`; else the configured.
+             * @default
+             * @example mistral:latest
+             */
+            model?: string;
+            /**
+             * Seed
+             * @description With the same one, and temperature 0, a picture gets the same prompt again. 31 bits.
+             * @example 7
+             */
+            seed?: number;
+            /**
+             * Vision
+             * @description Whether a model looks at the picture itself: `auto` where it can and is quick about it.
+             * @default auto
+             * @example off
+             * @enum {string}
+             */
+            vision?: "auto" | "on" | "off";
+            /**
+             * Target
+             * @description What the prompt is for: a name of `/api/images/targets`; else the configured.
+             * @default
+             * @example sdxl
+             */
+            target?: string;
+            /**
+             * Length
+             * @description How long it is to be; else `long` with deep_thinking, `medium` without.
+             * @example short
+             * @enum {string}
+             */
+            length?: "short" | "medium" | "long";
+            /**
+             * Weights
+             * @description Weigh labels, `(words:1.2)`, where that means something to the target.
+             * @default false
+             * @example true
+             */
+            weights?: boolean;
+            /**
+             * Tags
+             * @description How many tags are wanted, 0 to 100; else 10.
+             * @example 20
+             */
+            tags?: number;
+            /**
+             * Tag Groups
+             * @description Groups that tags are to be of, comma separated; else of any. Of a name that there is not, the refusal lists those that there are.
+             * @default
+             * @example food, objects
+             */
+            tag_groups?: string;
+            /**
+             * Labels
+             * @description Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of `analysis`; one of a known name takes its place. A category's name is of small letters, digits and _, and has two phrases or more. Up to 8 categories and 64 phrases in all, of 100 characters each.
+             * @default
+             * @example {"vehicle": ["car", "bicycle", "tram"]}
+             */
+            labels?: string;
+        };
+        /**
          * AnalyzedEvent
          * @description The analysis is there.
          */
         AnalyzedEvent: {
             /**
-             * Status
-             * @default analyzed
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "analyzed";
             analysis: components["schemas"]["AnalysisBody"];
@@ -308,185 +409,12 @@ export interface components {
          */
         AnalyzingEvent: {
             /**
-             * Status
-             * @default analyzing
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "analyzing";
             /** Message */
             message: string;
-        };
-        /** Body_analyze_api_images_analyze_post */
-        Body_analyze_api_images_analyze_post: {
-            /**
-             * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
-             */
-            image: string;
-            /**
-             * User Prompt
-             * @description What you want of the picture; woven into the prompt.
-             * @default
-             */
-            user_prompt: string;
-            /**
-             * Deep Thinking
-             * @description A longer, richer prompt.
-             * @default false
-             */
-            deep_thinking: boolean;
-            /**
-             * Language
-             * @description The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.
-             * @default en
-             * @enum {string}
-             */
-            language: "en" | "es" | "fr" | "de" | "it" | "pt" | "ja" | "zh" | "ar";
-            /**
-             * Analysis Only
-             * @description Write no prompt: `generatedPrompt` is empty.
-             * @default false
-             */
-            analysis_only: boolean;
-            /**
-             * Model
-             * @description The model that writes: one of `allowed` of `/api/images/models`; else the configured.
-             * @default
-             */
-            model: string;
-            /**
-             * Seed
-             * @description With the same one, and temperature 0, a picture gets the same prompt again.
-             */
-            seed?: number | null;
-            /**
-             * Vision
-             * @description Whether a model looks at the picture itself: `auto` where it can and is quick about it.
-             * @default auto
-             * @enum {string}
-             */
-            vision: "auto" | "on" | "off";
-            /**
-             * Target
-             * @description What the prompt is for: a name of `/api/images/targets`; else the configured.
-             * @default
-             */
-            target: string;
-            /**
-             * Length
-             * @description How long it is to be; else `long` with deep_thinking, `medium` without.
-             */
-            length?: ("short" | "medium" | "long") | null;
-            /**
-             * Weights
-             * @description Weigh labels, `(words:1.2)`, where that means something to the target.
-             * @default false
-             */
-            weights: boolean;
-            /**
-             * Tags
-             * @description How many tags are wanted; else as many as configured.
-             */
-            tags?: number | null;
-            /**
-             * Tag Groups
-             * @description Groups that tags are to be of, comma separated; else of any.
-             * @default
-             */
-            tag_groups: string;
-            /**
-             * Labels
-             * @description Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of `analysis`; one of a known name takes its place.
-             * @default
-             * @example {"vehicle": ["car", "bicycle", "tram"]}
-             */
-            labels: string;
-        };
-        /** Body_analyze_stream_api_images_analyze_stream_post */
-        Body_analyze_stream_api_images_analyze_stream_post: {
-            /**
-             * Image
-             * @description The picture: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF.
-             */
-            image: string;
-            /**
-             * User Prompt
-             * @description What you want of the picture; woven into the prompt.
-             * @default
-             */
-            user_prompt: string;
-            /**
-             * Deep Thinking
-             * @description A longer, richer prompt.
-             * @default false
-             */
-            deep_thinking: boolean;
-            /**
-             * Language
-             * @description The language of the prompt; a longer BCP 47 tag of one of these, `pt-BR`, will do.
-             * @default en
-             * @enum {string}
-             */
-            language: "en" | "es" | "fr" | "de" | "it" | "pt" | "ja" | "zh" | "ar";
-            /**
-             * Analysis Only
-             * @description Write no prompt: `generatedPrompt` is empty.
-             * @default false
-             */
-            analysis_only: boolean;
-            /**
-             * Model
-             * @description The model that writes: one of `allowed` of `/api/images/models`; else the configured.
-             * @default
-             */
-            model: string;
-            /**
-             * Seed
-             * @description With the same one, and temperature 0, a picture gets the same prompt again.
-             */
-            seed?: number | null;
-            /**
-             * Vision
-             * @description Whether a model looks at the picture itself: `auto` where it can and is quick about it.
-             * @default auto
-             * @enum {string}
-             */
-            vision: "auto" | "on" | "off";
-            /**
-             * Target
-             * @description What the prompt is for: a name of `/api/images/targets`; else the configured.
-             * @default
-             */
-            target: string;
-            /**
-             * Length
-             * @description How long it is to be; else `long` with deep_thinking, `medium` without.
-             */
-            length?: ("short" | "medium" | "long") | null;
-            /**
-             * Weights
-             * @description Weigh labels, `(words:1.2)`, where that means something to the target.
-             * @default false
-             */
-            weights: boolean;
-            /**
-             * Tags
-             * @description How many tags are wanted; else as many as configured.
-             */
-            tags?: number | null;
-            /**
-             * Tag Groups
-             * @description Groups that tags are to be of, comma separated; else of any.
-             * @default
-             */
-            tag_groups: string;
-            /**
-             * Labels
-             * @description Labels of your own for this picture, as JSON: category to phrases. Each becomes a category of `analysis`; one of a known name takes its place.
-             * @default
-             * @example {"vehicle": ["car", "bicycle", "tram"]}
-             */
-            labels: string;
         };
         /**
          * Colour
@@ -511,9 +439,8 @@ export interface components {
          */
         CompleteEvent: {
             /**
-             * Status
-             * @default complete
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "complete";
             /** Generatedprompt */
@@ -591,13 +518,11 @@ export interface components {
             /**
              * Reason
              * @description Why it is not ready.
-             * @default
              */
             reason: string;
             /**
              * Remedy
              * @description What to do about it.
-             * @default
              */
             remedy: string;
             /**
@@ -614,9 +539,8 @@ export interface components {
          */
         DeltaEvent: {
             /**
-             * Status
-             * @default delta
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "delta";
             /** Text */
@@ -629,7 +553,6 @@ export interface components {
         ErrorAnswer: {
             /**
              * Success
-             * @default false
              * @constant
              */
             success: false;
@@ -640,8 +563,7 @@ export interface components {
             error: string;
             /**
              * Code
-             * @description Stable snake_case name of the failure.
-             * @example unreadable_image
+             * @description Stable snake_case name of the failure; the examples of each status show all.
              */
             code: string;
         };
@@ -651,9 +573,8 @@ export interface components {
          */
         ErrorEvent: {
             /**
-             * Status
-             * @default error
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "error";
             /** Error */
@@ -667,9 +588,8 @@ export interface components {
          */
         GeneratingEvent: {
             /**
-             * Status
-             * @default generating
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "generating";
             /** Message */
@@ -699,7 +619,6 @@ export interface components {
             status: "ok" | "degraded" | "error";
             /**
              * Service
-             * @default image-analyzer
              * @constant
              */
             service: "image-analyzer";
@@ -716,7 +635,6 @@ export interface components {
             /**
              * Stopping
              * @description Whether the service is being stopped: it finishes what was begun.
-             * @default false
              */
             stopping: boolean;
             /** Components */
@@ -832,6 +750,7 @@ export interface components {
              */
             status: "live" | "ready";
         };
+        StreamEvent: components["schemas"]["AnalyzingEvent"] | components["schemas"]["AnalyzedEvent"] | components["schemas"]["GeneratingEvent"] | components["schemas"]["ThinkingEvent"] | components["schemas"]["DeltaEvent"] | components["schemas"]["CompleteEvent"] | components["schemas"]["ErrorEvent"];
         /**
          * TargetEntry
          * @description What a prompt may be written for.
@@ -895,15 +814,11 @@ export interface components {
          */
         ThinkingEvent: {
             /**
-             * Status
-             * @default thinking
-             * @constant
+             * @description discriminator enum property added by openapi-typescript
+             * @enum {string}
              */
             status: "thinking";
-            /**
-             * Message
-             * @default The model is thinking before it writes.
-             */
+            /** Message */
             message: string;
         };
         /**
@@ -939,7 +854,6 @@ export interface components {
         UnloadedAnswer: {
             /**
              * Status
-             * @default unloaded
              * @constant
              */
             status: "unloaded";
@@ -963,7 +877,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    analyze_api_images_analyze_post: {
+    analyze: {
         parameters: {
             query?: never;
             header?: never;
@@ -972,13 +886,18 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "multipart/form-data": components["schemas"]["Body_analyze_api_images_analyze_post"];
+                "multipart/form-data": components["schemas"]["AnalyzeForm"];
             };
         };
         responses: {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -988,6 +907,11 @@ export interface operations {
             /** @description Not a readable image. */
             400: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -997,6 +921,16 @@ export interface operations {
             /** @description An API key is asked for, and none that opens was sent. */
             401: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description How to show a key.
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1006,6 +940,11 @@ export interface operations {
             /** @description A page of another site sent this. */
             403: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1015,6 +954,11 @@ export interface operations {
             /** @description The upload took too long to arrive. */
             408: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1024,6 +968,11 @@ export interface operations {
             /** @description Over the byte or pixel limit. */
             413: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1033,6 +982,11 @@ export interface operations {
             /** @description A picture of a format that is not accepted. */
             415: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1042,6 +996,11 @@ export interface operations {
             /** @description A form field is wrong. */
             422: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1051,6 +1010,16 @@ export interface operations {
             /** @description The queue is full, or the caller calls too often; Retry-After says when to try again. */
             429: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1060,6 +1029,11 @@ export interface operations {
             /** @description A fault of the service; its log has it. */
             500: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1069,6 +1043,16 @@ export interface operations {
             /** @description A part is down and no fallback is allowed. */
             503: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1078,6 +1062,11 @@ export interface operations {
             /** @description A stage took longer than its limit. */
             504: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1086,7 +1075,7 @@ export interface operations {
             };
         };
     };
-    analyze_stream_api_images_analyze_stream_post: {
+    analyze_stream: {
         parameters: {
             query?: never;
             header?: never;
@@ -1095,22 +1084,32 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "multipart/form-data": components["schemas"]["Body_analyze_stream_api_images_analyze_stream_post"];
+                "multipart/form-data": components["schemas"]["AnalyzeForm"];
             };
         };
         responses: {
             /** @description One event per `data:` line. */
             200: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/event-stream": string | components["schemas"]["AnalyzingEvent"] | components["schemas"]["AnalyzedEvent"] | components["schemas"]["GeneratingEvent"] | components["schemas"]["ThinkingEvent"] | components["schemas"]["DeltaEvent"] | components["schemas"]["CompleteEvent"] | components["schemas"]["ErrorEvent"];
+                    "text/event-stream": components["schemas"]["StreamEvent"];
                 };
             };
             /** @description Not a readable image. */
             400: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1120,6 +1119,16 @@ export interface operations {
             /** @description An API key is asked for, and none that opens was sent. */
             401: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description How to show a key.
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1129,6 +1138,11 @@ export interface operations {
             /** @description A page of another site sent this. */
             403: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1138,6 +1152,11 @@ export interface operations {
             /** @description The upload took too long to arrive. */
             408: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1147,6 +1166,11 @@ export interface operations {
             /** @description Over the byte or pixel limit. */
             413: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1156,6 +1180,11 @@ export interface operations {
             /** @description A picture of a format that is not accepted. */
             415: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1165,6 +1194,11 @@ export interface operations {
             /** @description A form field is wrong. */
             422: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1174,6 +1208,16 @@ export interface operations {
             /** @description The queue is full, or the caller calls too often; Retry-After says when to try again. */
             429: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1183,6 +1227,11 @@ export interface operations {
             /** @description A fault of the service; its log has it. */
             500: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1192,6 +1241,16 @@ export interface operations {
             /** @description A part is down and no fallback is allowed. */
             503: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1201,6 +1260,11 @@ export interface operations {
             /** @description A stage took longer than its limit. */
             504: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1209,7 +1273,7 @@ export interface operations {
             };
         };
     };
-    models_api_images_models_get: {
+    list_models: {
         parameters: {
             query?: never;
             header?: never;
@@ -1221,6 +1285,11 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1230,82 +1299,16 @@ export interface operations {
             /** @description An API key is asked for, and none that opens was sent. */
             401: {
                 headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorAnswer"];
-                };
-            };
-            /** @description A part is down and no fallback is allowed. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorAnswer"];
-                };
-            };
-        };
-    };
-    targets_api_images_targets_get: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["TargetsAnswer"];
-                };
-            };
-            /** @description A part is down and no fallback is allowed. */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorAnswer"];
-                };
-            };
-            /** @description A stage took longer than its limit. */
-            504: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ErrorAnswer"];
-                };
-            };
-        };
-    };
-    unload_api_images_unload_post: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description Successful Response */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["UnloadedAnswer"];
-                };
-            };
-            /** @description An API key is asked for, and none that opens was sent. */
-            401: {
-                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description How to show a key.
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1315,6 +1318,174 @@ export interface operations {
             /** @description A page of another site sent this. */
             403: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A fault of the service; its log has it. */
+            500: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A part is down and no fallback is allowed. */
+            503: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    list_targets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TargetsAnswer"];
+                };
+            };
+            /** @description A fault of the service; its log has it. */
+            500: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A part is down and no fallback is allowed. */
+            503: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A stage took longer than its limit. */
+            504: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+        };
+    };
+    unload_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UnloadedAnswer"];
+                };
+            };
+            /** @description An API key is asked for, and none that opens was sent. */
+            401: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description How to show a key.
+                     * @example Bearer
+                     */
+                    "WWW-Authenticate"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A page of another site sent this. */
+            403: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1324,6 +1495,30 @@ export interface operations {
             /** @description The queue is full, or the caller calls too often; Retry-After says when to try again. */
             429: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
+            /** @description A fault of the service; its log has it. */
+            500: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1333,6 +1528,16 @@ export interface operations {
             /** @description A part is down and no fallback is allowed. */
             503: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1341,7 +1546,7 @@ export interface operations {
             };
         };
     };
-    health_api_images_health_get: {
+    health: {
         parameters: {
             query?: never;
             header?: never;
@@ -1353,15 +1558,39 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["HealthAnswer"];
+                };
+            };
+            /** @description A fault of the service; its log has it. */
+            500: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
             /** @description Cannot answer. */
             503: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1370,7 +1599,7 @@ export interface operations {
             };
         };
     };
-    live_api_images_live_get: {
+    live: {
         parameters: {
             query?: never;
             header?: never;
@@ -1382,15 +1611,34 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["StateAnswer"];
                 };
             };
+            /** @description A fault of the service; its log has it. */
+            500: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
+                };
+            };
         };
     };
-    ready_api_images_ready_get: {
+    ready: {
         parameters: {
             query?: never;
             header?: never;
@@ -1402,15 +1650,44 @@ export interface operations {
             /** @description Successful Response */
             200: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
                     [name: string]: unknown;
                 };
                 content: {
                     "application/json": components["schemas"]["StateAnswer"];
+                };
+            };
+            /** @description A fault of the service; its log has it. */
+            500: {
+                headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorAnswer"];
                 };
             };
             /** @description A part is down and no fallback is allowed. */
             503: {
                 headers: {
+                    /**
+                     * @description Yours, if the request had one, else a new one; the log's lines of the request carry it.
+                     * @example 5f1f3f0e-3c5e-4f0a-9b53-0d1c5c3a6c1e
+                     */
+                    "X-Request-ID"?: string;
+                    /**
+                     * @description Seconds after which to try again; absent where nobody can tell.
+                     * @example 2
+                     */
+                    "Retry-After"?: number;
                     [name: string]: unknown;
                 };
                 content: {

@@ -13,11 +13,17 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from tests.support.in_process import Service
+from tests.support.in_process import STREAM, Service
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", Service().api)
+api = Service().api
+# The document says what stands in the data of an event, as generators read it; this tool checks the event, as 3.2 does.
+stream = api.openapi()["paths"][STREAM]["post"]["responses"]["200"]["content"]["text/event-stream"]
+data = {"contentMediaType": "application/json", "contentSchema": stream.pop("schema")}
+stream["itemSchema"] = {"required": ["data"], "properties": {"data": data}}
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", api)
 
 
 @schema.parametrize()

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
+from deployments.types import PromptOptions
+from serve_app.form import OTHER_NAMES
 from tests.support.in_process import ANALYZE, PHOTOGRAPH, Service
 
 BOUNDARY = {"content-type": "multipart/form-data; boundary=x"}
@@ -30,12 +32,10 @@ def part(disposition: bytes, body: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("sent", "meant"),
     [
-        ("userPrompt", "user_prompt"),
-        ("prompt", "user_prompt"),
-        ("deepThinking", "deep_thinking"),
+        ("user-prompt", "user_prompt"),
         ("deep-thinking", "deep_thinking"),
         ("lang", "language"),
-        ("analysisOnly", "analysis_only"),
+        ("AnalysisOnly", "analysis_only"),
         ("zzz", "user_prompt, deep_thinking, language, analysis_only"),
     ],
 )
@@ -47,6 +47,26 @@ async def test_what_nobody_reads_is_warned_of_with_the_name_that_was_meant(
         assert f"'{sent}'" in warning
         assert meant in warning
     assert answer.json()["userInput"] == ""
+
+
+@pytest.mark.parametrize(("other", "name"), OTHER_NAMES.items())
+async def test_the_names_of_command_hook_and_answers_do_in_the_form_alone(other: str, name: str) -> None:
+    value = "at dusk" if name in ("user_prompt", "tag_groups") else "true"
+    told = []
+    for sent in (other, name):
+        service = Service()
+        answer = (await posted(service, {sent: value})).json()
+        told.append((answer["warnings"], answer["promptSource"], [asked.options for asked in service.writer.requests]))
+    assert told[0] == told[1]
+    assert told[0] != ([], "ollama", [PromptOptions()])
+    (warning,) = (await posted(service, path=f"{ANALYZE}?{other}={value}")).json()["warnings"]
+    assert f"'{other}'" in warning
+
+
+async def test_two_names_of_one_field_count_as_the_field_sent_twice(service: Service) -> None:
+    answer = (await posted(service, {"prompt": "at dawn", "user_prompt": "at dusk"})).json()
+    assert answer["userInput"] == "at dusk"
+    assert "'user_prompt' was sent 2 times" in answer["warnings"][0]
 
 
 async def test_a_field_sent_twice_counts_as_sent_last_and_both_routes_say_so(service: Service) -> None:

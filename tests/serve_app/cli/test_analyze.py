@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,7 +15,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from deployments.errors import OllamaUnavailable
 from deployments.ollama.model_names import is_same
@@ -25,9 +23,9 @@ from serve_app.cli.analyze import TextView, analyze
 from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
 from serve_app.cli.main import main
 from tests.serve_app.cli.conftest import Terminal
-from tests.support import in_process
 from tests.support.parts import ANALYSIS
 from tests.support.pictures import photograph_path
+from tests.support.served import Service
 
 PICTURE = photograph_path("rocket")
 AT_DUSK = PromptOptions("at dusk", deep_thinking=True, language="fr")
@@ -35,22 +33,6 @@ HERE = "http://here"
 
 Analyse = Callable[..., tuple[int, str]]
 """Pictures, and what `analyze` takes besides → its exit status and what it printed."""
-
-
-class Service(in_process.Service):
-    """The application on a port, in a thread, with stand-ins for the two deployments."""
-
-    def __enter__(self) -> Service:
-        listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        self._server = uvicorn.Server(uvicorn.Config(self.api, log_level="error", ws="none"))
-        self._thread = threading.Thread(target=self._server.run, args=([listener],))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join()
 
 
 @pytest.fixture
