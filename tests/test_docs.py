@@ -6,7 +6,10 @@ import io
 import itertools
 import logging
 import re
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,7 @@ from tests.support.ports import free_port
 from tests.support.settings_table import DOCUMENT, tables
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
 PICTURE: Pixels = pixels(photograph("china"))
 HOST = "127.0.0.1"
@@ -55,10 +59,48 @@ def test_the_settings_tables_are_the_models() -> None:
     assert document == filled(document, tables()), "run: python -m tests.support.settings_table"
 
 
-@pytest.mark.parametrize("path", ["README.md", *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))])
-def test_links_between_documents_lead_somewhere(path: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / path).read_text()):
-        assert ((ROOT / path).parent / target).exists(), f"{path} links to {target}"
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?", path.read_text()):
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path} links to {target}"
+        assert not anchor or anchor in anchors(file.read_text()), f"{path} links to {target}#{anchor}"
+
+
+def anchors(document: str) -> set[str]:
+    """Name each heading as GitHub links to it."""
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_what_make_is_told_to_do_it_can(path: Path) -> None:
+    told = re.findall(r"(?:^|`)make (?:\w+=\S+ )*([a-z]+)", path.read_text(), re.MULTILINE)
+    assert {*told} <= {*re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI's PyTorch has no CUDA")
+@pytest.mark.parametrize(("index", "told"), [("", True), ("https://index.example", False)])
+def test_make_tells_of_cuda_before_it_fetches_it(index: str, told: bool, tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    # `true` is content with any Python and makes no .venv, so that nothing is fetched; of this PATH is no nvidia-smi.
+    for name in ("true", "test", "uname", "printf"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    make = [shutil.which("make") or "", "run", "SHELL=/bin/sh", f"PYTHON={tmp_path}/true", f"TORCH_INDEX_URL={index}"]
+    made = subprocess.run(make, cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert "minutes" in made.stdout
+    assert ("4.5 of the 6 GB are CUDA" in made.stdout, "make run TORCH_INDEX_URL=…" in made.stdout) == (told, told)
+
+
+def test_the_settings_that_configuration_md_begins_with_are_taken_as_its_example_has_them() -> None:
+    start = DOCUMENT.read_text().partition("## The file")[0]
+    example = yaml.safe_load(start.partition("```yaml\n")[2].partition("```")[0])
+    changed = load_settings(example["applications"][0]["args"], {}).model_dump(exclude_unset=True)
+    named = re.findall(r"^\| `([\w.]+)`", start, re.MULTILINE)
+    within = {f"{section}.{name}" for section, value in changed.items() if isinstance(value, dict) for name in value}
+    assert len(named) == 5
+    assert {*named} <= {*changed} | within
 
 
 def test_the_readme_s_example_is_what_the_composer_writes() -> None:
