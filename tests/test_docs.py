@@ -6,11 +6,12 @@ import io
 import itertools
 import logging
 import re
+import shlex
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,13 @@ from serve_app.middleware.auth import ApiKeys
 from serve_app.middleware.serve_proxy import ContractFailures
 from serve_app.settings import load_settings
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE, Service
+from tests.support.in_process import ANALYZE
+from tests.support.in_process import Service as InProcess
 from tests.support.local_hub import LocalHub
 from tests.support.parts import FakeWeights
 from tests.support.pictures import header_of_png, photograph, pixels
 from tests.support.ports import free_port
+from tests.support.service import Service
 from tests.support.settings_table import DOCUMENT, tables
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +110,25 @@ def test_the_readme_s_example_is_what_the_composer_writes() -> None:
     composed = yaml.safe_load((ROOT / "tests/deployments/ollama/composed.yaml").read_text())
     coffee = composed["a cup of coffee, as the objects analyser sees it"]
     assert coffee["prompts"]["en"] in (ROOT / "README.md").read_text()
+
+
+def calls_of_the_readme() -> Iterator[list[str]]:
+    readme = (ROOT / "README.md").read_text()
+    for example in re.findall(r"```python\n(.+?)```", readme, re.DOTALL):
+        yield [sys.executable, "-c", example]
+    for line in re.findall(r"^(curl .+)", readme, re.MULTILINE):
+        yield shlex.split(line.replace("FILE", "examples/coffee.jpg"), comments=True)
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("call", [*calls_of_the_readme()], ids=lambda call: Path(call[0]).name)
+def test_the_readme_s_calls_are_answered(call: list[str], service: Service, ollama: FakeOllama) -> None:
+    if shutil.which(call[0]) is None:
+        pytest.skip(f"{call[0]} is not here")
+    ollama.answer = Answer(tokens=["An espresso in a white cup on a red saucer, ", "at dusk."])
+    called = [word.replace("http://127.0.0.1:8000", service.url) for word in call]
+    done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "espresso in a white cup" in done.stdout
 
 
 Provoke = Callable[[Path], Awaitable[str]]
@@ -188,7 +210,7 @@ def refused(
     upload: bytes = b"no picture", *, times: int = 1, headers: Mapping[str, str] | None = None, **settings: Any
 ) -> Provoke:
     async def provoke(folder: Path) -> str:
-        async with Service(**settings).client() as client:
+        async with InProcess(**settings).client() as client:
             answers = [await client.post(ANALYZE, files={"image": upload}, headers=headers) for _ in range(times)]
         error: str = answers[-1].json()["error"]
         return error
@@ -269,7 +291,7 @@ def test_each_of_these_and_no_other_is_quoted_in_troubleshooting() -> None:
 
 async def test_the_api_document_names_every_route_and_error_code() -> None:
     document = (ROOT / "docs" / "api.md").read_text()
-    routes = Service().api.openapi()["paths"]
+    routes = InProcess().api.openapi()["paths"]
     for route in routes:
         assert f"`POST {route}`" in document or f"`GET {route}`" in document
 
