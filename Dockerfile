@@ -7,7 +7,7 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /opt/image-analyzer
 RUN python -m venv /opt/venv
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 # The index that PyTorch's installation page names for the build you want. Nothing but torch itself is taken from it.
 ARG TORCH_INDEX_URL=""
 # The packages by themselves: a change in the code does not fetch them again.

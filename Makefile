@@ -14,6 +14,11 @@ STARTING := tests/test_alerts_live.py tests/test_command.py tests/test_container
 # A network, processes and mounts of its own, which end with the command.
 OWN_NETWORK := unshare $(if $(filter-out 0,$(shell id -u)),-Ur) -nmpf --mount-proc --kill-child
 
+# What PyPI has for Linux; elsewhere it has none with CUDA.
+SAY_CUDA = test -d .venv || test "$$(uname)" != Linux || command -v nvidia-smi >/dev/null || printf '%s\n' \
+	"There is no NVIDIA driver, and 4.5 of the 6 GB are CUDA. For the rest alone press Ctrl-C now, and say" \
+	"make $(or $(MAKECMDGOALS),install) TORCH_INDEX_URL=…, the package index that PyTorch's installation page names for CPU."
+
 .DEFAULT_GOAL := help
 .PHONY: help install run demo doctor test units starts services cluster lint frontend bench soak audit check format clean
 
@@ -25,6 +30,7 @@ install: $(INSTALLED) ## set everything up in .venv; done once
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: install it, or name it with PYTHON=…" if sys.version_info < (3, 11) else 0)'
 	@echo "Setting up .venv; the first time this fetches PyTorch and Ray, which takes minutes."
+	@$(if $(TORCH_INDEX_URL),,$(SAY_CUDA))
 	@$(PYTHON) -m venv .venv
 	@$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--no-deps --index-url $(TORCH_INDEX_URL) torch)

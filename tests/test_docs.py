@@ -6,8 +6,12 @@ import io
 import itertools
 import logging
 import re
+import shlex
+import shutil
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +40,17 @@ from serve_app.middleware.auth import ApiKeys
 from serve_app.middleware.serve_proxy import ContractFailures
 from serve_app.settings import load_settings
 from tests.support.fake_ollama import Answer, FakeOllama
-from tests.support.in_process import ANALYZE, Service
+from tests.support.in_process import ANALYZE
+from tests.support.in_process import Service as InProcess
 from tests.support.local_hub import LocalHub
 from tests.support.parts import FakeWeights
 from tests.support.pictures import header_of_png, photograph, pixels
 from tests.support.ports import free_port
+from tests.support.service import Service
 from tests.support.settings_table import DOCUMENT, tables
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 TROUBLESHOOTING = (ROOT / "docs" / "troubleshooting.md").read_text()
 PICTURE: Pixels = pixels(photograph("china"))
 HOST = "127.0.0.1"
@@ -55,16 +62,73 @@ def test_the_settings_tables_are_the_models() -> None:
     assert document == filled(document, tables()), "run: python -m tests.support.settings_table"
 
 
-@pytest.mark.parametrize("path", ["README.md", *(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))])
-def test_links_between_documents_lead_somewhere(path: str) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / path).read_text()):
-        assert ((ROOT / path).parent / target).exists(), f"{path} links to {target}"
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_links_between_documents_lead_somewhere(path: Path) -> None:
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?", path.read_text()):
+        file = path.parent / target if target else path
+        assert file.exists(), f"{path} links to {target}"
+        assert not anchor or anchor in anchors(file.read_text()), f"{path} links to {target}#{anchor}"
+
+
+def anchors(document: str) -> set[str]:
+    """Name each heading as GitHub links to it."""
+    headings = re.findall(r"^#+ (.+)$", document, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_what_make_is_told_to_do_it_can(path: Path) -> None:
+    told = re.findall(r"(?:^|`)make (?:\w+=\S+ )*([a-z]+)", path.read_text(), re.MULTILINE)
+    assert {*told} <= {*re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI's PyTorch has no CUDA")
+@pytest.mark.parametrize(("index", "told"), [("", True), ("https://index.example", False)])
+def test_make_tells_of_cuda_before_it_fetches_it(index: str, told: bool, tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    # `true` is content with any Python and makes no .venv, so that nothing is fetched; of this PATH is no nvidia-smi.
+    for name in ("true", "test", "uname", "printf"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    make = [shutil.which("make") or "", "run", "SHELL=/bin/sh", f"PYTHON={tmp_path}/true", f"TORCH_INDEX_URL={index}"]
+    made = subprocess.run(make, cwd=tmp_path, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert "minutes" in made.stdout
+    assert ("4.5 of the 6 GB are CUDA" in made.stdout, "make run TORCH_INDEX_URL=…" in made.stdout) == (told, told)
+
+
+def test_the_settings_that_configuration_md_begins_with_are_taken_as_its_example_has_them() -> None:
+    start = DOCUMENT.read_text().partition("## The file")[0]
+    example = yaml.safe_load(start.partition("```yaml\n")[2].partition("```")[0])
+    changed = load_settings(example["applications"][0]["args"], {}).model_dump(exclude_unset=True)
+    named = re.findall(r"^\| `([\w.]+)`", start, re.MULTILINE)
+    within = {f"{section}.{name}" for section, value in changed.items() if isinstance(value, dict) for name in value}
+    assert len(named) == 5
+    assert {*named} <= {*changed} | within
 
 
 def test_the_readme_s_example_is_what_the_composer_writes() -> None:
     composed = yaml.safe_load((ROOT / "tests/deployments/ollama/composed.yaml").read_text())
     coffee = composed["a cup of coffee, as the objects analyser sees it"]
     assert coffee["prompts"]["en"] in (ROOT / "README.md").read_text()
+
+
+def calls_of_the_readme() -> Iterator[list[str]]:
+    readme = (ROOT / "README.md").read_text()
+    for example in re.findall(r"```python\n(.+?)```", readme, re.DOTALL):
+        yield [sys.executable, "-c", example]
+    for line in re.findall(r"^(curl .+)", readme, re.MULTILINE):
+        yield shlex.split(line.replace("FILE", "examples/coffee.jpg"), comments=True)
+
+
+@pytest.mark.serve
+@pytest.mark.parametrize("call", [*calls_of_the_readme()], ids=lambda call: Path(call[0]).name)
+def test_the_readme_s_calls_are_answered(call: list[str], service: Service, ollama: FakeOllama) -> None:
+    if shutil.which(call[0]) is None:
+        pytest.skip(f"{call[0]} is not here")
+    ollama.answer = Answer(tokens=["An espresso in a white cup on a red saucer, ", "at dusk."])
+    called = [word.replace("http://127.0.0.1:8000", service.url) for word in call]
+    done = subprocess.run(called, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "espresso in a white cup" in done.stdout
 
 
 Provoke = Callable[[Path], Awaitable[str]]
@@ -146,7 +210,7 @@ def refused(
     upload: bytes = b"no picture", *, times: int = 1, headers: Mapping[str, str] | None = None, **settings: Any
 ) -> Provoke:
     async def provoke(folder: Path) -> str:
-        async with Service(**settings).client() as client:
+        async with InProcess(**settings).client() as client:
             answers = [await client.post(ANALYZE, files={"image": upload}, headers=headers) for _ in range(times)]
         error: str = answers[-1].json()["error"]
         return error
@@ -227,7 +291,7 @@ def test_each_of_these_and_no_other_is_quoted_in_troubleshooting() -> None:
 
 async def test_the_api_document_names_every_route_and_error_code() -> None:
     document = (ROOT / "docs" / "api.md").read_text()
-    routes = Service().api.openapi()["paths"]
+    routes = InProcess().api.openapi()["paths"]
     for route in routes:
         assert f"`POST {route}`" in document or f"`GET {route}`" in document
 

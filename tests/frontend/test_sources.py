@@ -50,6 +50,6 @@ def test_the_package_holds_what_it_exports(frontend: Path, tmp_path: Path) -> No
     run_npm(frontend, "pack", "--pack-destination", str(tmp_path))
     (package,) = tmp_path.glob("*.tgz")
     with tarfile.open(package) as archive:
-        assert {"package/dist/index.js", "package/dist/index.d.ts", "package/dist/styles.css"} <= set(
+        assert {f"package/dist/{file}" for file in ("index.js", "index.d.ts", "styles.css", "LICENSE")} <= set(
             archive.getnames()
         )
