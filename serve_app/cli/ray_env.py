@@ -40,6 +40,8 @@ FLAGS = {
     "FORWARDED_ALLOW_IPS": "",
     # Two replicas' lines that differ in numbers alone are two lines: in a log file they would be one.
     "RAY_DEDUP_LOGS": "0",
+    # What a thread still asks of Ray once the command has left it would join any other Ray on the machine, and hang.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
     # Nothing phones home.
     "RAY_USAGE_STATS_ENABLED": "0",
     "HF_HUB_DISABLE_TELEMETRY": "1",
