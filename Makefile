@@ -16,7 +16,7 @@ OWN_NETWORK := unshare $(if $(filter-out 0,$(shell id -u)),-Ur) -nmpf --mount-pr
 
 # What PyPI has for Linux; elsewhere it has none with CUDA.
 SAY_CUDA = test -d .venv || test "$$(uname)" != Linux || command -v nvidia-smi >/dev/null || printf '%s\n' \
-	"There is no NVIDIA driver, and 4.5 of the 6 GB are CUDA. For the rest alone press Ctrl-C now, and say" \
+	"There is no NVIDIA driver, and 4.5 of the 6 GB are CUDA. For 2.2 GB without press Ctrl-C now, and say" \
 	"make $(or $(MAKECMDGOALS),install) TORCH_INDEX_URL=…, the package index that PyTorch's installation page names for CPU."
 
 .DEFAULT_GOAL := help
