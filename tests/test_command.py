@@ -151,7 +151,9 @@ def test_it_starts_where_others_fail_answers_a_photograph_and_dies_whole(tmp_pat
         assert "ollama serve" in service.told
         assert "Mode:     fast" in service.told
 
-        demo = service.run("analyze", ROOT / "examples" / "coffee.jpg", "--url", service.url).stdout
+        answered = service.run("analyze", ROOT / "examples" / "coffee.jpg", "--url", service.url)
+        assert answered.stdout.count("\n") == 1
+        demo = answered.stderr
         for category in ("style", "mood", "composition", "color palette", "subjects"):
             (row,) = (line for line in demo.splitlines() if line.strip().startswith(f"{category}:"))
             assert row.count("%") == 3

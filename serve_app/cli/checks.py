@@ -41,11 +41,7 @@ def examine_service(config_file: Path, environment: Mapping[str, str]) -> Iterat
     labels = config.labels.count
     yield Finding("Config", True, f"{config.path}, {labels} labels in {config.settings.clip.labels_file.name}")
     yield from check_device(config.settings.clip)
-    weights = check_weights(config.settings.clip)
-    yield weights
-    if not weights.ok:
-        yield check_weights_cache(config.settings.clip.model)
-    yield check_hub(config.settings.clip, needed=not weights.ok)
+    yield from check_model(config.settings.clip)
     yield from check_ollama(config.settings.ollama)
     yield check_port(config)
     yield check_mode(config.host, environment)
@@ -101,6 +97,25 @@ def check_weights(settings: ClipSettings, cache_dir: Path | None = None) -> Find
         f"{settings.model} is not in the cache {cache_dir or constants.HF_HUB_CACHE}",
         "image-analyzer serve fetches them by itself where the hub is in reach; till then the stand-in answers",
     )
+
+
+def check_model(
+    settings: ClipSettings,
+    cache_dir: Path | None = None,
+    announced: Callable[[str, str], Mapping[str, int]] = announced_files,
+) -> Iterator[Finding]:
+    """Check the weights and where they come from; that neither is to be had is one fault."""
+    weights = check_weights(settings, cache_dir)
+    hub = check_hub(settings, needed=not weights.ok, announced=announced)
+    if weights.ok or hub.ok:
+        yield weights
+        yield hub
+    else:
+        yield Finding(
+            weights.name, False, f"{weights.detail}; {hub.detail}", f"{hub.remedy.rstrip('.')}; {weights.remedy}"
+        )
+    if not weights.ok:
+        yield check_weights_cache(settings.model)
 
 
 def check_hub(

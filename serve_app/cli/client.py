@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,16 +20,12 @@ import httpx
 from httpx_sse import EventSource, SSEError
 
 from deployments.types import PromptOptions
-
-API_KEY_VARIABLE = "IMAGE_ANALYZER_API_KEY"
-"""Environment variable with the key that the service asks for; an argument would show in the list of processes."""
+from serve_app.cli.analyze_options import API_KEY_VARIABLE
+from serve_app.cli.named_pictures import STDIN
 
 CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 240
 """Longest silence, in seconds: the service's own limits (30 s for the analysis, 150 s for the prompt) come first."""
-
-STDIN = Path("-")
-"""The picture that is piped in."""
 
 MB = 1_000_000
 MAX_PIPED_BYTES = 500 * MB
@@ -38,6 +36,20 @@ DEFAULT_PORT = 8000
 
 API_ROOT = "/api/images"
 """With what follows, left off an address that was copied from a call."""
+
+MAX_PAUSES_S = 300
+"""Longest that a picture waits, in seconds, for a service that says 429: five of its minutes of few calls."""
+
+MIN_PAUSE_S, UNTOLD_PAUSE_S = 1, 2
+"""Seconds before the next try: at the least, and where a 429 names none (what the service says by default)."""
+
+OPTIONS = {"user_prompt": "--prompt", "deep_thinking": "--deep"}
+"""Form fields whose options have other names."""
+
+_FIELD = re.compile(r"Form field '(?!image')(\w+)'|\b(user_prompt|deep_thinking|analysis_only|tag_groups)\b")
+
+WRONG_USAGE = frozenset({"invalid_url", "invalid_key", "invalid_form", "too_many_labels"})
+"""Codes of what would fail in the same way for every picture, until it is typed otherwise."""
 
 Json = dict[str, Any]
 
@@ -55,10 +67,17 @@ def shown(text: str | Path) -> str:
     return str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def in_own_words(text: str) -> str:
+    """Name the command's options where the service names fields of its form."""
+    return _FIELD.sub(lambda found: _option(found[1] or found[2]), text)
+
+
+def _option(field: str) -> str:
+    return OPTIONS.get(field, f"--{field.replace('_', '-')}")
+
+
 def _no_address(typed: str) -> AnalyzeFailure:
-    return AnalyzeFailure(
-        f"'{typed}' is no address of a service: write it as http://127.0.0.1:{DEFAULT_PORT}.", "invalid_url"
-    )
+    return AnalyzeFailure(f"'{typed}' is no address of a service: write it as http://HOST:PORT.", "invalid_url")
 
 
 def service_address(typed: str) -> str:
@@ -91,6 +110,9 @@ def opened(file: Path) -> Iterator[IO[bytes] | bytes]:
         OSError: it cannot be read.
     """
     piped = file == STDIN
+    if not piped and os.path.isdir(file):
+        os.listdir(file)  # says why, where nobody may look into it
+        raise AnalyzeFailure("The folder holds no picture: name one, or a folder with some below it.", "no_pictures")
     if piped and sys.stdin is None:
         raise AnalyzeFailure("The file cannot be read: the standard input is closed.", "unreadable_file")
     with open(sys.stdin.fileno() if piped else file, "rb", closefd=not piped) as source:
@@ -112,13 +134,21 @@ class ServiceClient:
         url: its address, as typed.
         api_key: sent with every picture, where there is one.
         transport: replaces the network in tests.
+        wait: takes the seconds that the service says to wait.
 
     Raises:
         AnalyzeFailure: the address or the key is none.
     """
 
-    def __init__(self, url: str, api_key: str = "", transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str = "",
+        transport: httpx.BaseTransport | None = None,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         self._url = service_address(url)
+        self._wait = wait
         api_key = api_key.strip()
         if not (api_key.isascii() and (api_key + " ").isprintable()):
             raise AnalyzeFailure(f"What {API_KEY_VARIABLE} holds is no key: copy it anew.", "invalid_key")
@@ -156,7 +186,7 @@ class ServiceClient:
             for sent in EventSource(response).iter_sse():
                 event = self._parsed(sent.data)
                 if event.get("status") == "error":
-                    raise AnalyzeFailure(str(event.get("error")), str(event.get("code")))
+                    raise AnalyzeFailure(in_own_words(str(event.get("error"))), str(event.get("code")))
                 yield event
                 if event.get("status") == "complete":
                     return
@@ -181,12 +211,7 @@ class ServiceClient:
         }
         form = {name: value for name, value in form.items() if value}
         try:
-            with (
-                opened(file) as picture,
-                self._client.stream(
-                    "POST", f"{self._url}{API_ROOT}/{route}", data=form, files={"image": (shown(file.name), picture)}
-                ) as response,
-            ):
+            with opened(file) as picture, self._admitted(route, form, (shown(file.name), picture)) as response:
                 if response.is_redirect:
                     raise AnalyzeFailure(
                         f"{self._url} sends on to {response.headers['location']}: give that address as --url.",
@@ -218,11 +243,37 @@ class ServiceClient:
         except OSError as error:
             raise AnalyzeFailure(f"The file cannot be read: {error.strerror or error}.", "unreadable_file") from error
 
+    @contextmanager
+    def _admitted(
+        self, route: str, form: dict[str, str], picture: tuple[str, IO[bytes] | bytes]
+    ) -> Iterator[httpx.Response]:
+        """Send until the answer is another than 429, or it has been that for too long."""
+        paused_s = 0.0
+        while True:
+            with self._client.stream(
+                "POST", f"{self._url}{API_ROOT}/{route}", data=form, files={"image": picture}
+            ) as response:
+                told = response.headers.get("retry-after", "")
+                pause_s = max(MIN_PAUSE_S, float(told)) if told.isdecimal() else UNTOLD_PAUSE_S
+                paused_s += pause_s
+                if response.status_code != httpx.codes.TOO_MANY_REQUESTS or paused_s > MAX_PAUSES_S:
+                    yield response
+                    return
+            self._wait(pause_s)
+
     def _raise_told(self, response: httpx.Response) -> None:
         told = self._parsed(response.text)
         if "error" not in told or "code" not in told:
             raise self._stranger()
-        raise AnalyzeFailure(str(told["error"]), str(told["code"]))
+        sentence, code = in_own_words(str(told["error"])), str(told["code"])
+        if code == "key_required":
+            known = "authorization" in self._client.headers
+            sentence = (
+                f"The service does not know the key that {API_KEY_VARIABLE} holds: ask whoever runs it for one."
+                if known
+                else f"The service asks for a key: export {API_KEY_VARIABLE}=KEY."
+            )
+        raise AnalyzeFailure(sentence, code)
 
     def _parsed(self, text: str) -> Json:
         try:

@@ -35,6 +35,7 @@ class Console:
         self._verbose = verbose
         self._file = None if log_file is None else _LogFile(log_file, maxBytes=MAX_LOG_BYTES, backupCount=1)
         self._redirected = ExitStack()
+        self._awaited = ""
 
     def __enter__(self) -> Self:
         if self._file is not None:
@@ -51,6 +52,13 @@ class Console:
         if self._file is not None:
             with suppress(OSError):  # The disk is full.
                 self._file.close()
+
+    def waits_for(self, what: str) -> None:
+        """Say what is waited for: in a line that vanishes or, where none can, in one for each new thing."""
+        self.progress.show(f"{what} …")
+        if not self._out.isatty() and what != self._awaited:
+            self.say(f"  {what} …")
+        self._awaited = what
 
     def say(self, line: str) -> None:
         """Print a line, or several."""

@@ -7,17 +7,41 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+from serve_app.cli.analyze_options import DEFAULT_URL, URL_VARIABLE, add_analyze, prompt_options
 
 EXIT_INTERRUPTED = 130
 """What a shell reports for a command that Ctrl-C ended."""
 
 CONFIG_NAME = "serve_config.yaml"
+
+_EPILOG = """\
+image-analyzer COMMAND --help tells what each takes.
+
+exit status:
+  0    well: every picture was answered, the service was stopped as asked
+  1    something failed, and said why
+  2    wrong usage, or a wrong setting
+  130  Ctrl-C
+"""
+
+
+class _Version(argparse.Action):
+    """Looks the version up when it is asked for, not at each start."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(nargs=0, **more)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(parser.prog, version(parser.prog))
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,26 +52,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and codecs.lookup(sys.getfilesystemencoding()).name == "ascii":
         _begin_again_in_utf_8()
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - closed by who started us
-    sys.stderr = sys.stderr or sys.stdout
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         _replace_unprintable(stream)
-    arguments = build_parser().parse_args(argv)
     try:
-        return _run(arguments)
+        try:
+            return _run(build_parser(), argv)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has gone; without this the interpreter complains while it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Describe the command: every subcommand and every option."""
     parser = argparse.ArgumentParser(
-        prog="image-analyzer", description="A picture goes in; what CLIP sees in it comes out, and a prompt."
+        prog="image-analyzer",
+        description="A picture goes in; what CLIP sees in it comes out, and a prompt.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action=_Version, help="say which version this is")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="start the service, and stop it whole on Ctrl-C")
     _add_config(serve)
@@ -86,55 +117,16 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("doctor", help="check this machine, and say what mends each fault")
     _add_config(doctor)
 
-    analyze = commands.add_parser("analyze", help="send pictures to a running service")
-    analyze.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a picture; - is the standard input")
-    analyze.add_argument("--url", default="http://127.0.0.1:8000", help="the service's address (default: %(default)s)")
-    analyze.add_argument("--prompt", default="", metavar="TEXT", help="what you want of the picture")
-    analyze.add_argument("--deep", action="store_true", help="a longer, richer prompt")
-    analyze.add_argument("--language", default="en", help="language of the prompt (default: en)")
-    analyze.add_argument(
-        "--model", default="", metavar="NAME", help="the model that writes, of those that may be asked for"
+    add_analyze(commands)
+
+    completion = commands.add_parser(
+        "completion",
+        help="print what has a shell complete this command",
+        description='In ~/.bashrc: eval "$(image-analyzer completion bash)"; in ~/.zshrc, after compinit, the same '
+        "with zsh; in ~/.config/fish/config.fish: image-analyzer completion fish | source",
     )
-    analyze.add_argument(
-        "--vision",
-        choices=("auto", "on", "off"),
-        default="auto",
-        help="whether a model looks at the picture itself: auto where it can and is quick about it",
-    )
-    analyze.add_argument("--seed", type=int, metavar="NUMBER", help="the same number gives much the same prompt again")
-    analyze.add_argument(
-        "--target", default="", metavar="NAME", help="what the prompt is for: sdxl, flux, midjourney, tags, …"
-    )
-    analyze.add_argument("--length", choices=("short", "medium", "long"), help="how long the prompt is to be")
-    analyze.add_argument(
-        "--weights", action="store_true", help="weigh labels, where that means something to the target"
-    )
-    analyze.add_argument("--tags", type=int, metavar="NUMBER", help="how many tags are wanted, 0 to 100")
-    analyze.add_argument(
-        "--tag-groups", default="", metavar="A,B", help="the groups that tags are wanted of (default: all)"
-    )
-    analyze.add_argument(
-        "--labels",
-        type=_own_labels,
-        default=(),
-        metavar="JSON",
-        help='labels of your own to compare with, or a file of them: {"vehicle": ["car", "bicycle"]}',
-    )
-    analyze.add_argument("--negative", action="store_true", help="print the negative prompt too, where there is one")
-    analyze.add_argument("--json", action="store_true", help="one JSON object per picture and line")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return parser
-
-
-def _own_labels(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Take JSON, or the name of a file of it; what it may say is the service's to tell."""
-    try:
-        content = text if text.lstrip().startswith("{") else Path(text).read_text(encoding="utf-8")
-        return tuple((category, tuple(map(str, phrases))) for category, phrases in json.loads(content).items())
-    except OSError as error:
-        raise argparse.ArgumentTypeError(f"{text} cannot be read: {error.strerror}") from error
-    except (ValueError, AttributeError, TypeError) as error:
-        how = 'write category to phrases as JSON, {"vehicle": ["car", "bicycle"]}, or name a file of it'
-        raise argparse.ArgumentTypeError(f"{how} ({error})") from error
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
@@ -153,7 +145,12 @@ def default_config(folder: Path) -> Path:
     return here if here.is_file() else Path(__file__).parents[2] / CONFIG_NAME
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    arguments = parser.parse_args(argv)
     match arguments.command:
         case "serve":
             from serve_app.cli.serve import serve
@@ -179,30 +176,27 @@ def _run(arguments: argparse.Namespace) -> int:
             from serve_app.cli.doctor import doctor
 
             return doctor(arguments.config or default_config(Path()))
-        case _:
-            from deployments.types import PromptOptions
+        case "completion":
+            from argcomplete.shell_integration import shellcode
+
+            print(shellcode([parser.prog], shell=arguments.shell))
+            return 0
+        case "analyze":
             from serve_app.cli.analyze import analyze
 
             return analyze(
                 arguments.files,
-                arguments.url,
-                PromptOptions(
-                    arguments.prompt,
-                    arguments.deep,
-                    arguments.language,
-                    model=arguments.model,
-                    seed=arguments.seed,
-                    vision=arguments.vision,
-                    target=arguments.target,
-                    length=arguments.length,
-                    weights=arguments.weights,
-                    tags=arguments.tags,
-                    tag_groups=tuple(filter(None, map(str.strip, arguments.tag_groups.split(",")))),
-                    labels=arguments.labels,
-                ),
+                (os.environ.get(URL_VARIABLE) or DEFAULT_URL) if arguments.url is None else arguments.url,
+                prompt_options(arguments),
                 as_json=arguments.json,
                 negative=arguments.negative,
+                jobs=arguments.jobs,
+                out=sys.stdout,
+                err=sys.stderr,
             )
+        case _:
+            parser.print_help()
+            return 0
 
 
 def _begin_again_in_utf_8() -> None:

@@ -173,7 +173,7 @@ class Run:
 
         self._signals.take()
         address = joined_cluster(os.environ)
-        show = self.console.progress.show
+        show = self.console.waits_for
         if address:
             self.console.say(
                 f"Joining the Ray cluster at {address} (RAY_ADDRESS); the environment of this shell does not reach its "
@@ -181,7 +181,7 @@ class Run:
             )
         else:
             self._door = self._opened()
-            show("starting Ray …")
+            show("starting Ray")
             self._head = Head(dashboard=self.dashboard, follow_logs=self.console.follows_logs)
             address = self._head.address
         self._signals.wait(0)
@@ -190,7 +190,7 @@ class Run:
         except ConnectionError as error:
             raise Failed(f"✗ No Ray cluster answers at {address}, which {CLUSTER} names: {error}.") from error
         self._signals.take()
-        show("starting Serve …")
+        show("starting Serve")
         schema = schema_of(dict(self.config.content))
         self._instance.start(schema)
         self._signals.wait(0)
@@ -232,7 +232,7 @@ class Run:
                     "✗ Serve cannot start the application.", *(f"    {line}" for line in told), self._log_hint()
                 )
             waiting = still_starting(status, self.config.applications)
-            self.console.progress.show(f"waiting for {', '.join(waiting) or 'its first answer'} …")
+            self.console.waits_for(f"waiting for {', '.join(waiting) or 'its first answer'}")
             if not waiting:
                 health = ask_health(self.config)
                 if health is not None and has_started(health):
@@ -293,6 +293,7 @@ def banner(
     """Say where the service listens, in which mode, what answers now and what would improve it, and other `places`."""
     reach = " (from other machines too)" if config.open_to_others else ""
     unguarded = config.open_to_others and not health.key_required
+    key = "-H 'Authorization: Bearer KEY' " if health.key_required else ""
     return "\n".join(
         (
             f"Image Analyzer listens at {config.url}{reach}, after {start_s:.0f} s",
@@ -302,7 +303,7 @@ def banner(
             f"  Page:     {config.url}/",
             f"  API:      {config.url}/docs",
             *(f"  {f'{name}:':<10}{place}" for name, place in (places or {}).items() if place),
-            f"  Try it:   curl -F image=@PICTURE {config.url}/api/images/analyze",
+            f"  Try it:   curl {key}-F image=@PICTURE {config.url}/api/images/analyze",
             "  Stop it:  Ctrl-C",
         )
     )

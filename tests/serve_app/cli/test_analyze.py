@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +22,8 @@ from deployments.errors import OllamaUnavailable
 from deployments.ollama.model_names import is_same
 from deployments.types import LabelScore, PromptComplete, PromptDelta, PromptOptions, PromptRestart, Tag
 from serve_app.cli.analyze import TextView, analyze
-from serve_app.cli.client import API_KEY_VARIABLE, ServiceClient
+from serve_app.cli.analyze_options import API_KEY_VARIABLE
+from serve_app.cli.client import ServiceClient
 from serve_app.cli.main import main
 from tests.serve_app.cli.conftest import Terminal
 from tests.support.parts import ANALYSIS
@@ -41,11 +44,23 @@ def service() -> Iterator[Service]:
         yield service
 
 
+class Beside(io.StringIO):
+    """Another stream's neighbour, whose lines are read between its lines, as a terminal shows them."""
+
+    def __init__(self, other: io.StringIO) -> None:
+        super().__init__()
+        self._other = other
+
+    def write(self, text: str) -> int:
+        return self._other.write(text)
+
+
 @pytest.fixture
-def analyse(capsys: pytest.CaptureFixture[str]) -> Analyse:
+def analyse() -> Analyse:
     def run(*pictures: Path, url: str, options: PromptOptions | None = None, **more: Any) -> tuple[int, str]:
-        status = analyze(pictures or [PICTURE], url, options or PromptOptions(), **{"as_json": False, **more})
-        return status, capsys.readouterr().out
+        out = Terminal()
+        given = {"as_json": False, "out": out, "err": Beside(out), "environment": {"NO_COLOR": "1"}, **more}
+        return analyze(pictures or [PICTURE], url, options or PromptOptions(), **given), out.getvalue()
 
     return run
 
@@ -118,7 +133,7 @@ def test_labels_that_are_none_are_refused_before_anything_is_sent(
 
 
 def test_a_picture_that_was_analysed_before_is_said_to_be(service: Service, analyse: Analyse) -> None:
-    status, told = analyse(PICTURE, PICTURE, url=service.url)
+    status, told = analyse(PICTURE, PICTURE, url=service.url, jobs=1)
     assert (status, len(service.reader.pictures)) == (0, 1)
     assert [line for line in told.splitlines() if line.startswith("rocket")] == [
         "rocket.jpg (read by clip)",
@@ -134,7 +149,7 @@ def test_a_wish_for_the_analysis_alone_reaches_the_service(service: Service, ana
 def test_json_is_the_plain_routes_answer_a_line_per_picture(service: Service, analyse: Analyse, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
-    status, told = analyse(PICTURE, text, PICTURE, url=service.url, as_json=True)
+    status, told = analyse(PICTURE, text, PICTURE, url=service.url, as_json=True, jobs=1)
     first, second, third = map(json.loads, told.splitlines())
     assert (status, first["file"], first["generatedPrompt"]) == (1, str(PICTURE), "A quiet harbour.")
     assert {"analysis", "palette", "promptSource", "analyzer", "timings", "warnings"} <= first.keys()
@@ -148,8 +163,92 @@ def test_a_refused_picture_is_told_and_the_next_one_sent(service: Service, analy
     large.write_bytes(bytes(5_000_000))
     status, told = analyse(large, PICTURE, url=service.url)
     assert status == 1
-    assert told.startswith(f"✗ {large}: The upload is larger than 1 MB")
+    assert f"✗ {large}: The upload is larger than 1 MB" in told
     assert "A quiet harbour." in told
+
+
+def test_a_pipe_gets_the_prompts_alone_and_in_the_order_of_the_pictures(service: Service, tmp_path: Path) -> None:
+    """Half prompts that were begun anew, labels, times, warnings and failures are read on stderr."""
+    service.writer.events = [
+        PromptDelta("Half a"),
+        PromptRestart("Ollama broke off."),
+        PromptComplete("A cup.\n\nOn a table.\x1b[2J", "template", warnings=("Cut.",)),
+    ]
+    for name in ("b.jpg", "a.png", "c.txt"):
+        shutil.copy(PICTURE, tmp_path / name)
+    (tmp_path / "broken.gif").touch()
+    out, err = io.StringIO(), io.StringIO()
+    status = analyze([tmp_path], service.url, PromptOptions(), as_json=False, out=out, err=err, jobs=1, environment={})
+    assert (status, out.getvalue()) == (1, 2 * "A cup. On a table.[2J\n")
+    places = [line for line in err.getvalue().splitlines() if "/3 " in line]
+    assert places == ["1/3 a.png (read by clip)", "2/3 b.jpg (read by clip, cached)"]
+    assert "  ! Cut." in err.getvalue()
+    assert f"✗ {tmp_path}/broken.gif: " in err.getvalue()
+    assert "A cup" not in err.getvalue()
+
+
+def test_the_analysis_alone_is_what_a_pipe_gets_where_nothing_else_is_asked_for(service: Service) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    wish = PromptOptions(analysis_only=True)
+    assert analyze([PICTURE], service.url, wish, as_json=False, out=out, err=err, environment={}) == 0
+    assert out.getvalue().startswith("rocket.jpg (read by clip)\n  style: ")
+    assert ("prompt by" in out.getvalue(), err.getvalue()) == (False, "")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_progress_counts_the_pictures(as_json: bool, service: Service) -> None:
+    out, err = io.StringIO(), Terminal()
+    pictures = [PICTURE] * 3
+    assert analyze(pictures, service.url, PromptOptions(), as_json=as_json, out=out, err=err, environment={}) == 0
+    for place in ("1/3", "2/3", "3/3"):
+        assert f"\r\x1b[K{place} rocket.jpg: " in err.getvalue()
+    assert err.getvalue().endswith("\r\x1b[K" if as_json else "\n")
+    assert len(out.getvalue().splitlines()) == 3
+
+
+def busy(times: int, sent: list[httpx.Request], **headers: str) -> httpx.MockTransport:
+    """Answer 429 so often, then well."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        if len(sent) <= times:
+            refusal = {"success": False, "error": "Too often.", "code": "rate_limited"}
+            return httpx.Response(429, headers=headers, json=refusal)
+        return httpx.Response(200, json=COMPLETE)
+
+    return httpx.MockTransport(handler)
+
+
+def test_a_busy_service_is_asked_again_when_it_says_and_with_the_whole_picture(analyse: Analyse) -> None:
+    sent: list[httpx.Request] = []
+    waited: list[float] = []
+    transport = busy(2, sent, **{"retry-after": "7"})
+    status, told = analyse(url=HERE, as_json=True, transport=transport, wait=waited.append)
+    assert (status, json.loads(told)["generatedPrompt"]) == (0, "A cup.")
+    assert waited == pytest.approx([7, 7])
+    assert all(PICTURE.read_bytes() in request.content for request in sent)
+
+
+@pytest.mark.parametrize("headers", [{"retry-after": "61"}, {"retry-after": "0"}, {}])
+def test_a_service_that_stays_busy_is_left_after_five_minutes(headers: dict[str, str], analyse: Analyse) -> None:
+    waited: list[float] = []
+    status, told = analyse(url=HERE, as_json=True, transport=busy(1000, [], **headers), wait=waited.append)
+    assert (status, json.loads(told)["code"]) == (1, "rate_limited")
+    assert 200 < sum(waited) <= 300
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_so_many_pictures_are_on_their_way_at_a_time(jobs: int, analyse: Analyse) -> None:
+    met = threading.Barrier(jobs)
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        met.wait(timeout=30)
+        return httpx.Response(200, json=COMPLETE)
+
+    status, told = analyse(
+        *[PICTURE] * 3 * jobs, url=HERE, as_json=True, jobs=jobs, transport=httpx.MockTransport(handler)
+    )
+    assert (status, len(told.splitlines())) == (0, 3 * jobs)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +324,7 @@ def test_a_terminal_sees_the_place_in_line_and_that_the_model_thinks() -> None:
         COMPLETE,
     )
     with ServiceClient(HERE, transport=answering(told)) as client:
-        TextView(Terminal(), progress, {}).show(client, PICTURE, PromptOptions())
+        TextView(Terminal(), progress, {}).show(PICTURE, client.events(PICTURE, PromptOptions()))
     steps = [step.strip() for step in progress.getvalue().split("\r\x1b[K") if step]
     assert steps == [
         f"rocket.jpg: {doing} …"
@@ -254,15 +353,33 @@ def test_what_is_not_asked_for_is_not_sent_to_a_service_that_may_not_know_it(ana
     assert set(names) == {b"deep_thinking", b"language", b"analysis_only", b"image"}
 
 
-def test_a_wish_that_the_service_refuses_is_told(service: Service, analyse: Analyse) -> None:
-    status, told = analyse(url=service.url, options=PromptOptions(language="xx"), as_json=True)  # type: ignore[arg-type]
-    assert (status, json.loads(told)["code"]) == (1, "invalid_form")
+@pytest.mark.parametrize(
+    ("wish", "told"),
+    [
+        ({"user_prompt": "x" * 2001}, "--prompt has 2001 characters: send at most 2000."),
+        ({"target": "sdlx"}, "--target is wrong: send one of prose, sdxl."),
+        ({"tags": 101}, "--tags is wrong: Input should be less than or equal to 100."),
+        ({"labels": (("UPPER", ("a", "b")),)}, "--labels is wrong: "),
+    ],
+)
+def test_a_wish_that_the_service_refuses_is_told_in_the_commands_words_and_is_wrong_usage(
+    wish: dict[str, Any], told: str, service: Service, analyse: Analyse
+) -> None:
+    status, said = analyse(url=service.url, options=PromptOptions(**wish), as_json=True)
+    assert (status, json.loads(said)["code"]) == (2, "invalid_form")
+    assert json.loads(said)["error"].startswith(told)
+    assert analyse(PICTURE, PICTURE, url=service.url, options=PromptOptions(**wish), jobs=1)[1].count("✗") == 1
+
+
+def test_a_warning_speaks_of_the_commands_options(service: Service, analyse: Analyse) -> None:
+    service.reader.warnings = ("It is too uncertain to be named: say it in user_prompt.",)
+    assert "  ! It is too uncertain to be named: say it in --prompt.\n" in analyse(url=service.url)[1]
 
 
 def test_a_terminal_sees_colours_and_progress(service: Service) -> None:
     out, progress = Terminal(), Terminal()
     with ServiceClient(service.url) as client:
-        TextView(out, progress, {}).show(client, PICTURE, PromptOptions())
+        TextView(out, progress, {}).show(PICTURE, client.events(PICTURE, PromptOptions()))
     assert "\x1b[48;2;" in out.getvalue()
     assert "rocket.jpg: sending …" in progress.getvalue()
     assert "rocket.jpg: writing the prompt …" in progress.getvalue()
@@ -280,13 +397,21 @@ def answering(answer: httpx.Response | Exception, sent: list[httpx.Request] | No
     return httpx.MockTransport(handler)
 
 
-def test_the_key_of_the_environment_is_sent(analyse: Analyse, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("key", "header", "told"),
+    [
+        ("0123456789abcdef", "Bearer 0123456789abcdef", "does not know the key that IMAGE_ANALYZER_API_KEY holds"),
+        ("", None, "asks for a key: export IMAGE_ANALYZER_API_KEY=KEY."),
+    ],
+)
+def test_the_key_of_the_environment_is_sent_and_a_refusal_names_it(
+    key: str, header: str | None, told: str, analyse: Analyse
+) -> None:
     sent: list[httpx.Request] = []
-    refusal = httpx.Response(401, json={"success": False, "error": "No.", "code": "key_required"})
-    for key in ("0123456789abcdef", ""):
-        monkeypatch.setenv(API_KEY_VARIABLE, key)
-        assert analyse(url=HERE, transport=answering(refusal, sent))[0] == 1
-    assert [request.headers.get("authorization") for request in sent] == ["Bearer 0123456789abcdef", None]
+    refusal = httpx.Response(401, json={"success": False, "error": "Send a header.", "code": "key_required"})
+    status, said = analyse(url=HERE, transport=answering(refusal, sent), environment={API_KEY_VARIABLE: key})
+    assert (status, told in said) == (1, True)
+    assert [request.headers.get("authorization") for request in sent] == [header]
 
 
 @pytest.mark.parametrize(
@@ -337,7 +462,9 @@ def test_a_stream_that_ends_too_soon_is_no_answer(analyse: Analyse) -> None:
 )
 def test_a_wrong_address_is_told(url: str, analyse: Analyse) -> None:
     status, told = analyse(url=url, as_json=True, transport=answering(httpx.Response(200)))
-    assert (status, json.loads(told)["code"]) == (1, "invalid_url")
+    assert (status, json.loads(told)["code"]) == (2, "invalid_url")
+    assert json.loads(told)["error"].endswith("write it as http://HOST:PORT.")
+    assert analyse(PICTURE, PICTURE, url=url)[1].count("✗") == 1
 
 
 @pytest.mark.parametrize(
@@ -367,10 +494,9 @@ def test_a_redirect_is_told_with_where_it_leads(analyse: Analyse) -> None:
     assert (status, json.loads(told)["error"]) == (1, f"{HERE} sends on to https://there/: give that address as --url.")
 
 
-def test_a_key_that_is_none_is_told(analyse: Analyse, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(API_KEY_VARIABLE, "clé\n0123456789abcdef")
-    status, told = analyse(url=HERE, as_json=True)
-    assert (status, json.loads(told)["code"]) == (1, "invalid_key")
+def test_a_key_that_is_none_is_told(analyse: Analyse) -> None:
+    status, told = analyse(url=HERE, as_json=True, environment={API_KEY_VARIABLE: "clé\n0123456789abcdef"})
+    assert (status, json.loads(told)["code"]) == (2, "invalid_key")
 
 
 def run(*arguments: str | bytes, locale: str = "C.UTF-8", **more: Any) -> subprocess.CompletedProcess[bytes]:
@@ -390,8 +516,14 @@ def test_what_is_piped_in_is_a_picture_too(service: Service, options: tuple[str,
         "-", fifo.name, "--url", service.url, *options, input=photograph_path("china").read_bytes(), cwd=tmp_path
     )
     writing.join()
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert done.stdout.count(b"A quiet harbour.") == 2
+    assert done.returncode == 0
+    if options:
+        assert done.stderr == b""
+        assert [json.loads(line)["file"] for line in done.stdout.splitlines()] == ["-", "fifo"]
+    else:
+        assert done.stdout == b"A quiet harbour.\nA quiet harbour.\n"
+        told = done.stderr.decode().splitlines()
+        assert [line for line in told if "/2" in line] == ["1/2 - (read by clip)", "2/2 fifo (read by clip)"]
     assert len(service.reader.pictures) == 2
 
 
@@ -410,17 +542,38 @@ def test_any_file_name_and_wish_is_taken_under_any_locale(
         done = run(
             file, b"absent-" + name, "--prompt", "\xe0 l'aube".encode(), "--url", service.url, *options, locale=locale
         )
-        assert (done.returncode, done.stderr) == (1, b"")
+        assert done.returncode == 1
         if options:
+            assert done.stderr == b""
             there, absent = map(json.loads, done.stdout.decode().splitlines())
             assert (there["success"], there["userInput"], Path(there["file"]).name) == (True, "\xe0 l'aube", shown)
             assert absent["file"] == f"absent-{shown}"
         else:
-            assert b"A quiet harbour." in done.stdout
-            assert b"absent-caf" in done.stdout
+            assert done.stdout == b"A quiet harbour.\n"
+            assert b"absent-caf" in done.stderr
 
 
 def test_a_missing_file_is_told(analyse: Analyse, tmp_path: Path) -> None:
     missing = tmp_path / "gone.jpg"
     told = f"✗ {missing}: The file cannot be read: No such file or directory.\n"
     assert analyse(missing, url="http://127.0.0.1:1") == (1, told)
+
+
+def test_what_reads_but_the_first_line_ends_it_quietly(service: Service) -> None:
+    command = [sys.executable, "-m", "serve_app.cli.main", "analyze", *[str(PICTURE)] * 40, "--url", service.url]
+    piped = "set -o pipefail; " + " ".join(command) + " --json 2>&1 | head -1"
+    done = subprocess.run(["/bin/bash", "-c", piped], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert json.loads(done.stdout)["success"] is True
+
+
+def test_ctrl_c_ends_it_with_130_and_without_a_traceback(service: Service) -> None:
+    service.writer.hang = True
+    command = [sys.executable, "-m", "serve_app.cli.main", "analyze", str(PICTURE), str(PICTURE), "--url", service.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "read by clip" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in err

@@ -119,6 +119,14 @@ def test_the_hub() -> None:
     assert checks.check_hub(settings, needed=False, announced=no_such_model).ok
 
 
+def test_weights_that_are_neither_here_nor_to_be_had_are_one_fault(tmp_path: Path) -> None:
+    settings = ClipSettings(model="owner/name")
+    found = [*checks.check_model(settings, tmp_path, no_such_model)]
+    (fault,) = (finding for finding in found if not finding.ok)
+    assert (fault.name, "No such model." in fault.detail) == ("CLIP weights", True)
+    assert fault.remedy.startswith("Check clip.model; image-analyzer serve fetches them by itself")
+
+
 EMBEDDER = {"model": "nomic-embed-text:latest", "capabilities": ["embedding"]}
 
 

@@ -68,6 +68,10 @@ def test_the_banner_names_the_address_the_docs_and_the_mode(config: ServiceConfi
     assert f"{config.url}/docs" in shown
     assert "→ Start it: ollama serve" in shown
     assert "  Mode:     fast\n" in shown
+    assert f"curl -F image=@PICTURE {config.url}/api/images/analyze" in shown
+    guarded = health_answer().model_copy(update={"key_required": True})
+    told = banner(config, Mode({}), guarded, 14.2)
+    assert f"curl -H 'Authorization: Bearer KEY' -F image=@PICTURE {config.url}/api/images/analyze" in told
     plain = banner(config, Mode({}, plain_because="there is no HAProxy"), health_answer(), 14.2)
     assert "  Mode:     plain: there is no HAProxy\n" in plain
 

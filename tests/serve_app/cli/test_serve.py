@@ -63,6 +63,13 @@ def test_a_full_disk_costs_the_log_lines_and_nothing_else(capsys: pytest.Capture
     assert capsys.readouterr().out == "goes on\n"
 
 
+def test_what_is_waited_for_is_said_once_where_no_line_can_vanish(capsys: pytest.CaptureFixture[str]) -> None:
+    with Console() as console:
+        for what in ("starting Ray", "waiting for Clip, Ollama", "waiting for Clip, Ollama", "waiting for Clip"):
+            console.waits_for(what)
+    assert capsys.readouterr().out == "  starting Ray …\n  waiting for Clip, Ollama …\n  waiting for Clip …\n"
+
+
 def test_a_log_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert refused(write_config(tmp_path, port=free_port()), log_file=tmp_path / "no" / "log") == 2
     assert "The log file cannot be written" in capsys.readouterr().err
