@@ -42,8 +42,6 @@ VEHICLES = json.dumps({"vehicle": ["car", "bicycle", "tram"]})
 PATIENCE_S = 30
 LONG_PATIENCE_S = 120
 """For replicas that are replaced, where two suites share two cores."""
-PAUSE_S = 0.05
-"""Between two pictures of a caller: leaves those replicas some of the cores."""
 SERVES_OWN_PATIENCE_S = 22
 """A replica that is replaced has 20 s for what it has in hand where nobody says how long that may take."""
 ANOTHER_ADDRESS = "127.0.0.2"
@@ -329,7 +327,7 @@ def test_labels_change_under_load_no_request_fails_and_no_old_label_is_remembere
 
     def send_until_stopped(number: int) -> list[Labelled]:
         answers = []
-        while not stop.wait(PAUSE_S):
+        while not stop.is_set():
             image = PHOTOGRAPH + bytes([number]) if number < 2 else unlike_any_other(PHOTOGRAPH)
             answers.append(labelled(service, image, **({"labels": VEHICLES} if number == 3 else {})))
         return answers

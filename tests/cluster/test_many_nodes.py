@@ -26,7 +26,7 @@ from tests.support.crowd import Crowd
 from tests.support.fake_ollama import Answer, FakeOllama
 from tests.support.hosts import HERE, Host, Hosts, run
 from tests.support.in_process import ANALYZE, HEALTH
-from tests.support.pictures import photograph, saved
+from tests.support.pictures import photograph_path
 from tests.support.service import COMMAND, SERVE
 
 pytestmark = pytest.mark.many_nodes
@@ -34,8 +34,7 @@ pytestmark = pytest.mark.many_nodes
 ROOT = Path(__file__).parents[2]
 RAY_SERVICE = next(yaml.safe_load_all((ROOT / "configs" / "kuberay.yaml").read_text()))["spec"]
 (WORKER,) = RAY_SERVICE["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["containers"]
-PHOTOGRAPH = saved(photograph("china").resize((320, 240)), "JPEG")
-"""Small: what is told apart here is hosts, and the cores are for replicas that start."""
+PHOTOGRAPH = photograph_path("china").read_bytes()
 KEY = "a-key-for-the-cluster-test"
 READY_LIMIT_S = 240
 """Three times what all takes where nothing else runs."""
@@ -43,8 +42,8 @@ FAILOVER_LIMIT_S = 60
 """With Ray's own settings a pulled cable is not even noticed in this time."""
 HEAD_ADDRESS = "10.77.0.1:6379"
 POLL_S = 0.2
-PAUSE_S = 0.5
-"""Between two pictures of a caller: all hosts sit on this machine's cores, and starting replicas need them."""
+PAUSE_S = 0.2
+"""Between two pictures of a caller: all hosts sit on this machine's cores, and starting replicas need some of them."""
 QUICK = Answer(tokens=["A ", "temple."])
 SLOW = Answer(tokens=["A ", "temple ", "on ", "a ", "lake."], interval_s=0.1)
 """Slow enough that the loss of a node finds prompts that have begun."""

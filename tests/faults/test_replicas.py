@@ -20,8 +20,6 @@ from tests.support.service import Service
 pytestmark = [pytest.mark.serve, pytest.mark.usefixtures("ollama")]
 
 CALLERS = 8
-PAUSE_S = 0.05
-"""Leaves a replica that starts anew some of the cores."""
 
 
 def kill_one(service: Service, deployment: str) -> float:
@@ -61,7 +59,7 @@ def test_a_killed_replica_takes_no_more_with_it_than_was_on_its_way_and_comes_ba
 ) -> None:
     shared_ollama.answer = Answer(TOKENS)
     service: Service = request.getfixturevalue(running)
-    with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=CALLERS, pause_s=PAUSE_S, form=form) as crowd:
+    with Crowd(f"{service.url}{ANALYZE}", PHOTOGRAPH, callers=CALLERS, form=form) as crowd:
         assert crowd.wait_until(lambda outcomes: len(outcomes) > 2 * CALLERS)
         killed_s = kill_one(service, deployment)
         # Every caller, at the mean, has had an answer to what it sent afterwards.
