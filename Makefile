@@ -8,9 +8,6 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.installed-bench
 
-# Tests that start services of their own and use none of those that the others share: a run of their own, beside theirs.
-STARTING := tests/test_alerts_live.py tests/test_command.py tests/test_containers.py
-
 # A network, processes and mounts of its own, which end with the command.
 OWN_NETWORK := unshare $(if $(filter-out 0,$(shell id -u)),-Ur) -nmpf --mount-proc --kill-child
 
@@ -20,7 +17,7 @@ SAY_CUDA = test -d .venv || test "$$(uname)" != Linux || command -v nvidia-smi >
 	"make $(or $(MAKECMDGOALS),install) TORCH_INDEX_URL=…, the package index that PyTorch's installation page names for CPU."
 
 .DEFAULT_GOAL := help
-.PHONY: help install run demo doctor test units starts services cluster lint frontend bench soak audit check format clean
+.PHONY: help install run demo doctor test units services cluster lint frontend bench soak audit check format clean
 
 help: ## list what make can do
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s%s\n", $$1, $$2}' Makefile
@@ -46,18 +43,15 @@ demo: install ## send a photograph to the running service
 doctor: install ## check this machine, and say what mends each fault
 	@exec $(BIN)/image-analyzer doctor $(CONFIG)
 
-test: starts services units cluster ## run all tests; those with several hosts where this user may make them
+test: services units cluster ## run all tests; those with several hosts where this user may make them
 
 units: install
 	@$(BIN)/python -m pytest -m "not serve and not many_nodes"
 
 services: install
-	@$(BIN)/python -m pytest -m serve $(STARTING:%=--ignore=%)
+	@$(BIN)/python -m pytest -m serve
 
-starts: install
-	@$(BIN)/python -m pytest -m serve $(STARTING)
-
-cluster: install | units services starts
+cluster: install | units services
 	@if $(OWN_NETWORK) true 2>/dev/null; then $(OWN_NETWORK) $(BIN)/python -m pytest tests/cluster; \
 	else echo "Not run: tests/cluster, which needs iproute2, util-linux and the right to make namespaces."; fi
 
