@@ -570,7 +570,14 @@ def test_what_reads_but_the_first_line_ends_it_quietly(service: Service) -> None
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(service: Service) -> None:
     service.writer.hang = True
     command = [sys.executable, "-m", "serve_app.cli.main", "analyze", str(PICTURE), str(PICTURE), "--url", service.url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Of a suite that was started with `&` the signal would be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
         assert process.stderr is not None
         assert "read by clip" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
