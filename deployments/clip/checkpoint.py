@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -137,9 +137,8 @@ def _square_px(size: Any) -> int:
     return px
 
 
-@torch.inference_mode()
-def embed_texts(folder: Path, texts: list[str], read: Callable[[Path], Any] | None = None) -> NDArray[np.float32]:
-    """Encode texts, scaled by the model's temperature: float32, (embedding, texts).
+class TextTower:
+    """The text tower of a folder in hub format, and its tokenizer.
 
     In float32, since the rounding of a lower precision would be in every answer. Of a text that is longer than the
     model reads, the end is left away.
@@ -147,32 +146,52 @@ def embed_texts(folder: Path, texts: list[str], read: Callable[[Path], Any] | No
     Raises:
         OSError: a file is missing or broken, or does not hold what a model of either family needs.
     """
-    model = (read or _read)(folder)
-    tokens = _tokens(folder, texts, model.config)
-    embeddings = torch.nn.functional.normalize(model.get_text_features(**tokens).pooler_output, dim=-1)
-    matrix: NDArray[np.float32] = (embeddings * model.logit_scale.exp()).T.contiguous().numpy()
-    require_numbers(matrix, "text")
-    return matrix
+
+    def __init__(self, folder: Path) -> None:
+        self._model = _read(folder)
+        kind: Any = CLIPTokenizer if self._model.config.model_type == "clip" else PreTrainedTokenizerFast
+        self._tokenizer = kind.from_pretrained(folder, local_files_only=True)
+
+    @torch.inference_mode()
+    def embed(self, texts: list[str]) -> NDArray[np.float32]:
+        """Encode texts, scaled by the model's temperature: float32, (embedding, texts).
+
+        Those of about one length together, so that few tokens are padding.
+
+        Raises:
+            OSError: the weights are no numbers.
+        """
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        parts = [order[start : start + TEXTS_AT_ONCE] for start in range(0, len(order), TEXTS_AT_ONCE)]
+        embeddings = torch.cat([self._embedded([texts[place] for place in part]) for part in parts])
+        scaled = embeddings[np.argsort(order)] * self._model.logit_scale.exp()
+        matrix: NDArray[np.float32] = scaled.T.contiguous().numpy()
+        require_numbers(matrix, "text")
+        return matrix
+
+    def _embedded(self, texts: list[str]) -> torch.Tensor:
+        embedded = self._model.get_text_features(**self._tokens(texts)).pooler_output
+        return torch.nn.functional.normalize(embedded, dim=-1)
+
+    def _tokens(self, texts: list[str]) -> Mapping[str, torch.Tensor]:
+        """Give each family's model its texts as it was trained on them.
+
+        SigLIP's were lower-case, filled up to the full length, and read without a mask (arXiv 2303.15343; 2502.14786,
+        whose published tokenizers leave case as it is: discussion 22 of google/siglip2-base-patch16-224). The class of
+        tokenizer that it names needs sentencepiece; `tokenizer.json` says the same.
+        """
+        config = self._model.config
+        bounds = {"truncation": True, "max_length": config.text_config.max_position_embeddings, "return_tensors": "pt"}
+        if config.model_type == "clip":
+            tokens: Mapping[str, torch.Tensor] = self._tokenizer(texts, padding=True, **bounds)
+            return tokens
+        filled = self._tokenizer([text.lower() for text in texts], padding="max_length", **bounds)
+        return {"input_ids": filled["input_ids"]}
 
 
-def _tokens(folder: Path, texts: list[str], config: Any) -> Mapping[str, torch.Tensor]:
-    """Give each family's model its texts as it was trained on them.
-
-    SigLIP's were lower-case, filled up to the full length, and read without a mask (arXiv 2303.15343; 2502.14786, whose
-    published tokenizers leave case as it is: discussion 22 of google/siglip2-base-patch16-224). The class of tokenizer
-    that it names needs sentencepiece; `tokenizer.json` says the same.
-    """
-    longest = config.text_config.max_position_embeddings
-    if config.model_type == "clip":
-        clip: Any = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        tokens: Mapping[str, torch.Tensor] = clip(
-            texts, padding=True, truncation=True, max_length=longest, return_tensors="pt"
-        )
-        return tokens
-    siglip: Any = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    lower = [text.lower() for text in texts]
-    filled = siglip(lower, padding="max_length", truncation=True, max_length=longest, return_tensors="pt")
-    return {"input_ids": filled["input_ids"]}
+def embed_texts(folder: Path, texts: list[str]) -> NDArray[np.float32]:
+    """Encode texts with a text tower that is read for them alone: see `TextTower`."""
+    return TextTower(folder).embed(texts)
 
 
 def converted(tower: VisionTower) -> openvino.Model:
@@ -245,20 +264,11 @@ def answer(folder: Path, question: Mapping[str, Any]) -> dict[str, Any]:
         tower = read_tower(folder)
         openvino.save_model(converted(tower), question["convert"], compress_to_fp16=False)
         return {"tower": tower.facts, "precision": choose_precision(question["precision"], "cpu")}
-    np.save(question["into"], _embed_by_length(folder, question["texts"]))
+    np.save(question["into"], _text_tower(folder).embed(question["texts"]))
     return {}
 
 
-def _embed_by_length(folder: Path, texts: list[str]) -> NDArray[np.float32]:
-    """Give what `embed_texts` does, of any number of texts: texts of about one length together, so that few tokens are
-    padding, and from a model that is read once."""
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    parts = [order[start : start + TEXTS_AT_ONCE] for start in range(0, len(order), TEXTS_AT_ONCE)]
-    columns = [embed_texts(folder, [texts[place] for place in part], _read_once) for part in parts]
-    return np.concatenate(columns, axis=1)[:, np.argsort(order)]
-
-
-_read_once = functools.lru_cache(maxsize=1)(_read)
+_text_tower = functools.lru_cache(maxsize=1)(TextTower)
 """For a process that ends when there are no more questions."""
 
 

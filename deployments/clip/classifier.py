@@ -265,13 +265,11 @@ class ImageClassifier:
             OutOfMemory: the device has no room even for this picture alone.
             ShuttingDown: the replica stops.
         """
-        model, tagger = (None, None) if self._active is None else (self._active.model, self._active.tagger)
-        # The stand-in's groups are fewer: what is right for CLIP is not wrong while it answers.
-        tagger = tagger if model and model.analyzer == "clip" else None
-        if tagger and (unknown := set(reading.wanted.tag_groups).difference(tagger.groups)):
-            there = ", ".join(tagger.groups)
-            raise InvalidForm(f"Form field 'tag_groups' names no group '{min(unknown)}': there are {there}.")
-        own = await self._own_labels(model, reading.wanted.labels) if model and model.analyzer == "clip" else None
+        active, own = self._active, None
+        # Not of the stand-in, whose groups are fewer: what is right for CLIP is not wrong while that answers.
+        if active is not None and active.model.analyzer == "clip":
+            _require_groups(active.tagger, reading.wanted)
+            own = await self._own_labels(active.model, reading.wanted.labels)
         return await self._batcher.submit(_Item(reading, own))
 
     async def classify(self, readings: Sequence[Reading]) -> list[Classification | AnalyzerError]:
@@ -511,6 +509,12 @@ class ImageClassifier:
             return ()
         told = (" ".join(self._clip.shortfall), STAND_IN_CAVEATS[model.analyzer])
         return (*told, NO_OWN_LABELS) if item.reading.wanted.labels else told
+
+
+def _require_groups(tagger: Tagger | None, wanted: Wanted) -> None:
+    if tagger and (unknown := set(wanted.tag_groups).difference(tagger.groups)):
+        there = ", ".join(tagger.groups)
+        raise InvalidForm(f"Form field 'tag_groups' names no group '{min(unknown)}': there are {there}.")
 
 
 def _encode_own(model: VisionModel, labels: OwnLabels) -> _Own:

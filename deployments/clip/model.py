@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from deployments.batching import Batching
 from deployments.clip.backends.base import Engine, TowerFacts, require_numbers
@@ -21,6 +20,7 @@ from deployments.clip.checkpoint_process import CheckpointProcess
 from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.host_memory import trim_heap, unload_mapped
 from deployments.clip.labels import LabelSet
+from deployments.clip.resizing import to_square
 from deployments.clip.settings import ClipSettings, Device, DeviceName
 from deployments.clip.vocabulary.embedder import CheckpointEmbedder
 from deployments.clip.weights import licence_of
@@ -107,20 +107,15 @@ class ClipEncoder:
         Raises:
             OutOfMemory: the device has no room for this many pictures.
         """
-        return self._engine.encode(np.stack([self._fit(picture) for picture in pictures]))
+        return self._engine.encode(
+            np.stack([to_square(picture, self.input_size_px, self.resample) for picture in pictures])
+        )
 
     def logits(self, features: Features, prepared: Any) -> Logits:
         """Give `logits_per_image`: float32, (pictures, labels), as transformers' model defines it."""
         logits: Logits = features @ prepared
         logits += self._tower.logit_bias
         return logits
-
-    def _fit(self, picture: Pixels) -> Pixels:
-        edge = self.input_size_px
-        if picture.shape[:2] == (edge, edge):
-            return picture
-        resized = Image.fromarray(picture).resize((edge, edge), self.resample)
-        return np.asarray(resized)
 
 
 def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from deployments.clip.backends.base import require_numbers
 from deployments.clip.backends.openvino import OpenVinoEngine
@@ -24,6 +23,7 @@ from deployments.clip.labels import LabelSet
 from deployments.clip.objects.classes import load_classes
 from deployments.clip.objects.network import EDGE_PX, build_network, default_weights, read_weights
 from deployments.clip.pixels.analyser import PixelAnalyser
+from deployments.clip.resizing import to_square
 from deployments.types import BICUBIC, AnalyzerName, Pixels, Tag, Wanted
 
 logger = logging.getLogger("image_analyzer.objects")
@@ -157,14 +157,8 @@ def load_stand_in(cores: int, find_weights: Callable[[], Path] = default_weights
 
 def _looks(picture: Pixels) -> Pixels:
     """Give the whole picture and its middle: uint8, (2, edge, edge, 3)."""
-    whole = _fitted(picture)
-    return np.stack([whole, _fitted(whole[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX])])
-
-
-def _fitted(picture: Pixels) -> Pixels:
-    if picture.shape[:2] == (EDGE_PX, EDGE_PX):
-        return picture
-    return np.asarray(Image.fromarray(picture).resize((EDGE_PX, EDGE_PX), Image.Resampling.BICUBIC))
+    whole = to_square(picture, EDGE_PX, BICUBIC)
+    return np.stack([whole, to_square(whole[BORDER_PX:-BORDER_PX, BORDER_PX:-BORDER_PX], EDGE_PX, BICUBIC)])
 
 
 def _flattened(logits: Logits) -> NDArray[np.float32]:

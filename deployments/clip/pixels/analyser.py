@@ -29,6 +29,7 @@ from deployments.batching import Batching
 from deployments.clip.classifier import Features, Logits, Tagger
 from deployments.clip.labels import LabelSet
 from deployments.clip.pixels.measures import MEASURE_NAMES, measure
+from deployments.clip.resizing import to_square
 from deployments.errors import SettingsError
 from deployments.types import BICUBIC, CATEGORIES, AnalyzerName, Pixels
 
@@ -173,7 +174,9 @@ class PixelAnalyser:
 
     def features(self, pictures: list[Pixels]) -> Features:
         """Measure pictures: float32, (pictures, measures), in the order of `MEASURE_NAMES`."""
-        measured = np.array([astuple(measure(_at_input_size(picture))) for picture in pictures], np.float32)
+        # Box, so that a small picture keeps its hard steps.
+        squares = [to_square(picture, INPUT_SIZE_PX, Image.Resampling.BOX) for picture in pictures]
+        measured = np.array([astuple(measure(square)) for square in squares], np.float32)
         return measured.reshape(len(pictures), len(MEASURE_NAMES))
 
     def logits(self, features: Features, prepared: PreparedPrototypes) -> Logits:
@@ -182,11 +185,3 @@ class PixelAnalyser:
         unlikelihood = np.log1p(steps * steps).sum(axis=2)
         logits: Logits = prepared.offsets - prepared.weights * unlikelihood
         return logits
-
-
-def _at_input_size(picture: Pixels) -> Pixels:
-    """Resize to the tuned size; box, so that a small picture keeps its hard steps."""
-    if picture.shape[:2] == (INPUT_SIZE_PX, INPUT_SIZE_PX):
-        return picture
-    size = (INPUT_SIZE_PX, INPUT_SIZE_PX)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX))
