@@ -73,12 +73,17 @@ def test_a_key_opens_and_a_changed_file_changes_who_may_call(service: Service, k
 
 
 def test_a_rate_counts_addresses_and_believes_nobody_s_word_for_them(either_service: Service) -> None:
-    invented = ({"x-forwarded-for": f"10.0.0.{number}", "x-real-ip": f"10.0.0.{number}"} for number in range(4))
-    answers = [analyze(either_service, RATED, **headers) for headers in invented]
-    first, _, *rest = [answer.status_code for answer in answers]  # The second may have gone to an earlier test.
-    assert (first, rest) == (200, [429, 429])
-    assert answers[-1].json()["code"] == "rate_limited"
-    assert int(answers[-1].headers["retry-after"]) <= 60
+    begun_s = time.monotonic()
+    answers = [
+        analyze(either_service, RATED, **{"x-forwarded-for": f"10.0.0.{number}", "x-real-ip": f"10.0.0.{number}"})
+        for number in range(6)
+    ]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    passed = [answer for answer in answers if answer.status_code == 200]
+    assert len(passed) + len(refused) == len(answers)
+    assert 1 <= len(passed) <= 2 + (time.monotonic() - begun_s) / 60, "two at once, and one more a minute"
+    assert refused[-1].json()["code"] == "rate_limited"
+    assert int(refused[-1].headers["retry-after"]) <= 60
 
 
 def test_a_request_id_is_echoed_and_logged_and_a_strange_one_is_replaced(either_service: Service) -> None:

@@ -267,6 +267,8 @@ def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
                 return
         raise AssertionError(f"the Tab key never came to {is_it}")
 
+    # From the start: the browser is asked to tell of it while the key is on its way, and a chooser may come before.
+    page.on("filechooser", lambda _: None)
     tab_to("document.activeElement.type === 'file'")
     with page.expect_file_chooser() as chooser:
         page.keyboard.press("Space")
