@@ -1,22 +1,22 @@
 import { type ReactElement, useState } from "react";
 
 import {
+  AnalysisBars,
   type AnalyzeResult,
+  CopyButton,
   IntelligentModeImageOptions,
+  PaletteStrip,
   type ServiceHealth,
+  TagChips,
   useImageAnalyzer,
   useModels,
   useServiceHealth,
   useTargets,
 } from "../src/index.ts";
-import { AnalysisBars } from "./AnalysisBars.tsx";
-import { CopyButton } from "./CopyButton.tsx";
 import { HistoryList } from "./HistoryList.tsx";
 import { KeyField } from "./KeyField.tsx";
-import { PaletteSwatches } from "./PaletteSwatches.tsx";
 import { Samples } from "./Samples.tsx";
 import { noticesOf, ServiceNotices, StatusPill } from "./ServiceNotices.tsx";
-import { TagChips } from "./TagChips.tsx";
 import { ThemeButton } from "./ThemeButton.tsx";
 import { TimingLine } from "./TimingLine.tsx";
 import { useApiKey } from "./useApiKey.ts";
@@ -99,7 +99,7 @@ export function App(): ReactElement {
             <div className="findings">
               <TagChips tags={analyzer.tags} />
               <AnalysisBars analysis={analyzer.analysis} />
-              <PaletteSwatches palette={analyzer.palette} />
+              <PaletteStrip palette={analyzer.palette} />
             </div>
           )}
         </IntelligentModeImageOptions>

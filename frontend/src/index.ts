@@ -1,3 +1,4 @@
+export { AnalysisBars } from "./AnalysisBars.tsx";
 export { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
 export {
   LANGUAGES,
@@ -19,10 +20,14 @@ export {
   type TokenUnit,
   type Vision,
 } from "./contract.ts";
+export { CopyButton } from "./CopyButton.tsx";
 export { EventStreamParser, readEventStream } from "./eventStream.ts";
 export { IntelligentModeImageOptions, type IntelligentModeImageOptionsProps } from "./IntelligentModeImageOptions.tsx";
+export { PaletteStrip } from "./PaletteStrip.tsx";
 export { SHRINK_LIMITS, shrinkPicture, type PictureCodec, type ShrinkLimits } from "./shrink.ts";
+export { TagChips } from "./TagChips.tsx";
 export { DEFAULT_TEXTS, type Texts } from "./texts.ts";
+export { useCopied } from "./useCopied.ts";
 export {
   useImageAnalyzer,
   type AnalyzeFailure,

@@ -1,6 +1,6 @@
 import type { ReactElement } from "react";
 
-import type { ScoredTag } from "../src/index.ts";
+import type { ScoredTag } from "./contract.ts";
 
 /** What is seen in the picture, surest first. */
 export function TagChips({ tags }: { tags: readonly ScoredTag[] }): ReactElement | null {

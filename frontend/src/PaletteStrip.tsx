@@ -1,10 +1,10 @@
 import type { ReactElement } from "react";
 
-import type { Colour } from "../src/index.ts";
+import type { Colour } from "./contract.ts";
 import { useCopied } from "./useCopied.ts";
 
 /** The measured colours, each with its share of the picture; a click copies its hex code. */
-export function PaletteSwatches({ palette }: { palette: readonly Colour[] }): ReactElement {
+export function PaletteStrip({ palette }: { palette: readonly Colour[] }): ReactElement {
   const { copied, copy } = useCopied();
   return (
     <section aria-label="Palette">

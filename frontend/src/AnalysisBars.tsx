@@ -1,6 +1,6 @@
 import type { ReactElement } from "react";
 
-import type { Analysis, Category, ScoredLabel } from "../src/index.ts";
+import type { Analysis, Category, ScoredLabel } from "./contract.ts";
 
 const TITLES: Readonly<Record<Category, string>> = {
   style: "Style",
