@@ -202,6 +202,7 @@ class PromptOptions:
     tags: TagCount | None = None
     tag_groups: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
     labels: Annotated[OwnLabels, BeforeValidator(_parsed)] = ()
+    without: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
 
     def wanted(self, tags: int) -> Wanted:
         """Give what is to be read in the picture; `tags` where the caller does not say how many."""

@@ -192,5 +192,12 @@ def form_of(settings: Settings) -> type[BaseModel]:
             f"phrases in all, of {limits.max_own_label_chars} characters each.",
             examples=['{"vehicle": ["car", "bicycle", "tram"]}'],
         )
+        without: str = Field(
+            "",
+            max_length=limits.max_user_prompt_chars,
+            description="What the prompt is to leave out though it was seen, such as tags of an earlier answer, comma "
+            "separated; a target with a negative prompt names it there.",
+            examples=["saucer, spoon"],
+        )
 
     return AnalyzeForm

@@ -143,9 +143,10 @@ async def read_form(request: Request, limits: LimitSettings) -> tuple[bytes, Pro
         of_two = problem["type"].startswith("bool")
         wrong = "send true or false; 1, 0, yes, no, on and off will do" if of_two else problem["msg"]
         raise InvalidForm(f"Form field '{problem['loc'][0]}' is wrong: {wrong}.") from error
-    length, longest = len(options.user_prompt), limits.max_user_prompt_chars
-    if length > longest:
-        raise InvalidForm(f"Form field 'user_prompt' has {length} characters: send at most {longest}.")
+    longest = limits.max_user_prompt_chars
+    for name, text in (("user_prompt", options.user_prompt), ("without", ",".join(options.without))):
+        if len(text) > longest:
+            raise InvalidForm(f"Form field '{name}' has {len(text)} characters: send at most {longest}.")
     _refuse_labels(options, limits)
     in_query = list(request.query_params) if request.scope["query_string"] else []
     return b"".join(parser.file), options, _sent_in_vain([name for name, _ in items], in_query)

@@ -99,6 +99,9 @@ def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
     deep, long = request.options.deep_thinking, request.options.wanted_length == "long"
     if deep != long:
         request = replace(request, options=replace(request.options, deep_thinking=long))
+    if without := request.options.without:
+        tags = tuple(tag for tag in request.tags if not any(names(thing, tag.value) for thing in without))
+        request = replace(request, tags=tags, scores=_without(without, request))
     if request.tags:
         request = replace(request, tags=_fitting_tags(request))
     if target.budget is None:
@@ -134,7 +137,9 @@ def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
 def _wish(request: PromptRequest, target: Target) -> tuple[Wish, list[str]]:
     wish = parted(request.options.user_prompt, request.options.language)
     has_place = target.negative is not None or target.fills("unwanted") or target.shape == "tags"
-    if has_place or not wish.unwanted:
+    if has_place:
+        return Wish(wish.wanted, tuple(dict.fromkeys([*wish.unwanted, *request.options.without]))), []
+    if not wish.unwanted:
         return wish, []
     wanted, known, left_out = said_positively(wish)
     told = []

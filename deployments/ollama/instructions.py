@@ -129,6 +129,8 @@ def _notes(request: PromptRequest, ask: str, *, in_sentences: bool, sure: bool) 
         notes.append(f"Details: {', '.join(_said(tag, sure=sure) for tag in details)}")
     if wish := harmless(request.options.user_prompt):
         notes.append(f"With: {wish}")
+    if sure and request.options.without:  # Who does not see the picture knows of nothing to leave out.
+        notes.append(f"Leave out: {', '.join(map(harmless, request.options.without))}")
     if in_sentences and request.options.wanted_length != "medium":
         notes.append(MORE_DETAIL if request.options.wanted_length == "long" else LESS_DETAIL)
     if request.options.language != "en":

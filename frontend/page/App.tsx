@@ -1,9 +1,8 @@
-import { type ReactElement, useState } from "react";
+import { type ReactElement, useEffect, useEffectEvent, useRef, useState } from "react";
 
 import {
   AnalysisBars,
   type AnalyzeResult,
-  CopyButton,
   IntelligentModeImageOptions,
   PaletteStrip,
   type ServiceHealth,
@@ -13,17 +12,23 @@ import {
   useServiceHealth,
   useTargets,
 } from "../src/index.ts";
-import { HistoryList } from "./HistoryList.tsx";
+import icon from "./icon.svg";
+import { Details } from "./Details.tsx";
 import { KeyField } from "./KeyField.tsx";
 import { Samples } from "./Samples.tsx";
-import { noticesOf, ServiceNotices, StatusPill } from "./ServiceNotices.tsx";
+import { useSettings } from "./settings.ts";
+import { StatusPill } from "./StatusPill.tsx";
 import { ThemeButton } from "./ThemeButton.tsx";
-import { TimingLine } from "./TimingLine.tsx";
 import { useApiKey } from "./useApiKey.ts";
-import { useHistory } from "./useHistory.ts";
 
 /** The page's own folder: under a route prefix, the API is there too. */
 const BASE_URL = new URL(".", document.baseURI).href;
+
+/** Of a service that is back: not every page that waited for it sends its picture at once. */
+const HEALS_WITHIN_MS = 1000;
+
+/** The share of the window's height within which a prompt that begins is seen. */
+const SEEN_WITHIN = 0.6;
 
 /** Says what `vision: auto` does here; nothing while the service does not tell. */
 function autoVisionOf({ health }: ServiceHealth): string | undefined {
@@ -39,74 +44,113 @@ export function App(): ReactElement {
   const service = useServiceHealth(config);
   const models = useModels(config, analyzer.stage === "complete"); // Then another may be loaded.
   const targets = useTargets(config, service.health?.status);
-  const history = useHistory();
+  const [settings, change] = useSettings();
   const [file, setFile] = useState<File | null>(null);
   const [prompt, setPrompt] = useState("");
-  const [recalled, setRecalled] = useState("");
+  const output = useRef<HTMLDivElement>(null);
 
   const choose = (picture: File | null): void => {
-    if (prompt === recalled) setPrompt(""); // It is nobody's own words, and makes room.
+    change({ without: [] });
     setFile(picture);
   };
-  const recall = (text: string): void => {
-    setRecalled(text);
-    setPrompt(text);
+  const sendAgain = (): void => {
+    if (file !== null && analyzer.error !== null) setFile(new File([file], file.name, { type: file.type }));
   };
+  const heal = useEffectEvent(() => {
+    if (analyzer.errorCode === "unreachable") sendAgain();
+  });
+  const isReached = service.health !== null;
+  useEffect(() => {
+    if (!isReached) return;
+    const timer = setTimeout(heal, Math.random() * HEALS_WITHIN_MS);
+    return () => {
+      clearTimeout(timer);
+    };
+  }, [isReached]);
+  useEffect(() => {
+    const shown = output.current?.getBoundingClientRect();
+    if (file === null || shown === undefined) return;
+    const isInView = shown.top >= 0 && shown.top < globalThis.innerHeight * SEEN_WITHIN;
+    if (!isInView) output.current?.parentElement?.scrollIntoView({ block: "start" });
+  }, [file]);
   const remember = (result: AnalyzeResult, picture: File): void => {
-    if (result.success) void history.remember(result, picture);
+    result;
+    picture;
   };
-  const told = new Set(noticesOf(service).map((notice) => notice.sentence));
-  const warnings = analyzer.warnings.filter((warning) => !told.has(warning));
+  const toggle = (tag: string): void => {
+    const { without } = settings;
+    change({ without: without.includes(tag) ? without.filter((one) => one !== tag) : [...without, tag] });
+  };
+  const told = new Set(
+    Object.values(service.health?.components ?? {}).map(({ reason, remedy }) => `${reason} ${remedy}`.trim()),
+  );
+  const isFirst = file === null && prompt === "";
 
   return (
     <>
-      <header className="page-header">
+      <header className="top">
+        <img src={icon} alt="" width="32" height="32" />
         <h1>Image Analyzer</h1>
         <StatusPill service={service} />
         <ThemeButton />
       </header>
-      <main>
-        <ServiceNotices service={service} />
-        {service.health?.key_required === true && <KeyField apiKey={apiKey} onChange={setApiKey} />}
-        <Samples onPicture={choose} />
+      <main data-first={isFirst || undefined}>
+        {isFirst && <p className="hero">Any picture in, a prompt for your image generator out.</p>}
+        {service.health?.key_required === true && <KeyField apiKey={apiKey} onChange={setApiKey} onEnter={sendAgain} />}
         <IntelligentModeImageOptions
           analyzer={analyzer}
           file={file}
           onFileChange={choose}
-          models={models}
-          autoVision={autoVisionOf(service)}
-          targets={targets}
           prompt={prompt}
           onPromptChange={setPrompt}
+          {...settings}
+          onUserPromptChange={(userPrompt) => {
+            change({ userPrompt });
+          }}
+          onLanguageChange={(language) => {
+            change({ language });
+          }}
+          onTargetChange={(target) => {
+            change({ target });
+          }}
+          onLengthChange={(length) => {
+            change({ length });
+          }}
+          onDeepThinkingChange={(deepThinking) => {
+            change({ deepThinking });
+          }}
+          onVisionChange={(vision) => {
+            change({ vision });
+          }}
+          onModelChange={(model) => {
+            change({ model });
+          }}
+          onSeedChange={(seed) => {
+            change({ seed });
+          }}
+          onWeightsChange={(weights) => {
+            change({ weights });
+          }}
+          models={models}
+          targets={targets}
+          autoVision={autoVisionOf(service)}
           onResult={remember}
           intake="document"
-          actions={<CopyButton text={prompt}>Copy the prompt</CopyButton>}
-          negativeActions={
-            <div className="ia-actions">
-              <CopyButton text={analyzer.negativePrompt ?? ""}>Copy the negative prompt</CopyButton>
-            </div>
-          }
+          outputRef={output}
+          pictureActions={file === null && <Samples onPicture={choose} />}
         >
-          <TimingLine analyzer={analyzer} />
-          {warnings.length > 0 && (
-            <ul className="warnings" aria-label="What would make this answer better">
-              {warnings.map((warning) => (
-                <li key={warning}>{warning}</li>
-              ))}
-            </ul>
-          )}
           {analyzer.analysis !== null && (
-            <div className="findings">
-              <TagChips tags={analyzer.tags} />
-              <AnalysisBars analysis={analyzer.analysis} />
+            <div className="findings card" data-stage={analyzer.stage}>
+              <TagChips tags={analyzer.tags} off={settings.without} onToggle={toggle} />
               <PaletteStrip palette={analyzer.palette} />
+              <AnalysisBars analysis={analyzer.analysis} />
             </div>
           )}
+          <Details analyzer={analyzer} told={told} />
         </IntelligentModeImageOptions>
-        <HistoryList history={history} onRecall={recall} />
       </main>
       <footer>
-        <a href="./docs">API description</a>
+        <a href="./docs">For developers: the API</a>
       </footer>
     </>
   );

@@ -1,11 +1,26 @@
-import type { ReactElement } from "react";
+import { type ReactElement, useId } from "react";
 
-/** Asks for the API key, where the service does. */
-export function KeyField({ apiKey, onChange }: { apiKey: string; onChange: (typed: string) => void }): ReactElement {
+interface KeyFieldProps {
+  apiKey: string;
+  onChange: (typed: string) => void;
+  /** The key is said to be whole. */
+  onEnter: () => void;
+}
+
+/** Asks for the key, where the service does. */
+export function KeyField({ apiKey, onChange, onEnter }: KeyFieldProps): ReactElement {
+  const id = useId();
   return (
-    <label className="key-field">
-      API key
+    <form
+      className="card key-field"
+      onSubmit={(event) => {
+        event.preventDefault();
+        onEnter();
+      }}
+    >
+      <label htmlFor={id}>Key</label>
       <input
+        id={id}
         type="password"
         autoComplete="off"
         value={apiKey}
@@ -14,6 +29,9 @@ export function KeyField({ apiKey, onChange }: { apiKey: string; onChange: (type
           onChange(event.target.value);
         }}
       />
-    </label>
+      <button type="submit" disabled={apiKey === ""}>
+        Use it
+      </button>
+    </form>
   );
 }

@@ -13,13 +13,13 @@ export function Samples({ onPicture }: { onPicture: (file: File) => void }): Rea
     onPicture(new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" }));
   };
   return (
-    <p className="samples">
-      Nothing at hand? Try{" "}
+    <div className="samples">
+      <span>Nothing at hand? Try one of these:</span>
       {Object.entries(SAMPLES).map(([name, url]) => (
-        <button key={name} type="button" onClick={() => void choose(name, url)}>
-          {name}
+        <button key={name} type="button" title={name} onClick={() => void choose(name, url)}>
+          <img src={url} alt={name} width="72" height="54" />
         </button>
       ))}
-    </p>
+    </div>
   );
 }

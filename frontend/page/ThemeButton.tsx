@@ -16,12 +16,17 @@ export function ThemeButton(): ReactElement {
   return (
     <button
       type="button"
+      className="theme"
       onClick={() => {
         keep("localStorage", KEPT_AS, other);
         setTheme(other);
       }}
     >
-      {other === "dark" ? "Dark" : "Light"}
+      <svg viewBox="0 0 20 20" width="20" height="20" aria-hidden="true" fill="currentcolor">
+        <path d="M10 2a8 8 0 1 0 0 16zm1 0v16a8 8 0 0 0 0-16z" fillOpacity="0.25" />
+        <path d="M10 2a8 8 0 1 0 0 16z" />
+      </svg>
+      <span className="unseen">{other === "dark" ? "Dark" : "Light"}</span>
     </button>
   );
 }

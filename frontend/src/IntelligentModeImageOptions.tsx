@@ -1,31 +1,34 @@
-import { type ReactElement, type ReactNode, useEffect, useEffectEvent, useId, useRef, useState } from "react";
+import { type ReactElement, type ReactNode, type Ref, useEffect, useEffectEvent, useId, useRef, useState } from "react";
 
-import {
-  LANGUAGES,
-  type Language,
-  type Length,
-  type ModelsAnswer,
-  type TargetsAnswer,
-  type Vision,
-} from "./contract.ts";
-import { MoreOptions } from "./MoreOptions.tsx";
+import type { Language, Length, ModelsAnswer, TargetsAnswer, Vision } from "./contract.ts";
+import { CopyButton } from "./CopyButton.tsx";
+import { drawnSeed, type OptionFields, OptionsBar } from "./OptionsBar.tsx";
 import { PictureField } from "./PictureField.tsx";
+import { PromptBox } from "./PromptBox.tsx";
+import { StageLine } from "./StageLine.tsx";
 import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
 import { useControllable } from "./useControllable.ts";
 import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAnalyzer } from "./useImageAnalyzer.ts";
 import { type Intake, usePictureIntake } from "./usePictureIntake.ts";
+import { usePromptText } from "./usePromptText.ts";
+import { useShortcuts } from "./useShortcuts.ts";
+import { wishWithout } from "./wishWithout.ts";
 
 /** Every value may be held by the host (with its `on…Change`), or is held by the component. */
 export interface IntelligentModeImageOptionsProps {
-  /** The picture; a new one is analysed at once. */
+  /** The picture; a new one is analysed at once, unless the analyzer shows its answer already. */
   file?: File | null | undefined;
   onFileChange?: ((file: File | null) => void) | undefined;
+  /** Takes several pictures that were given at once; without it, the first is taken. */
+  onManyFiles?: ((files: File[]) => void) | undefined;
   /** The text of the prompt box. */
   prompt?: string | undefined;
   onPromptChange?: ((prompt: string) => void) | undefined;
   /** What the user wants of the picture; woven into the prompt. */
   userPrompt?: string | undefined;
   onUserPromptChange?: ((userPrompt: string) => void) | undefined;
+  /** What the prompt is to leave out, such as tags that were switched off. */
+  without?: readonly string[] | undefined;
   deepThinking?: boolean | undefined;
   onDeepThinkingChange?: ((deepThinking: boolean) => void) | undefined;
   language?: Language | undefined;
@@ -51,13 +54,16 @@ export interface IntelligentModeImageOptionsProps {
   /** How long the prompt is to be; null for what deep mode says. */
   length?: Length | null | undefined;
   onLengthChange?: ((length: Length | null) => void) | undefined;
+  /** Weigh what is seen, where that means something to the target. */
+  weights?: boolean | undefined;
+  onWeightsChange?: ((weights: boolean) => void) | undefined;
   /** Told of every answer and every failure. */
   onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
   config?: AnalyzerConfig | undefined;
   /** A `useImageAnalyzer()` of the host's, to show analysis and palette elsewhere. */
   analyzer?: ImageAnalyzer | undefined;
-  /** `document` takes pictures dropped or pasted anywhere on the page; otherwise only here. */
+  /** `document` takes pictures dropped or pasted, and keys pressed, anywhere on the page; otherwise only here. */
   intake?: Intake | undefined;
   /** Fields that are not shown. */
   hide?:
@@ -67,105 +73,131 @@ export interface IntelligentModeImageOptionsProps {
   texts?: Partial<Texts> | undefined;
   disabled?: boolean | undefined;
   className?: string | undefined;
+  /** What holds the prompt and all that is shown with it. */
+  outputRef?: Ref<HTMLDivElement> | undefined;
+  /** Shown below the picture. */
+  pictureActions?: ReactNode;
   /** Shown beside the buttons below the prompt. */
   actions?: ReactNode;
-  /** Shown beside the negative prompt, where there is one. */
-  negativeActions?: ReactNode;
   /** Shown below them. */
   children?: ReactNode;
 }
 
 /** A picture is chosen, dropped or pasted, analysed at once, and the prompt box fills; never over what the user typed. */
 export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsProps): ReactElement {
-  const { config, hide = [], disabled = false, intake = "component", onResult } = props;
+  const { config, disabled = false, intake = "component", without = [], onResult } = props;
+  const { outputRef, pictureActions, actions, children } = props;
+  const hide: ReadonlySet<string> = new Set(props.hide);
   const texts = { ...DEFAULT_TEXTS, ...props.texts };
   const own = useImageAnalyzer(config);
   const analyzer = props.analyzer ?? own;
+  const { isAnalyzing, picture, generatedPrompt } = analyzer;
   const [file, setFile] = useControllable<File | null>(props.file, null, props.onFileChange);
   const [userPrompt, setUserPrompt] = useControllable(props.userPrompt, "", props.onUserPromptChange);
-  const [deepThinking, setDeepThinking] = useControllable(props.deepThinking, false, props.onDeepThinkingChange);
-  const [language, setLanguage] = useControllable<Language>(props.language, "en", props.onLanguageChange);
+  const held = useControllable(props.prompt, "", props.onPromptChange);
+  const { prompt, suggestion, begin, edit, fill } = usePromptText(held, generatedPrompt);
+  const language = useControllable<Language>(props.language, "en", props.onLanguageChange);
   const [model, setModel] = useControllable(props.model, "", props.onModelChange);
-  const [seed, setSeed] = useControllable<number | null>(props.seed, null, props.onSeedChange);
-  const [vision, setVision] = useControllable<Vision>(props.vision, "auto", props.onVisionChange);
   const [target, setTarget] = useControllable(props.target, "", props.onTargetChange);
-  const [length, setLength] = useControllable<Length | null>(props.length, null, props.onLengthChange);
-  const [weights, setWeights] = useState(false);
-  const [prompt, setPrompt] = useControllable(props.prompt, "", props.onPromptChange);
-  const [suggestion, setSuggestion] = useState("");
-  const written = useRef("");
-  const isTheUsers = useRef(false);
-  const hadFile = useRef(false);
-  const fieldId = useId();
-  const choice = props.models && props.models.allowed.length > 1 && !hide.includes("model") ? props.models : null;
-  const chosen = props.models && !props.models.allowed.includes(model) ? "" : model;
-  const targets = hide.includes("target") ? null : props.targets;
+  const [weights, setWeights] = useControllable(props.weights, false, props.onWeightsChange);
+  const targets = (hide.has("target") ? null : props.targets) ?? null;
   const aimed = targets && !targets.targets.some(({ name }) => name === target) ? "" : target;
   const aim = targets?.targets.find(({ name }) => name === (aimed || targets.default));
+  const fields: OptionFields = {
+    language,
+    deepThinking: useControllable(props.deepThinking, false, props.onDeepThinkingChange),
+    model: [props.models && !props.models.allowed.includes(model) ? "" : model, setModel],
+    seed: useControllable<number | null>(props.seed, null, props.onSeedChange),
+    vision: useControllable<Vision>(props.vision, "auto", props.onVisionChange),
+    target: [aimed, setTarget],
+    length: useControllable<Length | null>(props.length, null, props.onLengthChange),
+    weights: [weights && aim?.weights === true, setWeights],
+  };
+  const wanted = JSON.stringify([userPrompt, without, Object.values(fields).map(([value]) => value)]);
+  const [asked, setAsked] = useState({ picture, wanted });
+  // An answer from before is shown with what was asked for then.
+  if (file !== null && file === picture && asked.picture !== picture) setAsked({ picture, wanted });
+  const hadFile = useRef(false);
+  const fieldId = useId();
+  const isWhole = prompt !== "" && prompt === generatedPrompt;
+  const isCut = analyzer.truncated && isWhole;
+  const hasChanged = file !== null && file === picture && wanted !== asked.wanted;
   const cutNote = analyzer.truncated && (
-    <p id={`${fieldId}cut`} className="ia-hint">
+    <p id={`${fieldId}cut`} className="ia-hint ia-small">
       {texts.truncated}
     </p>
   );
-  const isWhole = prompt !== "" && prompt === analyzer.generatedPrompt;
-  const isCut = analyzer.truncated && isWhole;
 
-  const fill = (text: string): void => {
-    written.current = text;
-    isTheUsers.current = false;
-    setSuggestion("");
-    setPrompt(text);
-  };
-  const analyze = async (picture: File): Promise<void> => {
-    if (prompt === "") isTheUsers.current = false;
-    // What is seen may lag behind what was written last, but then that begins with it.
-    else if (!written.current.startsWith(prompt)) isTheUsers.current = true;
-    const onPrompt = (text: string): void => {
-      if (isTheUsers.current) setSuggestion(text);
-      else fill(text);
-    };
-    const result = await analyzer.analyzeImage(picture, userPrompt, deepThinking, {
-      language,
-      model: chosen,
+  const analyze = async (file: File, seed: number | null): Promise<void> => {
+    const result = await analyzer.analyzeImage(file, wishWithout(userPrompt, without), fields.deepThinking[0], {
+      language: fields.language[0],
+      model: fields.model[0],
       seed,
-      vision,
+      vision: fields.vision[0],
       target: aimed,
-      length,
-      weights: weights && aim?.weights === true,
-      onPrompt,
+      length: fields.length[0],
+      weights: fields.weights[0],
+      onPrompt: begin(file !== picture),
     });
-    onResult?.(result, picture);
+    onResult?.(result, file);
   };
-  const onNewFile = useEffectEvent((picture: File | null) => {
-    if (picture !== null) void analyze(picture);
-    else if (hadFile.current) analyzer.reset();
-    hadFile.current = picture !== null;
+  const run = (seed = fields.seed[0]): void => {
+    if (file === null || disabled || isAnalyzing) return;
+    setAsked({ picture: file, wanted });
+    void analyze(file, seed);
+  };
+  const onNewFile = useEffectEvent((given: File | null) => {
+    if (given === null && hadFile.current) analyzer.reset();
+    else if (given !== null && given !== picture) void analyze(given, fields.seed[0]);
+    hadFile.current = given !== null;
   });
   useEffect(() => {
     onNewFile(file);
   }, [file]);
 
+  const take = (files: File[]): void => {
+    const [first] = files;
+    if (disabled || first === undefined) return;
+    if (files.length > 1 && props.onManyFiles) props.onManyFiles(files);
+    else setFile(first);
+  };
   const { isDraggedOver, handlers } = usePictureIntake(intake, (picture) => {
-    if (!disabled) setFile(picture);
+    take([picture]);
   });
+  const onKeyDown = useShortcuts(intake, run, analyzer.cancel);
 
   return (
-    <section className={["ia-root", props.className].filter(Boolean).join(" ")} {...handlers}>
+    // eslint-disable-next-line jsx-a11y/no-static-element-interactions -- shortcuts for what has its buttons too
+    <section
+      className={["ia-root", props.className].filter(Boolean).join(" ")}
+      data-stage={analyzer.stage}
+      onKeyDown={onKeyDown}
+      {...handlers}
+    >
       <div className="ia-input">
         <PictureField
           file={file}
-          onPicture={setFile}
+          onPictures={take}
+          onRemove={() => {
+            if (isWhole) fill("");
+            setFile(null);
+          }}
+          takesMany={props.onManyFiles !== undefined}
           isDraggedOver={isDraggedOver}
-          isBusy={analyzer.isAnalyzing}
+          isBusy={isAnalyzing}
           isDisabled={disabled}
           texts={texts}
-        />
-        {!hide.includes("userPrompt") && (
+        >
+          {pictureActions}
+        </PictureField>
+        {!hide.has("userPrompt") && (
           <div className="ia-field">
             <label htmlFor={`${fieldId}wish`}>{texts.userPrompt}</label>
             <textarea
               id={`${fieldId}wish`}
-              rows={2}
+              className="ia-wish"
+              dir="auto"
+              rows={1}
               value={userPrompt}
               placeholder={texts.userPromptHint}
               disabled={disabled}
@@ -175,129 +207,52 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             />
           </div>
         )}
-        {!hide.includes("deepThinking") && (
-          <label className="ia-check">
-            <input
-              type="checkbox"
-              checked={deepThinking}
-              disabled={disabled}
-              onChange={(event) => {
-                setDeepThinking(event.target.checked);
-              }}
-            />
-            {texts.deepThinking}
-          </label>
-        )}
-        {!hide.includes("language") && (
-          <div className="ia-field ia-row">
-            <label htmlFor={`${fieldId}language`}>{texts.language}</label>
-            <select
-              id={`${fieldId}language`}
-              value={language}
-              disabled={disabled}
-              onChange={(event) => {
-                setLanguage(event.target.value as Language);
-              }}
-            >
-              {Object.entries(LANGUAGES).map(([code, name]) => (
-                <option key={code} value={code}>
-                  {name}
-                </option>
-              ))}
-            </select>
-          </div>
-        )}
-        {targets && aim && (
-          <div className="ia-field ia-row">
-            <label htmlFor={`${fieldId}target`}>{texts.target}</label>
-            <select
-              id={`${fieldId}target`}
-              value={aim.name}
-              disabled={disabled}
-              aria-describedby={`${fieldId}aim`}
-              onChange={(event) => {
-                setTarget(event.target.value);
-              }}
-            >
-              {targets.targets.map(({ name, title }) => (
-                <option key={name} value={name}>
-                  {title}
-                </option>
-              ))}
-            </select>
-            <p id={`${fieldId}aim`} className="ia-hint">
-              {aim.help}
-            </p>
-          </div>
-        )}
-        <MoreOptions
-          hidesLength={hide.includes("length") || !props.targets}
-          length={length}
-          onLength={setLength}
-          canWeigh={aim?.weights === true}
-          weights={weights}
-          onWeights={setWeights}
-          models={choice}
-          model={chosen}
-          onModel={setModel}
-          hidesSeed={hide.includes("seed")}
-          seed={seed}
-          onSeed={setSeed}
-          hidesVision={hide.includes("vision")}
-          vision={vision}
-          onVision={setVision}
+        <OptionsBar
+          fields={fields}
+          hide={hide}
+          targets={targets}
+          models={props.models && props.models.allowed.length > 1 && !hide.has("model") ? props.models : null}
           autoVision={props.autoVision ?? ""}
           isDisabled={disabled}
           texts={texts}
         />
       </div>
-      <div className="ia-output">
-        <p className="ia-stage" role="status">
-          {stageText(analyzer, texts)}
-        </p>
-        {analyzer.error !== null && (
-          <p className="ia-error" role="alert">
-            {analyzer.error}
-          </p>
-        )}
+      <div className="ia-output" ref={outputRef}>
+        {analyzer.error !== null && <Failure code={analyzer.errorCode} sentence={analyzer.error} texts={texts} />}
         <div className="ia-field">
-          <label htmlFor={`${fieldId}prompt`}>{texts.prompt}</label>
-          <textarea
+          <div className="ia-prompt-head">
+            <label htmlFor={`${fieldId}prompt`}>{texts.prompt}</label>
+            <StageLine analyzer={analyzer} texts={texts} />
+          </div>
+          <PromptBox
             id={`${fieldId}prompt`}
-            className="ia-prompt"
-            rows={6}
             value={prompt}
+            language={isWhole || isAnalyzing ? fields.language[0] : undefined}
             placeholder={texts.promptHint}
-            disabled={disabled}
-            aria-busy={analyzer.stage === "generating"}
-            aria-describedby={isCut ? `${fieldId}cut` : undefined}
-            onChange={(event) => {
-              isTheUsers.current = true;
-              setPrompt(event.target.value);
-            }}
-          />
+            isDisabled={disabled}
+            isBusy={analyzer.stage === "generating"}
+            describedBy={isCut ? `${fieldId}cut` : undefined}
+            onChange={edit}
+          >
+            <CopyButton text={prompt} what={texts.prompt} label={texts.copy} copiedLabel={texts.copied} />
+          </PromptBox>
           {isCut && cutNote}
           {isWhole && analyzer.tokenUnit !== null && (
-            <p className="ia-hint">
+            <p className="ia-hint ia-small">
               {texts.budget(analyzer.promptTokens ?? 0, analyzer.tokenLimit ?? 0, analyzer.tokenUnit)}
             </p>
           )}
         </div>
-        {analyzer.negativePrompt !== null && (
-          <div className="ia-field">
-            <label htmlFor={`${fieldId}negative`}>{texts.negativePrompt}</label>
-            <textarea id={`${fieldId}negative`} rows={3} readOnly value={analyzer.negativePrompt} />
-            {props.negativeActions}
-          </div>
-        )}
-        {suggestion !== "" && analyzer.generatedPrompt !== "" && (
+        {suggestion !== "" && generatedPrompt !== "" && (
           <div className="ia-suggestion">
             <p className="ia-hint">{texts.suggestion}</p>
-            <p>{suggestion}</p>
+            <p dir="auto" lang={fields.language[0]}>
+              {suggestion}
+            </p>
             {!isCut && cutNote}
             <button
               type="button"
-              disabled={analyzer.isAnalyzing}
+              disabled={isAnalyzing}
               onClick={() => {
                 fill(suggestion);
               }}
@@ -307,31 +262,72 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
           </div>
         )}
         <div className="ia-actions">
-          {analyzer.isAnalyzing ? (
-            <button type="button" onClick={analyzer.cancel}>
+          {isAnalyzing ? (
+            <button type="button" className="ia-primary" onClick={analyzer.cancel}>
               {texts.cancel}
             </button>
           ) : (
-            <button
-              type="button"
-              disabled={disabled || file === null}
-              onClick={() => {
-                if (file !== null) void analyze(file);
-              }}
-            >
-              {texts.writeAgain}
-            </button>
+            <>
+              <button
+                type="button"
+                className={hasChanged ? "ia-primary" : undefined}
+                disabled={disabled || file === null}
+                aria-describedby={hasChanged ? `${fieldId}changed` : undefined}
+                onClick={() => {
+                  run();
+                }}
+              >
+                {texts.regenerate}
+              </button>
+              {hasChanged && (
+                <span id={`${fieldId}changed`} className="ia-hint ia-small">
+                  {texts.changed}
+                </span>
+              )}
+              <button
+                type="button"
+                disabled={disabled || file === null}
+                onClick={() => {
+                  run(drawnSeed());
+                }}
+              >
+                {texts.variant}
+              </button>
+            </>
           )}
-          {props.actions}
+          {actions}
         </div>
-        {props.children}
+        {analyzer.negativePrompt !== null && (
+          <div className="ia-field">
+            <label htmlFor={`${fieldId}negative`}>{texts.negativePrompt}</label>
+            <PromptBox id={`${fieldId}negative`} value={analyzer.negativePrompt} language="en">
+              <CopyButton
+                text={analyzer.negativePrompt}
+                what={texts.negativePrompt}
+                label={texts.copy}
+                copiedLabel={texts.copied}
+              />
+            </PromptBox>
+          </div>
+        )}
+        {children}
       </div>
     </section>
   );
 }
 
-function stageText({ stage, before, looking, thinking }: ImageAnalyzer, texts: Texts): string {
-  if (before !== null) return texts.inLine(before);
-  if (looking) return texts.looking;
-  return thinking ? texts.thinking : texts.stages[stage];
+/** Why there is no answer: in a visitor's words where there are some, with the service's own behind them. */
+function Failure({ code, sentence, texts }: { code: string | null; sentence: string; texts: Texts }): ReactElement {
+  const told = texts.errors[code ?? ""];
+  return (
+    <div className="ia-error">
+      <p role="alert">{told ?? sentence}</p>
+      {told !== undefined && (
+        <details>
+          <summary>{texts.forTheOperator}</summary>
+          <p>{sentence}</p>
+        </details>
+      )}
+    </div>
+  );
 }

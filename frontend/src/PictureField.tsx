@@ -1,34 +1,52 @@
-import { type ChangeEvent, type ReactElement, useCallback, useState } from "react";
+import { type ChangeEvent, type ReactElement, type ReactNode, useCallback, useState } from "react";
 
 import { ACCEPTED_PICTURES } from "./acceptedPictures.ts";
 import type { Texts } from "./texts.ts";
 
 interface PictureFieldProps {
   file: File | null;
-  onPicture: (file: File) => void;
+  onPictures: (files: File[]) => void;
+  onRemove: () => void;
+  takesMany: boolean;
   isDraggedOver: boolean;
   isBusy: boolean;
   isDisabled: boolean;
   texts: Texts;
+  /** Shown below. */
+  children: ReactNode;
 }
 
-/** The file input as a drop zone that shows the chosen picture. */
+/** The file input as a drop zone that shows the chosen picture; on a phone its camera as well. */
 export function PictureField(props: PictureFieldProps): ReactElement {
-  const { file, onPicture, isDraggedOver, isBusy, isDisabled, texts } = props;
+  const { file, onPictures, isDraggedOver, isBusy, isDisabled, texts } = props;
   const choose = (event: ChangeEvent<HTMLInputElement>): void => {
-    const chosen = event.target.files?.[0];
-    if (chosen !== undefined) onPicture(chosen);
+    const chosen = Array.from(event.target.files ?? []);
     event.target.value = ""; // So that choosing the same file again is a change too.
+    if (chosen.length > 0) onPictures(chosen);
   };
+  const input = { className: "ia-file", type: "file", disabled: isDisabled, onChange: choose };
   return (
-    <label className="ia-picture" data-dragged-over={isDraggedOver || undefined} data-busy={isBusy || undefined}>
-      <input className="ia-file" type="file" accept={ACCEPTED_PICTURES} disabled={isDisabled} onChange={choose} />
-      {file !== null && <Preview file={file} texts={texts} />}
-      <span className="ia-picture-text">
-        <span className="ia-picture-action">{file === null ? texts.choosePicture : texts.anotherPicture}</span>
-        <span className="ia-hint">{texts.chooseHint}</span>
-      </span>
-    </label>
+    <div className="ia-picture-frame">
+      <label className="ia-picture" data-dragged-over={isDraggedOver || undefined} data-busy={isBusy || undefined}>
+        <input {...input} accept={ACCEPTED_PICTURES} multiple={props.takesMany} />
+        {file !== null && <Preview file={file} texts={texts} />}
+        <span className="ia-picture-text">
+          <span className="ia-picture-action">{file === null ? texts.choosePicture : texts.anotherPicture}</span>
+          <span className="ia-hint">{texts.chooseHint}</span>
+        </span>
+      </label>
+      {file !== null && (
+        <button type="button" className="ia-remove" disabled={isDisabled} onClick={props.onRemove}>
+          <span aria-hidden="true">×</span>
+          <span className="ia-unseen">{texts.removePicture}</span>
+        </button>
+      )}
+      <label className="ia-camera">
+        <input {...input} accept="image/*" capture="environment" />
+        {texts.takePhoto}
+      </label>
+      {props.children}
+    </div>
   );
 }
 

@@ -376,6 +376,13 @@ export interface components {
              * @example {"vehicle": ["car", "bicycle", "tram"]}
              */
             labels?: string;
+            /**
+             * Without
+             * @description What the prompt is to leave out though it was seen, such as tags of an earlier answer, comma separated; a target with a negative prompt names it there.
+             * @default
+             * @example saucer, spoon
+             */
+            without?: string;
         };
         /**
          * AnalyzedEvent

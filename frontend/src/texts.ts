@@ -6,10 +6,13 @@ export interface Texts {
   choosePicture: string;
   chooseHint: string;
   anotherPicture: string;
+  takePhoto: string;
+  removePicture: string;
   preview: string;
   noPreview: string;
   userPrompt: string;
   userPromptHint: string;
+  options: string;
   deepThinking: string;
   language: string;
   target: string;
@@ -27,7 +30,13 @@ export interface Texts {
   visions: Readonly<Record<Vision, string>>;
   prompt: string;
   promptHint: string;
-  writeAgain: string;
+  /** The copy button's; what it copies is read to those who do not see where it stands. */
+  copy: string;
+  copied: string;
+  regenerate: string;
+  /** Beside the button, once what is asked for has changed. */
+  changed: string;
+  variant: string;
   cancel: string;
   suggestion: string;
   useSuggestion: string;
@@ -36,12 +45,20 @@ export interface Texts {
   /** Below a prompt that has a budget. */
   budget: (spent: number, limit: number, unit: TokenUnit) => string;
   stages: Readonly<Record<Stage, string>>;
+  /** Beside the stage, once it lasts. */
+  seconds: (seconds: number) => string;
+  /** While the picture is sent; in place of the stage. */
+  uploading: (percent: number) => string;
   /** While others are written before; in place of the stage. */
   inLine: (before: number) => string;
   /** While the model looks at the picture; in place of the stage. */
   looking: string;
   /** While the model thinks; in place of the stage. */
   thinking: string;
+  /** By a failure's code, for whoever stands before the page; of any other code the service's own sentence is shown. */
+  errors: Readonly<Partial<Record<string, string>>>;
+  /** Above the service's own sentence, where another is shown. */
+  forTheOperator: string;
 }
 
 const UNITS: Readonly<Record<TokenUnit, string>> = {
@@ -51,16 +68,21 @@ const UNITS: Readonly<Record<TokenUnit, string>> = {
   phrases: "phrases",
 };
 
+const PART_MISSING = "The service cannot do this at the moment. Try again in a little while.";
+
 export const DEFAULT_TEXTS: Texts = {
   choosePicture: "Choose a picture",
   chooseHint: "or drop or paste one here",
   anotherPicture: "Choose another picture",
+  takePhoto: "Take a photo",
+  removePicture: "Remove the picture",
   preview: "The chosen picture",
   noPreview: "Your browser cannot show this picture.",
-  userPrompt: "What you want of it (optional)",
-  userPromptHint: "at dusk, as a poster, without people …",
-  deepThinking: "Deep mode: a longer, richer prompt",
-  language: "Language of the prompt",
+  userPrompt: "Your idea",
+  userPromptHint: "Optional: at dusk, as a poster, without people …",
+  options: "Options",
+  deepThinking: "Deep mode: longer, richer",
+  language: "Language",
   target: "Prompt for",
   moreOptions: "More options",
   length: "Length",
@@ -79,12 +101,16 @@ export const DEFAULT_TEXTS: Texts = {
   noSeed: "random",
   newSeed: "New seed",
   seedHint: "With the same seed you get much the same prompt again; without one, a new prompt each time.",
-  vision: "Look at the picture itself",
-  visions: { auto: "where that is quick", on: "yes, if a model can", off: "no, what was measured will do" },
+  vision: "A model looks",
+  visions: { auto: "auto", on: "if one can", off: "no" },
   prompt: "Prompt",
   promptHint: "The prompt appears here while it is written; you can edit it.",
-  writeAgain: "Write again",
-  cancel: "Cancel",
+  copy: "Copy",
+  copied: "Copied",
+  regenerate: "Regenerate",
+  changed: "for what you have changed",
+  variant: "New variant",
+  cancel: "Stop",
   suggestion: "Suggested prompt; yours is kept",
   useSuggestion: "Use it in place of mine",
   truncated: "Cut off after what is whole.",
@@ -96,10 +122,30 @@ export const DEFAULT_TEXTS: Texts = {
     analyzing: "Reading the picture …",
     generating: "Writing the prompt …",
     complete: "Done.",
-    cancelled: "Cancelled.",
+    cancelled: "Stopped.",
     error: "",
   },
+  seconds: (seconds) => `${String(seconds)} s`,
+  uploading: (percent) => `Sending the picture … ${String(percent)} %`,
   inLine: (before) => (before > 0 ? `Waiting in line: ${String(before)} before you …` : "You are next in line …"),
   looking: "Looking at the picture and writing …",
   thinking: "The model is thinking …",
+  errors: {
+    unreachable: "The service cannot be reached.",
+    stream_cut: "The connection broke before the prompt was whole. Try again.",
+    not_the_service: "Something that is not the service answered in its place.",
+    origin_not_allowed: "The service does not take pictures from this page.",
+    key_required: "The service wants a key, and this one is missing or not accepted.",
+    rate_limited: "That were many pictures in a short time. Wait a moment, then try again.",
+    queue_full: "The service is busy with other pictures. Try again in a moment.",
+    shutting_down: "The service is about to restart. Try again in a moment.",
+    deadline_passed: "That took too long. Try again, or ask for a shorter prompt.",
+    upload_too_slow: "Sending the picture took too long. Try again, or take a smaller one.",
+    internal_error: "Something went wrong in the service. Try again.",
+    component_unavailable: PART_MISSING,
+    clip_unavailable: PART_MISSING,
+    ollama_unavailable: PART_MISSING,
+    out_of_memory: PART_MISSING,
+  },
+  forTheOperator: "For the operator",
 };

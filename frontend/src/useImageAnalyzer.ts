@@ -71,6 +71,8 @@ export type Stage = "idle" | "preparing" | "analyzing" | "generating" | "complet
 /** What is known so far of the latest picture. */
 export interface AnalyzerState {
   stage: Stage;
+  /** The picture that all of this is about; null where there is none. */
+  picture: Blob | null;
   error: AnalyzeFailure | null;
   generatedPrompt: string;
   /** Whether the prompt's end was cut away: the model broke off or repeated itself, or the budget had no more room. */
@@ -123,6 +125,8 @@ export interface ImageAnalyzer extends Omit<AnalyzerState, "error"> {
     deepThinking?: boolean,
     options?: AnalyzeOptions,
   ) => Promise<AnalyzeResult>;
+  /** Shows an answer that came before, and its picture; one that is on its way is given up. */
+  show: (answer: AnalyzeAnswer, picture: Blob) => void;
   /** Gives up the picture that is on its way; the service stops too. What has come stays. */
   cancel: () => void;
   /** Gives up, and forgets all. */
@@ -133,6 +137,7 @@ const NO_WAIT = { before: null, looking: false, thinking: false } as const;
 
 const NOTHING_YET: AnalyzerState = {
   stage: "idle",
+  picture: null,
   error: null,
   generatedPrompt: "",
   truncated: false,
@@ -157,23 +162,28 @@ const NOTHING_YET: AnalyzerState = {
 };
 
 type Change =
-  | { to: "idle" | "preparing" | "analyzing" | "cancelled" }
+  | { to: "idle" | "analyzing" | "cancelled" }
+  | { to: "preparing"; picture: Blob }
   | { to: "error"; failure: AnalyzeFailure }
-  | { to: "answered"; answer: AnalyzeAnswer }
+  | { to: "answered"; answer: AnalyzeAnswer; picture: Blob }
   | { to: "event"; event: StreamEvent };
 
 function changed(state: AnalyzerState, change: Change): AnalyzerState {
   switch (change.to) {
     case "idle":
-    case "preparing":
-      return { ...NOTHING_YET, stage: change.to };
+      return NOTHING_YET;
+    case "preparing": {
+      // Of the same picture the same is known, until it is read anew.
+      const { analysis, tags, palette } = change.picture === state.picture ? state : NOTHING_YET;
+      return { ...NOTHING_YET, stage: "preparing", picture: change.picture, analysis, tags, palette };
+    }
     case "analyzing":
     case "cancelled":
       return { ...state, ...NO_WAIT, stage: change.to };
     case "error":
       return { ...state, ...NO_WAIT, stage: "error", error: change.failure };
     case "answered":
-      return { ...NOTHING_YET, ...partsOf(change.answer), stage: "complete" };
+      return { ...NOTHING_YET, ...partsOf(change.answer), stage: "complete", picture: change.picture };
     case "event":
       return afterEvent(state, change.event);
   }
@@ -246,7 +256,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
       const { shrink, ...clientConfig } = latestConfig.current;
       const client = new AnalyzerClient(clientConfig);
       try {
-        tell({ to: "preparing" });
+        tell({ to: "preparing", picture: file });
         const prepare = (shrink ?? !isOnThisMachine(client.address)) || !isAccepted(file);
         const image = prepare ? await shrinkPicture(file) : file;
         signal.throwIfAborted();
@@ -270,7 +280,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
         tell({ to: "analyzing" });
         if (options.stream === false) {
           const answer = await client.analyze(request, signal);
-          tell({ to: "answered", answer });
+          tell({ to: "answered", answer, picture: file });
           return answer;
         }
         return await follow(client.stream(request, signal), (event) => {
@@ -288,6 +298,11 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
     [],
   );
 
+  const show = useCallback<ImageAnalyzer["show"]>((answer, picture) => {
+    running.current?.abort();
+    running.current = null;
+    dispatch({ to: "answered", answer, picture });
+  }, []);
   const giveUp = useCallback((to: "cancelled" | "idle") => {
     const wasRunning = running.current !== null;
     running.current?.abort();
@@ -307,6 +322,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
     errorCode: state.error?.code ?? null,
     isAnalyzing: BUSY.has(state.stage),
     analyzeImage,
+    show,
     cancel,
     reset,
   };

@@ -67,7 +67,7 @@ describe("IntelligentModeImageOptions", () => {
     await userEvent.click(screen.getByRole("button", { name: "Use it in place of mine" }));
     expect(promptBox().value).toBe("a calm lake");
 
-    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     await told(ANALYZED, GENERATING, { status: "delta", text: "a" });
     expect(promptBox().value).toBe("a");
     await userEvent.type(promptBox(), "!");
@@ -97,12 +97,12 @@ describe("IntelligentModeImageOptions", () => {
 
   it("sends the wishes, and again when asked to", async () => {
     show();
-    await userEvent.type(screen.getByLabelText(/What you want/), "at dusk");
+    await userEvent.type(screen.getByLabelText(/Your idea/), "at dusk");
     await userEvent.click(screen.getByLabelText(/Deep mode/));
-    await userEvent.selectOptions(screen.getByLabelText("Language of the prompt"), "fr");
+    await userEvent.selectOptions(screen.getByLabelText("Language"), "fr");
     await choose();
     await told(ANALYZED, COMPLETE);
-    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     expect(service.asked).toHaveLength(2);
     for (const { form } of service.asked) {
       expect([form.get("user_prompt"), form.get("deep_thinking"), form.get("language")]).toEqual([
@@ -114,7 +114,7 @@ describe("IntelligentModeImageOptions", () => {
   });
 
   it("writes for the target that is chosen, and shows its negative prompt and how much of its budget is used", async () => {
-    show({ targets: TARGETS, negativeActions: <button type="button">Copy it</button> });
+    show({ targets: TARGETS });
     expect(screen.queryByLabelText(/Weigh/)).toBeNull();
     await userEvent.selectOptions(screen.getByLabelText("Prompt for"), "SDXL");
     expect(screen.getByLabelText("Prompt for").getAttribute("aria-describedby")).toBe(
@@ -128,12 +128,12 @@ describe("IntelligentModeImageOptions", () => {
     const budget = { promptTokens: 3, tokenLimit: 40, tokenUnit: "clip_tokens" } as const;
     await told(ANALYZED, GENERATING, { ...COMPLETE, ...budget, target: "sdxl", negativePrompt: "blurry" });
     expect(screen.getByLabelText<HTMLTextAreaElement>("Negative prompt").value).toBe("blurry");
-    expect(screen.getByRole("button", { name: "Copy it" })).toBeTruthy();
+    expect(screen.getByRole("button", { name: "Copy Negative prompt" })).toBeTruthy();
     expect(screen.getByText("3 of 40 tokens")).toBeTruthy();
     await userEvent.type(promptBox(), "!");
     expect(screen.queryByText("3 of 40 tokens")).toBeNull();
     await userEvent.selectOptions(screen.getByLabelText("Prompt for"), "Prose");
-    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     await told(ANALYZED, GENERATING, COMPLETE);
     expect(screen.queryByLabelText("Negative prompt")).toBeNull();
     expect(service.latest().form.has("weights")).toBe(false);
@@ -178,10 +178,10 @@ describe("IntelligentModeImageOptions", () => {
     expect(promptBox().getAttribute("aria-describedby")).toBe(note.id);
     await userEvent.type(promptBox(), "!");
     expect(screen.queryByText(note.textContent)).toBeNull();
-    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     await told(ANALYZED, GENERATING, cut);
     expect(screen.getByText(note.textContent).previousElementSibling?.textContent).toBe(cut.generatedPrompt);
-    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     await told(ANALYZED, GENERATING, COMPLETE);
     expect(screen.queryByText(note.textContent)).toBeNull();
   });
@@ -248,7 +248,7 @@ describe("IntelligentModeImageOptions", () => {
 
   it("asks whether to look, says what auto does, and what is set", async () => {
     show({ autoVision: "auto looks: gemma3 sees pictures." });
-    const choice = screen.getByLabelText("Look at the picture itself");
+    const choice = screen.getByLabelText("A model looks");
     expect(choice.getAttribute("aria-describedby")).toBe(screen.getByText(/^auto looks/).id);
     await choose();
     expect(service.latest().form.get("vision")).toBeNull();
@@ -256,17 +256,16 @@ describe("IntelligentModeImageOptions", () => {
     expect(screen.getByRole("status").textContent).toBe("Looking at the picture and writing …");
     await told(COMPLETE);
     await userEvent.selectOptions(choice, "off");
-    expect(screen.getByText("More options").textContent).toContain("Look at the picture itself: no");
-    await userEvent.click(screen.getByRole("button", { name: "Write again" }));
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     expect(service.latest().form.get("vision")).toBe("off");
   });
 
   it("cancels", async () => {
     show();
     await choose();
-    await userEvent.click(screen.getByRole("button", { name: "Cancel" }));
+    await userEvent.click(screen.getByRole("button", { name: "Stop" }));
     expect(service.latest().signal.aborted).toBe(true);
-    expect(screen.getByRole("status").textContent).toBe("Cancelled.");
+    expect(screen.getByRole("status").textContent).toBe("Stopped.");
   });
 
   it.each(["drop", "paste"] as const)("takes a picture by %s", async (kind) => {
@@ -325,7 +324,7 @@ describe("IntelligentModeImageOptions", () => {
       );
     }
     render(<Host />);
-    expect(screen.queryByLabelText(/What you want/)).toBeNull();
+    expect(screen.queryByLabelText(/Your idea/)).toBeNull();
     const box = screen.getByLabelText<HTMLTextAreaElement>("Eingabe");
     await userEvent.click(screen.getByText("give"));
     expect(service.latest().form.get("deep_thinking")).toBe("true");

@@ -103,6 +103,7 @@ def add_analyze(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--weights", action="store_true", help="weigh labels, where that means something to the target")
     add("--tags", type=int, metavar="NUMBER", help="how many tags are wanted, 0 to 100")
     add("--tag-groups", default="", metavar="A,B", help="the groups that tags are wanted of (default: all)")
+    add("--without", default="", metavar="A,B", help="what the prompt is to leave out though it was seen")
     add(
         "--labels",
         type=_own_labels,
@@ -138,9 +139,14 @@ def prompt_options(arguments: argparse.Namespace) -> PromptOptions:
         length=arguments.length,
         weights=arguments.weights,
         tags=arguments.tags,
-        tag_groups=tuple(filter(None, map(str.strip, arguments.tag_groups.split(",")))),
+        tag_groups=_listed(arguments.tag_groups),
         labels=arguments.labels,
+        without=_listed(arguments.without),
     )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def _language(tag: str) -> str:

@@ -208,6 +208,7 @@ class ServiceClient:
             "tags": "" if options.tags is None else str(options.tags),
             "tag_groups": shown(",".join(options.tag_groups)),
             "labels": json.dumps(dict(options.labels)) if options.labels else "",
+            "without": shown(",".join(options.without)),
         }
         form = {name: value for name, value in form.items() if value}
         try:

@@ -151,6 +151,19 @@ def test_no_tag_repeats_or_contradicts_what_else_is_told(target: str, tag: Tag, 
     assert (build_messages(made.request) == build_messages(without.request)) is not told
 
 
+@pytest.mark.parametrize("target", list(TARGETS))
+def test_what_is_to_be_left_out_is_told_to_nobody_but_to_who_sees_it(target: str) -> None:
+    seen = coffee(ESPRESSO, SAUCER, without=("saucers", "pen and ink drawing"))
+    made = brief_of(seen, target, TARGETS[target])
+    negative = made.negative or ""
+    painted = made.composed().text.replace("--no saucers", "")
+    assert "saucer" not in painted
+    assert "pen and ink" not in painted.replace(", pen and ink drawing", "")
+    assert "saucer" not in build_messages(made.request)[-1]["content"]
+    assert "Leave out: saucers, pen and ink drawing" in build_messages(made.request, b"jpeg")[-1]["content"]
+    assert ("saucers, pen and ink drawing" in negative) is (made.negative is not None)
+
+
 def test_what_is_told_is_not_avoided_in_the_negative_prompt() -> None:
     painted = brief_of(coffee(Tag("painting", "objects", 0.9)), "sdxl", TARGETS["sdxl"])
     assert painted.negative is not None

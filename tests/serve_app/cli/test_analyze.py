@@ -115,11 +115,12 @@ def test_own_labels_are_typed_or_in_a_file(
     file = tmp_path / "labels.json"
     file.write_text(said, encoding="utf-8")
     labels = str(file) if as_file else said
-    more = ["--tags", "3", "--tag-groups", "food, objects", "--labels", labels]
+    more = ["--tags", "3", "--tag-groups", "food, objects", "--labels", labels, "--without", "spoon, dark wood"]
     assert main(["analyze", str(PICTURE), "--url", service.url, *more]) == 0
     asked = service.writer.requests[0].options
     assert asked.labels == (("vehicle", ("car", "b\u00fcs")),)
     assert (asked.tags, asked.tag_groups) == (3, ("food", "objects"))
+    assert asked.without == ("spoon", "dark wood")
     assert "A quiet harbour." in capsys.readouterr().out
 
 
@@ -357,6 +358,7 @@ def test_what_is_not_asked_for_is_not_sent_to_a_service_that_may_not_know_it(ana
     ("wish", "told"),
     [
         ({"user_prompt": "x" * 2001}, "--prompt has 2001 characters: send at most 2000."),
+        ({"without": ("x" * 2001,)}, "--without has 2001 characters: send at most 2000."),
         ({"target": "sdlx"}, "--target is wrong: send one of prose, sdxl."),
         ({"tags": 101}, "--tags is wrong: Input should be less than or equal to 100."),
         ({"labels": (("UPPER", ("a", "b")),)}, "--labels is wrong: "),

@@ -1,0 +1,40 @@
+import { type ReactElement, useEffect, useState } from "react";
+
+import type { Texts } from "./texts.ts";
+import type { ImageAnalyzer } from "./useImageAnalyzer.ts";
+
+/** Before it, nobody counts, in seconds. */
+const SHOWN_FROM_S = 2;
+
+/** What is being done, and for how long already. */
+export function StageLine({ analyzer, texts }: { analyzer: ImageAnalyzer; texts: Texts }): ReactElement {
+  return (
+    <div className="ia-stage-line" data-busy={analyzer.isAnalyzing || undefined}>
+      <p className="ia-stage" role="status">
+        {stageText(analyzer, texts)}
+      </p>
+      {analyzer.isAnalyzing && <Elapsed picture={analyzer.picture} texts={texts} />}
+    </div>
+  );
+}
+
+function stageText({ stage, before, looking, thinking }: ImageAnalyzer, texts: Texts): string {
+  if (before !== null) return texts.inLine(before);
+  if (looking) return texts.looking;
+  return thinking ? texts.thinking : texts.stages[stage];
+}
+
+/** Not within the status: a screen reader would tell of every second. */
+function Elapsed({ picture, texts }: { picture: Blob | null; texts: Texts }): ReactElement | null {
+  const [seconds, setSeconds] = useState(0);
+  useEffect(() => {
+    const begun = performance.now();
+    const timer = setInterval(() => {
+      setSeconds(Math.floor((performance.now() - begun) / 1000));
+    }, 1000);
+    return () => {
+      clearInterval(timer);
+    };
+  }, [picture]);
+  return seconds < SHOWN_FROM_S ? null : <span className="ia-hint">{texts.seconds(seconds)}</span>;
+}
