@@ -145,8 +145,8 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
     onNewFile(file);
   }, [file]);
 
-  const { isDraggedOver, handlers } = usePictureIntake(intake, (picture) => {
-    if (!disabled) setFile(picture);
+  const { isDraggedOver, handlers } = usePictureIntake(intake, ([picture]) => {
+    if (!disabled && picture !== undefined) setFile(picture);
   });
 
   return (
