@@ -61,7 +61,7 @@ const NEEDS_SOMEBODY: ReadonlySet<string> = new Set(["key_required", "origin_not
 const BROWSER_CLOCK: Clock = { now: () => performance.now(), after: (ms, call) => setTimeout(call, ms) };
 
 export class PictureQueue {
-  readonly #ask: Ask;
+  #ask: Ask;
   readonly #clock: Clock;
   readonly #listeners = new Set<() => void>();
   readonly #asked = new Map<string, AbortController>();
@@ -93,6 +93,11 @@ export class PictureQueue {
 
   /** For `useSyncExternalStore`: the same object until something changed. */
   readonly snapshot = (): QueueState => this.#state;
+
+  /** Asks so for those whose turn is still to come. */
+  askBy(ask: Ask): void {
+    this.#ask = ask;
+  }
 
   /** Takes pictures behind those that are there, up to the most; with what was left out before. */
   add(files: readonly File[], leftOut: LeftOut = NOTHING_LEFT_OUT): void {

@@ -251,6 +251,18 @@ describe("PictureQueue", () => {
     expect(queue.snapshot().pictures[0]?.failure).toContain("a fault of ours");
   });
 
+  it("asks otherwise for what is still to come, once it is told how", async () => {
+    const { queue, asked, answer } = setUp();
+    queue.add(picturesOf("abcde"));
+    const later: string[] = [];
+    queue.askBy((file) => {
+      later.push(file.name);
+      return Promise.resolve(ANSWER);
+    });
+    await answer("a");
+    expect([asked.join(""), later.join("")]).toEqual(["abcd", "e"]);
+  });
+
   it("holds a limited number, and tells what it left out", () => {
     const { queue } = setUp();
     const many = Array.from({ length: MOST_PICTURES - 1 }, (_, number) => new File([], String(number)));
