@@ -161,9 +161,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
     if (files.length > 1 && props.onManyFiles) props.onManyFiles(files);
     else setFile(first);
   };
-  const { isDraggedOver, handlers } = usePictureIntake(intake, (picture) => {
-    take([picture]);
-  });
+  const { isDraggedOver, handlers } = usePictureIntake(intake, take);
   const onKeyDown = useShortcuts(intake, run, analyzer.cancel);
 
   return (

@@ -1,5 +1,7 @@
 import { type ClipboardEvent, type DragEvent, useEffect, useEffectEvent, useState } from "react";
 
+import { type Dropped, droppedPictures, type LeftOut } from "./droppedFiles.ts";
+
 /** Where dropped and pasted pictures are taken: within the component, or anywhere on the page. */
 export type Intake = "component" | "document";
 
@@ -11,10 +13,13 @@ interface IntakeHandlers {
   onPaste: (event: ClipboardEvent) => void;
 }
 
-/** Takes dropped and pasted files; gives handlers for the component's root, and whether one is being held over it. */
+/**
+ * Takes dropped and pasted pictures, of folders too; gives handlers for the component's root, and whether something is
+ * being held over it. There may be no pictures among the files: then it is told what was left out.
+ */
 export function usePictureIntake(
   intake: Intake,
-  onPicture: (file: File) => void,
+  onPictures: (files: File[], leftOut: LeftOut) => void,
 ): { isDraggedOver: boolean; handlers: IntakeHandlers | undefined } {
   const [isDraggedOver, setDraggedOver] = useState(false);
 
@@ -37,10 +42,14 @@ export function usePictureIntake(
     take(event, event.clipboardData);
   };
   const take = (event: { preventDefault: () => void }, data: DataTransfer | null): void => {
-    const file = data?.files[0];
-    if (file === undefined) return;
+    if (data === null || data.files.length === 0) return;
     event.preventDefault();
-    onPicture(file);
+    const give = ({ pictures, leftOut }: Dropped): void => {
+      onPictures(pictures, leftOut);
+    };
+    const dropped = droppedPictures(data);
+    if (dropped instanceof Promise) void dropped.then(give);
+    else give(dropped);
   };
 
   const onDocumentOver = useEffectEvent(over);
