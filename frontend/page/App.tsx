@@ -13,17 +13,32 @@ import {
   useServiceHealth,
   useTargets,
 } from "../src/index.ts";
-import { HistoryList } from "./HistoryList.tsx";
+import { Gallery } from "./Gallery.tsx";
 import { KeyField } from "./KeyField.tsx";
 import { Samples } from "./Samples.tsx";
 import { noticesOf, ServiceNotices, StatusPill } from "./ServiceNotices.tsx";
 import { ThemeButton } from "./ThemeButton.tsx";
 import { TimingLine } from "./TimingLine.tsx";
 import { useApiKey } from "./useApiKey.ts";
+import type { Settings } from "./settings.ts";
 import { useHistory } from "./useHistory.ts";
 
 /** The page's own folder: under a route prefix, the API is there too. */
 const BASE_URL = new URL(".", document.baseURI).href;
+
+/** The component's own, as it begins; the page does not know them yet. */
+const SETTINGS: Settings = {
+  userPrompt: "",
+  language: "en",
+  target: "",
+  length: null,
+  deepThinking: false,
+  vision: "auto",
+  model: "",
+  seed: null,
+  weights: false,
+  without: [],
+};
 
 /** Says what `vision: auto` does here; nothing while the service does not tell. */
 function autoVisionOf({ health }: ServiceHealth): string | undefined {
@@ -53,7 +68,7 @@ export function App(): ReactElement {
     setPrompt(text);
   };
   const remember = (result: AnalyzeResult, picture: File): void => {
-    if (result.success) void history.remember(result, picture);
+    if (result.success) void history.remember(result, picture, { ...SETTINGS, userPrompt: result.userInput });
   };
   const told = new Set(noticesOf(service).map((notice) => notice.sentence));
   const warnings = analyzer.warnings.filter((warning) => !told.has(warning));
@@ -103,7 +118,13 @@ export function App(): ReactElement {
             </div>
           )}
         </IntelligentModeImageOptions>
-        <HistoryList history={history} onRecall={recall} />
+        <Gallery
+          history={history}
+          openId={null}
+          onOpen={({ answer }) => {
+            recall(answer.generatedPrompt);
+          }}
+        />
       </main>
       <footer>
         <a href="./docs">API description</a>
