@@ -7,6 +7,11 @@ import { type Stretch, wordDiff } from "./wordDiff.ts";
 
 type Pair = readonly [Remembered, Remembered];
 
+/** What the two are called: they may be of one picture and of one minute. */
+const NAMES = ["First", "Second"] as const;
+
+const WHEN = { month: "short", day: "numeric", hour: "numeric", minute: "2-digit" } as const;
+
 const VISIONS: Readonly<Record<Vision, string>> = { auto: "where that is quick", on: "yes", off: "no" };
 
 /** How each setting is told to a visitor. Where it was left to the service, what that did. */
@@ -59,21 +64,23 @@ export function Compare({ pair, onClose }: CompareProps): ReactElement {
         </button>
       </div>
       <div className="compare-sides">
-        <Side entry={one} prompt={marked[0]} />
-        <Side entry={other} prompt={marked[1]} />
+        <Side name={NAMES[0]} entry={one} prompt={marked[0]} />
+        <Side name={NAMES[1]} entry={other} prompt={marked[1]} />
       </div>
       <Differences pair={pair} />
     </dialog>
   );
 }
 
-function Side({ entry, prompt }: { entry: Remembered; prompt: readonly Stretch[] }): ReactElement {
+function Side(props: { name: string; entry: Remembered; prompt: readonly Stretch[] }): ReactElement {
+  const { name, entry, prompt } = props;
   const { filename, at, picture, answer, settings } = entry;
   return (
-    <section className="compare-side" aria-label={toldOf(entry)}>
+    <section className="compare-side" aria-label={name}>
       <StoredPicture blob={picture} alt={filename} className="compare-picture" />
       <p className="compare-caption">
-        <span>{filename}</span> <time dateTime={new Date(at).toISOString()}>{timeOf(entry)}</time>
+        <strong>{name}</strong> <span>{filename}</span>
+        <time dateTime={new Date(at).toISOString()}>{new Date(at).toLocaleString("en", WHEN)}</time>
       </p>
       <p className="compare-prompt" dir="auto" lang={settings.language}>
         {prompt.map(({ text, differs }, index) => (differs ? <mark key={index}>{text}</mark> : text))}
@@ -95,9 +102,9 @@ function Differences({ pair }: { pair: Pair }): ReactElement {
       <thead>
         <tr>
           <td />
-          {pair.map((entry) => (
-            <th key={entry.id} scope="col">
-              {toldOf(entry)}
+          {NAMES.map((name) => (
+            <th key={name} scope="col">
+              {name}
             </th>
           ))}
         </tr>
@@ -116,12 +123,4 @@ function Differences({ pair }: { pair: Pair }): ReactElement {
       </tbody>
     </table>
   );
-}
-
-function toldOf(entry: Remembered): string {
-  return `${entry.filename}, ${timeOf(entry)}`;
-}
-
-function timeOf({ at }: Remembered): string {
-  return new Date(at).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
 }

@@ -51,7 +51,6 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
               {removed.length === 1 ? "Removed." : `Removed ${String(removed.length)}.`}{" "}
               <button
                 type="button"
-                className="gallery-quiet"
                 onClick={() => {
                   undo();
                   keepFocus();
@@ -61,7 +60,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
               </button>
             </>
           )}
-          {undo === null && isChoosing && (picked.length === 0 ? "Choose two to compare." : "Choose another one.")}
+          {undo === null && isChoosing && (picked.length === 0 ? "Choose two to compare." : "Choose one more.")}
         </p>
         {entries.length > 1 && (
           <button
@@ -73,7 +72,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
             {isChoosing ? "Stop comparing" : "Compare"}
           </button>
         )}
-        {entries.length > 0 && (
+        {entries.length > 0 && !isChoosing && (
           <button
             type="button"
             onClick={() => {
@@ -95,7 +94,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
                 type="button"
                 className="gallery-open"
                 title={filename}
-                aria-current={id === openId ? "true" : undefined}
+                aria-current={id === openId && !isChoosing ? "true" : undefined}
                 aria-pressed={isChoosing ? isPicked : undefined}
                 onClick={() => {
                   choose(entry);

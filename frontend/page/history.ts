@@ -171,6 +171,7 @@ export class PictureHistory {
           drop.map(({ id }) => id),
         );
         for (const [id] of changes) this.#unkept.delete(id);
+        if (!this.#canRead) this.#read();
       } catch {
         for (const [id, entry] of changes) this.#unkept.set(id, entry); // Blocked, full, or broken: no matter.
       }

@@ -15,6 +15,8 @@ export function browserStore(): HistoryStore {
   let opened: Promise<IDBPDatabase<Schema>> | null = null;
   const channel = attemptChannel();
 
+  const watching = new Set<() => void>();
+
   const forget = (): void => {
     opened = null;
   };
@@ -28,7 +30,10 @@ export function browserStore(): HistoryStore {
         forget();
         (event.target as IDBDatabase).close();
       },
-      terminated: forget,
+      terminated() {
+        forget();
+        for (const onChange of watching) onChange(); // The user may have cleared what this site keeps.
+      },
     }));
   /** Opens it anew the next time if anything goes wrong: browsers end connections of their own accord. */
   const attempt = async <Result>(act: (database: IDBPDatabase<Schema>) => Promise<Result>): Promise<Result> => {
@@ -46,15 +51,19 @@ export function browserStore(): HistoryStore {
       attempt(async (database) => {
         const transaction = database.transaction("entries", "readwrite");
         await Promise.all([
-          ...drop.map((id) => transaction.store.delete(id)),
           ...put.map((entry) => transaction.store.put(entry)),
+          ...drop.map((id) => transaction.store.delete(id)),
           transaction.done,
         ]);
         channel?.postMessage("changed");
       }),
     watch(onChange) {
+      watching.add(onChange);
       channel?.addEventListener("message", onChange);
-      return () => channel?.removeEventListener("message", onChange);
+      return () => {
+        watching.delete(onChange);
+        channel?.removeEventListener("message", onChange);
+      };
     },
   };
 }

@@ -29,7 +29,7 @@ class Shared {
   tab(): HistoryStore {
     let own: () => void = () => undefined;
     return {
-      all: () => this.#attempt(this.isBlocked, () => [...this.entries.values()]),
+      all: () => this.#attempt(this.isBlocked, () => [...this.entries.values()].map((entry) => ({ ...entry }))),
       change: (put, drop) =>
         this.#attempt(this.isBlocked || (this.isFull && put.length > 0), () => {
           for (const id of drop) this.entries.delete(id);
@@ -213,6 +213,21 @@ describe("PictureHistory", () => {
     await settled();
     expect(shared.entries.size).toBe(0);
     expect(here.snapshot()).toMatchObject({ entries: [], isKept: true });
+  });
+
+  it("has what was kept as soon as the store can be read", async () => {
+    const shared = new Shared();
+    await remember(opened(shared), "a.jpg");
+    await vi.advanceTimersByTimeAsync(1);
+    shared.isBlocked = true;
+    const history = opened(shared);
+    await settled();
+    expect(history.snapshot()).toMatchObject({ entries: [], isKept: false });
+    shared.isBlocked = false;
+    await remember(history, "b.jpg");
+    await settled();
+    expect(namesOf(history)).toEqual(["b.jpg", "a.jpg"]);
+    expect(history.snapshot().isKept).toBe(true);
   });
 
   it("follows the store only while somebody looks", async () => {
