@@ -24,7 +24,7 @@ export { CopyButton } from "./CopyButton.tsx";
 export { EventStreamParser, readEventStream } from "./eventStream.ts";
 export { IntelligentModeImageOptions, type IntelligentModeImageOptionsProps } from "./IntelligentModeImageOptions.tsx";
 export { PaletteStrip } from "./PaletteStrip.tsx";
-export { SHRINK_LIMITS, shrinkPicture, type PictureCodec, type ShrinkLimits } from "./shrink.ts";
+export { preparePicture, sendPicture, SHRINK_LIMITS, type PrepareOptions, type ShrinkLimits } from "./shrink.ts";
 export { TagChips } from "./TagChips.tsx";
 export { DEFAULT_TEXTS, type Texts } from "./texts.ts";
 export { useCopied } from "./useCopied.ts";

@@ -1,72 +1,102 @@
 /**
- * Makes an upload smaller where that loses nothing: the service looks at 512×512 pixels at most. What the service does
- * not read and the browser does, as Safari HEIC, becomes a JPEG.
+ * Makes of any picture that the browser shows one that the service takes, and a smaller one where that loses nothing:
+ * the service looks at 512×512 pixels at most.
  */
 
-import { isAccepted } from "./acceptedPictures.ts";
+import { isReadByTheService } from "./acceptedPictures.ts";
+import { AnalyzerError } from "./client.ts";
+import { type DrawPicture, drawPicture } from "./drawPicture.ts";
 
 /** How far a picture is shrunk. */
 export interface ShrinkLimits {
+  /** Larger files are shrunk wherever the service is: its `max_upload_mib` as it comes. It may be set to less: see `sendPicture`. */
+  mostBytes: number;
   /** Files up to this many bytes are sent as they are: re-encoding would take longer than sending. */
   worthwhileBytes: number;
   /** The shorter edge is not made smaller than this many pixels: twice what the service looks at. */
   shorterEdgePx: number;
+  /** The longer edge is made no longer than this many pixels: with the shorter one, what a canvas on an iPhone holds. */
+  longerEdgePx: number;
   /** JPEG quality, 0 to 1. */
   quality: number;
 }
 
-export const SHRINK_LIMITS: ShrinkLimits = { worthwhileBytes: 500_000, shorterEdgePx: 1024, quality: 0.92 };
+export const SHRINK_LIMITS: ShrinkLimits = {
+  mostBytes: 20 * 2 ** 20,
+  worthwhileBytes: 500_000,
+  shorterEdgePx: 1024,
+  longerEdgePx: 16384,
+  quality: 0.92,
+};
 
-/** Reads and writes pictures: the browser, or a stand-in for it. */
-export interface PictureCodec {
-  /** Upright, as its EXIF says. Rejects what the browser cannot read. */
-  decode(file: Blob): Promise<ImageBitmap>;
-  /** A JPEG of that size, transparency laid on white as the service does; null if the browser cannot. */
-  encode(picture: ImageBitmap, width: number, height: number, quality: number): Promise<Blob | null>;
+/** When a picture is drawn anew. */
+export interface PrepareOptions {
+  /** Also where that only saves bytes: for a service that is not on this machine. */
+  small?: boolean | undefined;
+  /** In any case: the service has refused the file. */
+  always?: boolean | undefined;
+  limits?: ShrinkLimits | undefined;
+  /** The browser, or a stand-in for it. */
+  draw?: DrawPicture | undefined;
 }
 
 /**
- * Gives a smaller JPEG of the picture, or the file itself: if it is small, unreadable here, or would not get smaller.
- * Of what the service does not read gives a JPEG whatever its size.
+ * Gives the file itself where the service reads it and it is small enough, otherwise a JPEG of what the browser shows.
+ *
+ * Throws an `AnalyzerError`, `unreadable_image`, of what neither the service reads nor the browser shows.
  */
-export async function shrinkPicture(
+export async function preparePicture(file: Blob, options: PrepareOptions = {}): Promise<Blob> {
+  const { small = false, always = false, limits = SHRINK_LIMITS, draw = drawPicture } = options;
+  const isRead = await isReadByTheService(file).catch(() => {
+    throw unreadable(file, "cannot be read any more: choose it again.");
+  });
+  const isDue = always || !isRead || file.size > limits.mostBytes;
+  if (!isDue && !(small && file.size > limits.worthwhileBytes)) return file;
+  const drawn = await draw(
+    file,
+    ({ widthPx, heightPx, isVector }) => {
+      const edges = [widthPx, heightPx];
+      const scale = Math.min(
+        isVector ? Infinity : 1,
+        limits.shorterEdgePx / Math.min(...edges),
+        limits.longerEdgePx / Math.max(...edges),
+      );
+      if (!isDue && scale === 1) return null;
+      return edges.map((edge) => Math.max(1, Math.round(edge * scale))) as [number, number];
+    },
+    limits.quality,
+  ).catch(() => {
+    if (isRead) return file; // The service may read it, or says why it cannot.
+    throw unreadable(file, "cannot be shown by this browser: save it as JPEG, and choose that.");
+  });
+  return drawn !== null && (always || !isRead || drawn.size < file.size) ? drawn : file;
+}
+
+/** The service's codes for pictures that may be taken when the browser has drawn them. */
+const MENDED_BY_DRAWING: ReadonlySet<string> = new Set([
+  "upload_too_large",
+  "too_many_pixels",
+  "format_not_accepted",
+  "unreadable_image",
+]);
+
+/** Sends a picture as prepared, and if the service refuses the file itself, once more as the browser draws it. */
+export async function sendPicture<Answer>(
   file: Blob,
-  limits: ShrinkLimits = SHRINK_LIMITS,
-  codec: PictureCodec = browserCodec,
-): Promise<Blob> {
-  const accepted = isAccepted(file);
-  if (accepted && file.size <= limits.worthwhileBytes) return file;
-  let picture: ImageBitmap;
+  send: (image: Blob) => Promise<Answer>,
+  options: PrepareOptions = {},
+): Promise<Answer> {
+  const image = await preparePicture(file, options);
   try {
-    picture = await codec.decode(file);
-  } catch {
-    return file; // The service may read it, or says why it cannot.
-  }
-  try {
-    const scale = Math.min(1, limits.shorterEdgePx / Math.min(picture.width, picture.height));
-    if (accepted && scale === 1) return file;
-    const [width, height] = [picture.width * scale, picture.height * scale].map(Math.round) as [number, number];
-    const shrunk = await codec.encode(picture, width, height, limits.quality);
-    return shrunk !== null && (!accepted || shrunk.size < file.size) ? shrunk : file;
-  } finally {
-    picture.close();
+    return await send(image);
+  } catch (refusal) {
+    if (image !== file || !(refusal instanceof AnalyzerError && MENDED_BY_DRAWING.has(refusal.code))) throw refusal;
+    const drawn = await preparePicture(file, { ...options, always: true });
+    if (drawn === file) throw refusal;
+    return await send(drawn);
   }
 }
 
-const browserCodec: PictureCodec = {
-  decode: (file) => createImageBitmap(file),
-  async encode(picture, width, height, quality) {
-    const canvas = document.createElement("canvas");
-    canvas.width = width;
-    canvas.height = height;
-    const context = canvas.getContext("2d");
-    if (context === null) return null;
-    context.fillStyle = "white";
-    context.fillRect(0, 0, width, height);
-    context.imageSmoothingQuality = "high";
-    context.drawImage(picture, 0, 0, width, height);
-    return await new Promise((resolve) => {
-      canvas.toBlob(resolve, "image/jpeg", quality);
-    });
-  },
-};
+function unreadable(file: Blob, why: string): AnalyzerError {
+  return new AnalyzerError(`${file instanceof File ? file.name : "The picture"} ${why}`, "unreadable_image");
+}

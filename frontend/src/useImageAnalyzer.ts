@@ -13,13 +13,16 @@ import type {
   TokenUnit,
   Vision,
 } from "./contract.ts";
-import { isAccepted } from "./acceptedPictures.ts";
 import { isOnThisMachine } from "./loopback.ts";
-import { shrinkPicture } from "./shrink.ts";
+import { sendPicture } from "./shrink.ts";
+import { fetchFor } from "./uploadingFetch.ts";
 
 /** What the hook does with every picture. */
 export interface AnalyzerConfig extends ClientConfig {
-  /** Whether large pictures are made smaller before they are sent; otherwise yes, unless the service is on this machine. */
+  /**
+   * Whether pictures are made smaller where that only saves bytes; otherwise yes, unless the service is on this machine.
+   * What the service would refuse is drawn as a smaller JPEG in any case.
+   */
   shrink?: boolean | undefined;
 }
 
@@ -65,7 +68,7 @@ export interface AnalyzeFailure {
 
 export type AnalyzeResult = AnalyzeAnswer | AnalyzeFailure;
 
-/** `preparing` shrinks the picture, `analyzing` uploads and reads it, `generating` writes the prompt. */
+/** `preparing` draws the picture anew where that is due, `analyzing` uploads and reads it, `generating` writes the prompt. */
 export type Stage = "idle" | "preparing" | "analyzing" | "generating" | "complete" | "cancelled" | "error";
 
 /** What is known so far of the latest picture. */
@@ -89,6 +92,8 @@ export interface AnalyzerState {
   promptTokens: number | null;
   tokenLimit: number | null;
   tokenUnit: TokenUnit | null;
+  /** The share of the picture that is sent, 0 to 1; null unless it is being sent, and that lasts. */
+  uploaded: number | null;
   /** How many prompts are written before this one; null unless it waits in line. */
   before: number | null;
   /** Whether the model looks at the picture, before it writes. */
@@ -133,7 +138,7 @@ export interface ImageAnalyzer extends Omit<AnalyzerState, "error"> {
   reset: () => void;
 }
 
-const NO_WAIT = { before: null, looking: false, thinking: false } as const;
+const NO_WAIT = { uploaded: null, before: null, looking: false, thinking: false } as const;
 
 const NOTHING_YET: AnalyzerState = {
   stage: "idle",
@@ -166,6 +171,7 @@ type Change =
   | { to: "preparing"; picture: Blob }
   | { to: "error"; failure: AnalyzeFailure }
   | { to: "answered"; answer: AnalyzeAnswer; picture: Blob }
+  | { to: "uploading"; uploaded: number | null }
   | { to: "event"; event: StreamEvent };
 
 function changed(state: AnalyzerState, change: Change): AnalyzerState {
@@ -182,6 +188,8 @@ function changed(state: AnalyzerState, change: Change): AnalyzerState {
       return { ...state, ...NO_WAIT, stage: change.to };
     case "error":
       return { ...state, ...NO_WAIT, stage: "error", error: change.failure };
+    case "uploading":
+      return { ...state, uploaded: change.uploaded };
     case "answered":
       return { ...NOTHING_YET, ...partsOf(change.answer), stage: "complete", picture: change.picture };
     case "event":
@@ -254,12 +262,13 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
         if (text !== prompt) options.onPrompt?.((prompt = text));
       };
       const { shrink, ...clientConfig } = latestConfig.current;
-      const client = new AnalyzerClient(clientConfig);
-      try {
-        tell({ to: "preparing", picture: file });
-        const prepare = (shrink ?? !isOnThisMachine(client.address)) || !isAccepted(file);
-        const image = prepare ? await shrinkPicture(file) : file;
+      const small = shrink ?? !isOnThisMachine(new AnalyzerClient(clientConfig).address);
+      const send = async (image: Blob): Promise<AnalyzeAnswer> => {
         signal.throwIfAborted();
+        const own = fetchFor(image, clientConfig.fetch, (uploaded) => {
+          tell({ to: "uploading", uploaded });
+        });
+        const client = new AnalyzerClient({ ...clientConfig, fetch: own });
         const request: AnalyzeRequest = {
           image,
           filename: file instanceof File ? file.name : "picture",
@@ -286,6 +295,10 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
         return await follow(client.stream(request, signal), (event) => {
           tell({ to: "event", event });
         });
+      };
+      try {
+        tell({ to: "preparing", picture: file });
+        return await sendPicture(file, send, { small });
       } catch (error) {
         const failure = failureOf(error, signal);
         tell({ to: "error", failure });

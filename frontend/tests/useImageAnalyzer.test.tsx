@@ -1,7 +1,8 @@
 import { act, renderHook, waitFor } from "@testing-library/react";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAnalyzer } from "../src/index.ts";
+import { FakeXhr } from "./fakeXhr.ts";
 import { ANALYSIS, ANALYZED, ANSWER, type Asked, COMPLETE, PICTURE, standIn } from "./service.ts";
 
 function setUp(config: AnalyzerConfig = {}) {
@@ -145,6 +146,33 @@ describe("useImageAnalyzer", () => {
       now().cancel();
     });
     expect(now()).toMatchObject({ stage: "cancelled", before: null });
+  });
+
+  it("tells how much of a large picture is sent, while that lasts", async () => {
+    vi.stubGlobal("XMLHttpRequest", FakeXhr);
+    const { hook, now } = setUp({ fetch: undefined });
+    const large = new File([new Uint8Array(1_000_000)], "lake.jpg");
+    await act(() => Promise.resolve({ result: now().analyzeImage(large) }));
+    await waitFor(() => {
+      expect(FakeXhr.latest.send).toHaveBeenCalledOnce();
+    });
+    vi.spyOn(performance, "now").mockReturnValue(performance.now() + 10_000);
+    const { upload, abort } = FakeXhr.latest;
+    for (const [loaded, uploaded] of [
+      [250_000, 0.25],
+      [1_000_000, null],
+    ] as const) {
+      act(() => upload.onprogress?.({ loaded, total: 1_000_000 }));
+      expect(now()).toMatchObject({ stage: "analyzing", uploaded });
+    }
+    act(() => upload.onprogress?.({ loaded: 1, total: 2 }));
+    act(() => {
+      now().cancel();
+    });
+    expect(now()).toMatchObject({ stage: "cancelled", uploaded: null });
+    expect(abort).toHaveBeenCalledOnce();
+    hook.unmount();
+    vi.unstubAllGlobals();
   });
 
   it("begins again when the writer does", async () => {
