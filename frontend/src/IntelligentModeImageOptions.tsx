@@ -1,3 +1,5 @@
+"use client";
+
 import { type ReactElement, type ReactNode, useEffect, useEffectEvent, useId, useRef, useState } from "react";
 
 import {
@@ -51,7 +53,7 @@ export interface IntelligentModeImageOptionsProps {
   /** How long the prompt is to be; null for what deep mode says. */
   length?: Length | null | undefined;
   onLengthChange?: ((length: Length | null) => void) | undefined;
-  /** Told of every answer and every failure. */
+  /** Told of every answer and every failure; not of what unmounting gives up. */
   onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
   config?: AnalyzerConfig | undefined;
@@ -96,6 +98,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const written = useRef("");
   const isTheUsers = useRef(false);
   const hadFile = useRef(false);
+  const mount = useRef<symbol | null>(null);
   const fieldId = useId();
   const choice = props.models && props.models.allowed.length > 1 && !hide.includes("model") ? props.models : null;
   const chosen = props.models && !props.models.allowed.includes(model) ? "" : model;
@@ -124,7 +127,10 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       if (isTheUsers.current) setSuggestion(text);
       else fill(text);
     };
-    const result = await analyzer.analyzeImage(picture, userPrompt, deepThinking, {
+    const begunIn = mount.current;
+    const result = await analyzer.analyzeImage(picture, {
+      userPrompt,
+      deepThinking,
       language,
       model: chosen,
       seed,
@@ -134,8 +140,15 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       weights: weights && aim?.weights === true,
       onPrompt,
     });
-    onResult?.(result, picture);
+    const isLeftOver = !result.success && result.code === "cancelled" && begunIn !== mount.current;
+    if (!isLeftOver) onResult?.(result, picture);
   };
+  useEffect(() => {
+    mount.current = Symbol();
+    return () => {
+      mount.current = null;
+    };
+  }, []);
   const onNewFile = useEffectEvent((picture: File | null) => {
     if (picture !== null) void analyze(picture);
     else if (hadFile.current) analyzer.reset();

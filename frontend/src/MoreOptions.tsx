@@ -1,3 +1,5 @@
+"use client";
+
 import { type ReactElement, useId } from "react";
 
 import { type Length, MAX_SEED, type ModelsAnswer, type Vision } from "./contract.ts";

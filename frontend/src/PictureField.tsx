@@ -1,3 +1,5 @@
+"use client";
+
 import { type ChangeEvent, type ReactElement, useCallback, useState } from "react";
 
 import { ACCEPTED_PICTURES } from "./acceptedPictures.ts";

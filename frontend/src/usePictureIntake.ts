@@ -1,3 +1,5 @@
+"use client";
+
 import { type ClipboardEvent, type DragEvent, useEffect, useEffectEvent, useState } from "react";
 
 /** Where dropped and pasted pictures are taken: within the component, or anywhere on the page. */
