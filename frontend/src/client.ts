@@ -171,6 +171,7 @@ export class AnalyzerClient {
   async #send(route: string, request: RequestInit, signal?: AbortSignal): Promise<Response> {
     const address = this.#addressOf(route);
     const headers = await this.#currentHeaders();
+    signal?.throwIfAborted();
     try {
       return await this.#fetch(this.#baseUrl + route, { ...request, headers, signal: signal ?? null });
     } catch (error) {
