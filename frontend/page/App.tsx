@@ -2,9 +2,13 @@ import { type ReactElement, useEffect, useEffectEvent, useRef, useState } from "
 
 import {
   AnalysisBars,
+  type AnalyzeAnswer,
+  AnalyzerClient,
+  type AnalyzerConfig,
   type AnalyzeResult,
   IntelligentModeImageOptions,
   PaletteStrip,
+  sendPicture,
   type ServiceHealth,
   TagChips,
   useImageAnalyzer,
@@ -12,14 +16,20 @@ import {
   useServiceHealth,
   useTargets,
 } from "../src/index.ts";
+import { isOnThisMachine } from "../src/loopback.ts";
 import icon from "./icon.svg";
+import { askThrough } from "./askThrough.ts";
 import { Details } from "./Details.tsx";
+import { Gallery } from "./Gallery.tsx";
 import { KeyField } from "./KeyField.tsx";
+import { QueueBoard } from "./QueueBoard.tsx";
 import { Samples } from "./Samples.tsx";
-import { useSettings } from "./settings.ts";
+import { type Settings, useSettings } from "./settings.ts";
 import { StatusPill } from "./StatusPill.tsx";
 import { ThemeButton } from "./ThemeButton.tsx";
 import { useApiKey } from "./useApiKey.ts";
+import { useHistory } from "./useHistory.ts";
+import { usePictureQueue } from "./usePictureQueue.ts";
 
 /** The page's own folder: under a route prefix, the API is there too. */
 const BASE_URL = new URL(".", document.baseURI).href;
@@ -39,7 +49,10 @@ function autoVisionOf({ health }: ServiceHealth): string | undefined {
 /** The page at `/`. */
 export function App(): ReactElement {
   const [apiKey, setApiKey] = useApiKey();
-  const config = { baseUrl: BASE_URL, headers: apiKey === "" ? {} : { Authorization: `Bearer ${apiKey}` } };
+  const config: AnalyzerConfig = {
+    baseUrl: BASE_URL,
+    headers: apiKey === "" ? {} : { Authorization: `Bearer ${apiKey}` },
+  };
   const analyzer = useImageAnalyzer(config);
   const service = useServiceHealth(config);
   const models = useModels(config, analyzer.stage === "complete"); // Then another may be loaded.
@@ -48,9 +61,27 @@ export function App(): ReactElement {
   const [file, setFile] = useState<File | null>(null);
   const [prompt, setPrompt] = useState("");
   const output = useRef<HTMLDivElement>(null);
+  const history = useHistory();
+  const [openId, setOpenId] = useState<string | null>(null);
+  const queue = usePictureQueue(async (picture, onPrompt, signal) => {
+    const client = new AnalyzerClient(config);
+    const result = await askThrough({
+      stream: (image, filename, signal) => client.stream({ ...settings, without: [], image, filename }, signal),
+      send: (file, send) => sendPicture(file, send, { small: !isOnThisMachine(client.address) }),
+    })(picture, onPrompt, signal);
+    if (result.success) void history.remember(result, picture, { ...settings, without: [] });
+    return result;
+  });
 
   const choose = (picture: File | null): void => {
     change({ without: [] });
+    setOpenId(null);
+    setFile(picture);
+  };
+  const open = (answer: AnalyzeAnswer, picture: File, asked: Settings): void => {
+    analyzer.show(answer, picture);
+    change(asked);
+    setPrompt(answer.generatedPrompt);
     setFile(picture);
   };
   const sendAgain = (): void => {
@@ -73,9 +104,8 @@ export function App(): ReactElement {
     const isInView = shown.top >= 0 && shown.top < globalThis.innerHeight * SEEN_WITHIN;
     if (!isInView) output.current?.parentElement?.scrollIntoView({ block: "start" });
   }, [file]);
-  const remember = (result: AnalyzeResult, picture: File): void => {
-    result;
-    picture;
+  const remember = async (result: AnalyzeResult, picture: File): Promise<void> => {
+    if (result.success) setOpenId(await history.remember(result, picture, settings));
   };
   const toggle = (tag: string): void => {
     const { without } = settings;
@@ -97,6 +127,12 @@ export function App(): ReactElement {
       <main data-first={isFirst || undefined}>
         {isFirst && <p className="hero">Any picture in, a prompt for your image generator out.</p>}
         {service.health?.key_required === true && <KeyField apiKey={apiKey} onChange={setApiKey} onEnter={sendAgain} />}
+        <QueueBoard
+          queue={queue}
+          onOpen={({ answer, file }) => {
+            if (answer !== null) open(answer, file, { ...settings, without: [] });
+          }}
+        />
         <IntelligentModeImageOptions
           analyzer={analyzer}
           file={file}
@@ -134,7 +170,10 @@ export function App(): ReactElement {
           models={models}
           targets={targets}
           autoVision={autoVisionOf(service)}
-          onResult={remember}
+          onResult={(result, picture) => void remember(result, picture)}
+          onManyFiles={(files, leftOut) => {
+            queue.add(files, leftOut);
+          }}
           intake="document"
           outputRef={output}
           pictureActions={file === null && <Samples onPicture={choose} />}
@@ -148,6 +187,14 @@ export function App(): ReactElement {
           )}
           <Details analyzer={analyzer} told={told} />
         </IntelligentModeImageOptions>
+        <Gallery
+          history={history}
+          openId={openId}
+          onOpen={({ id, answer, picture, filename, settings }) => {
+            open(answer, new File([picture], filename, { type: picture.type }), settings);
+            setOpenId(id);
+          }}
+        />
       </main>
       <footer>
         <a href="./docs">For developers: the API</a>

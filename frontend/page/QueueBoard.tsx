@@ -20,8 +20,6 @@ interface QueueBoardProps {
   queue: PictureQueue;
   /** Shows a finished picture with all that is known of it. */
   onOpen: (item: QueuedPicture) => void;
-  /** Told once the queue was cleared. */
-  onClose: () => void;
 }
 
 const STATES: Readonly<Record<QueuedPicture["state"], string>> = {
@@ -35,7 +33,7 @@ const STATES: Readonly<Record<QueuedPicture["state"], string>> = {
 const EXPORTS: Readonly<Record<ExportKind, string>> = { txt: "Text files", csv: "CSV", json: "JSON" };
 
 /** Many pictures: how far they are, a card for each, and all prompts as files. Nothing while there are none. */
-export function QueueBoard({ queue, onOpen, onClose }: QueueBoardProps): ReactElement | null {
+export function QueueBoard({ queue, onOpen }: QueueBoardProps): ReactElement | null {
   const state = useSyncExternalStore(queue.subscribe, queue.snapshot);
   const [saved, setSaved] = useState<QueueState["pictures"] | null>(null);
   const titleId = useId();
@@ -53,7 +51,6 @@ export function QueueBoard({ queue, onOpen, onClose }: QueueBoardProps): ReactEl
   if (pictures.length === 0 && leftOut === "") return null;
   const close = (): void => {
     queue.clear();
-    onClose();
   };
   return (
     <section className="queue" aria-labelledby={titleId}>

@@ -1,4 +1,4 @@
-import { SHRINK_LIMITS, shrinkPicture } from "../src/index.ts";
+import { preparePicture, SHRINK_LIMITS } from "../src/index.ts";
 import type { Kept } from "./history.ts";
 
 /** A larger picture is kept shrunk: 50 of this size fill the history's share of the disk. */
@@ -9,7 +9,10 @@ const THUMBNAIL_QUALITY = 0.8;
 
 /** Makes of a picture what the history keeps of it. */
 export async function keptPicture(file: File): Promise<Kept> {
-  const shrunk = await shrinkPicture(file, { ...SHRINK_LIMITS, worthwhileBytes: KEPT_WHOLE_BYTES });
+  const shrunk = await preparePicture(file, {
+    small: true,
+    limits: { ...SHRINK_LIMITS, worthwhileBytes: KEPT_WHOLE_BYTES },
+  });
   return { picture: shrunk === file ? await inMemory(file) : shrunk, thumbnail: await thumbnailOf(shrunk) };
 }
 

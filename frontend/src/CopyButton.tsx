@@ -1,32 +1,31 @@
-import type { ReactElement } from "react";
+"use client";
+
+import type { ReactElement, ReactNode } from "react";
 
 import { useCopied } from "./useCopied.ts";
 
 export interface CopyButtonProps {
   /** What is copied; nothing can be while it is empty. */
   text: string;
-  /** What that is, for those who do not see where the button stands: "the prompt". */
-  what: string;
-  label?: string | undefined;
+  children: ReactNode;
+  /** Shown beside it for a moment. */
   copiedLabel?: string | undefined;
 }
 
 /** Copies a text, and says so for a moment. */
-export function CopyButton({ text, what, label = "Copy", copiedLabel = "Copied" }: CopyButtonProps): ReactElement {
+export function CopyButton({ text, children, copiedLabel = "Copied" }: CopyButtonProps): ReactElement {
   const { copied, copy } = useCopied();
   return (
     <>
       <button
         type="button"
         className="ia-copy"
-        data-copied={copied !== null || undefined}
         disabled={text === ""}
         onClick={() => {
           copy(text);
         }}
       >
-        {label}
-        <span className="ia-unseen"> {what}</span>
+        {children}
       </button>
       <span className="ia-copied" aria-live="polite">
         {copied !== null && copiedLabel}

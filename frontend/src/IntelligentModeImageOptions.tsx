@@ -1,7 +1,10 @@
+"use client";
+
 import { type ReactElement, type ReactNode, type Ref, useEffect, useEffectEvent, useId, useRef, useState } from "react";
 
 import type { Language, Length, ModelsAnswer, TargetsAnswer, Vision } from "./contract.ts";
 import { CopyButton } from "./CopyButton.tsx";
+import { type LeftOut, NOTHING_LEFT_OUT } from "./droppedFiles.ts";
 import { drawnSeed, type OptionFields, OptionsBar } from "./OptionsBar.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { PromptBox } from "./PromptBox.tsx";
@@ -12,15 +15,14 @@ import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAn
 import { type Intake, usePictureIntake } from "./usePictureIntake.ts";
 import { usePromptText } from "./usePromptText.ts";
 import { useShortcuts } from "./useShortcuts.ts";
-import { wishWithout } from "./wishWithout.ts";
 
 /** Every value may be held by the host (with its `on…Change`), or is held by the component. */
 export interface IntelligentModeImageOptionsProps {
   /** The picture; a new one is analysed at once, unless the analyzer shows its answer already. */
   file?: File | null | undefined;
   onFileChange?: ((file: File | null) => void) | undefined;
-  /** Takes several pictures that were given at once; without it, the first is taken. */
-  onManyFiles?: ((files: File[]) => void) | undefined;
+  /** Takes several pictures that were given at once, with what else was; without it, the first is taken. */
+  onManyFiles?: ((files: File[], leftOut: LeftOut) => void) | undefined;
   /** The text of the prompt box. */
   prompt?: string | undefined;
   onPromptChange?: ((prompt: string) => void) | undefined;
@@ -57,7 +59,7 @@ export interface IntelligentModeImageOptionsProps {
   /** Weigh what is seen, where that means something to the target. */
   weights?: boolean | undefined;
   onWeightsChange?: ((weights: boolean) => void) | undefined;
-  /** Told of every answer and every failure. */
+  /** Told of every answer and every failure; not of what unmounting gives up. */
   onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
   config?: AnalyzerConfig | undefined;
@@ -118,6 +120,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   // An answer from before is shown with what was asked for then.
   if (file !== null && file === picture && asked.picture !== picture) setAsked({ picture, wanted });
   const hadFile = useRef(false);
+  const mount = useRef<symbol | null>(null);
   const fieldId = useId();
   const isWhole = prompt !== "" && prompt === generatedPrompt;
   const isCut = analyzer.truncated && isWhole;
@@ -129,7 +132,11 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   );
 
   const analyze = async (file: File, seed: number | null): Promise<void> => {
-    const result = await analyzer.analyzeImage(file, wishWithout(userPrompt, without), fields.deepThinking[0], {
+    const begunIn = mount.current;
+    const result = await analyzer.analyzeImage(file, {
+      userPrompt,
+      without,
+      deepThinking: fields.deepThinking[0],
       language: fields.language[0],
       model: fields.model[0],
       seed,
@@ -139,8 +146,15 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       weights: fields.weights[0],
       onPrompt: begin(file !== picture),
     });
-    onResult?.(result, file);
+    const isLeftOver = !result.success && result.code === "cancelled" && begunIn !== mount.current;
+    if (!isLeftOver) onResult?.(result, file);
   };
+  useEffect(() => {
+    mount.current = Symbol();
+    return () => {
+      mount.current = null;
+    };
+  }, []);
   const run = (seed = fields.seed[0]): void => {
     if (file === null || disabled || isAnalyzing) return;
     setAsked({ picture: file, wanted });
@@ -155,11 +169,11 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
     onNewFile(file);
   }, [file]);
 
-  const take = (files: File[]): void => {
+  const take = (files: File[], leftOut = NOTHING_LEFT_OUT): void => {
     const [first] = files;
-    if (disabled || first === undefined) return;
-    if (files.length > 1 && props.onManyFiles) props.onManyFiles(files);
-    else setFile(first);
+    if (disabled) return;
+    if (props.onManyFiles && (files.length > 1 || leftOut.noPictures > 0)) props.onManyFiles(files, leftOut);
+    else if (first !== undefined) setFile(first);
   };
   const { isDraggedOver, handlers } = usePictureIntake(intake, take);
   const onKeyDown = useShortcuts(intake, run, analyzer.cancel);
@@ -232,7 +246,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             describedBy={isCut ? `${fieldId}cut` : undefined}
             onChange={edit}
           >
-            <CopyButton text={prompt} what={texts.prompt} label={texts.copy} copiedLabel={texts.copied} />
+            <CopyButton text={prompt} copiedLabel={texts.copied}>
+              {texts.copy} <span className="ia-unseen">{texts.prompt}</span>
+            </CopyButton>
           </PromptBox>
           {isCut && cutNote}
           {isWhole && analyzer.tokenUnit !== null && (
@@ -299,12 +315,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
           <div className="ia-field">
             <label htmlFor={`${fieldId}negative`}>{texts.negativePrompt}</label>
             <PromptBox id={`${fieldId}negative`} value={analyzer.negativePrompt} language="en">
-              <CopyButton
-                text={analyzer.negativePrompt}
-                what={texts.negativePrompt}
-                label={texts.copy}
-                copiedLabel={texts.copied}
-              />
+              <CopyButton text={analyzer.negativePrompt} copiedLabel={texts.copied}>
+                {texts.copy} <span className="ia-unseen">{texts.negativePrompt}</span>
+              </CopyButton>
             </PromptBox>
           </div>
         )}

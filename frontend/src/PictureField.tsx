@@ -1,3 +1,5 @@
+"use client";
+
 import { type ChangeEvent, type ReactElement, type ReactNode, useCallback, useState } from "react";
 
 import { ACCEPTED_PICTURES } from "./acceptedPictures.ts";

@@ -1,3 +1,5 @@
+"use client";
+
 import { type ReactElement, type ReactNode, useLayoutEffect, useRef } from "react";
 
 /** How near its end, in pixels, a reader follows what is written there. */

@@ -1,3 +1,5 @@
+"use client";
+
 import { type ReactElement, useEffect, useState } from "react";
 
 import type { Texts } from "./texts.ts";

@@ -4,6 +4,7 @@ import {
   type AnalyzeAnswer,
   type AnalyzeForm,
   type ErrorAnswer,
+  type ErrorCode,
   type HealthAnswer,
   type Language,
   type Length,
@@ -15,37 +16,52 @@ import {
 } from "./contract.ts";
 import { readEventStream } from "./eventStream.ts";
 
+/** Sent with a request. */
+export type RequestHeaders = Readonly<Record<string, string>>;
+
 /** Where the service is, and how it is asked. */
 export interface ClientConfig {
   /** Its address, such as `https://prompts.example`; otherwise `VITE_API_BASE_URL`, otherwise the page's own origin. */
   baseUrl?: string | undefined;
-  /** Sent with every request. */
-  headers?: Readonly<Record<string, string>> | undefined;
+  /** Sent with every request; a function is asked anew for each, as for a key that expires. */
+  headers?: RequestHeaders | (() => RequestHeaders | Promise<RequestHeaders>) | undefined;
   /** In place of the browser's own `fetch`. */
   fetch?: typeof fetch | undefined;
 }
 
-/** What is asked of the service. */
+/** What is asked of the service: all but the picture is left to it unless told. */
 export interface AnalyzeRequest {
   image: Blob;
-  filename: string;
-  userPrompt: string;
-  deepThinking: boolean;
-  language: Language;
-  analysisOnly: boolean;
-  /** Empty for the service's own choice, as is no seed. */
-  model: string;
-  seed: number | null;
-  vision: Vision;
-  /** Empty for the service's own choice; no length is `long` with deep thinking, else `medium`. */
-  target: string;
-  length: Length | null;
-  weights: boolean;
-  /** As many as the service is set to, where it is null; of all groups where there are none. */
-  tags: number | null;
-  tagGroups: readonly string[];
-  /** The caller's own, category to phrases. */
-  labels: Readonly<Record<string, readonly string[]>>;
+  /** A file's own name unless told. */
+  filename?: string | undefined;
+  /** What the user wants of the picture: woven into the prompt. */
+  userPrompt?: string | undefined;
+  /** A longer, richer prompt. */
+  deepThinking?: boolean | undefined;
+  /** The language of the prompt; `en` unless told. */
+  language?: Language | undefined;
+  /** No prompt, the analysis alone. */
+  analysisOnly?: boolean | undefined;
+  /** The model that writes, one of the `allowed` of `models()`; the service's own choice unless told. */
+  model?: string | undefined;
+  /** A whole number from 0 to `MAX_SEED`: the same one gives much the same prompt again. */
+  seed?: number | null | undefined;
+  /** Whether a model looks at the picture itself; `auto` unless told: where it can and is quick about it. */
+  vision?: Vision | undefined;
+  /** What the prompt is for, one of `targets()`; the service's own choice, `prose`, unless told. */
+  target?: string | undefined;
+  /** How long the prompt is to be; `long` with deep thinking, else `medium`, unless told. */
+  length?: Length | null | undefined;
+  /** Weigh labels, `(words:1.2)`, where that means something to the target. */
+  weights?: boolean | undefined;
+  /** How many tags are wanted, 0 to 100; as many as the service is set to unless told. */
+  tags?: number | null | undefined;
+  /** Of which groups; of all unless told. */
+  tagGroups?: readonly string[] | undefined;
+  /** Labels of your own to compare this picture with, category to phrases: each becomes a category of `analysis`. */
+  labels?: Readonly<Record<string, readonly string[]>> | undefined;
+  /** What the prompt is to leave out though it was seen, such as tags of an earlier answer. */
+  without?: readonly string[] | undefined;
 }
 
 /** A failure: `message` is the service's own sentence, or names the address that did not answer. */
@@ -54,24 +70,25 @@ export class AnalyzerError extends Error {
 
   constructor(
     message: string,
-    /** The service's `code`, or one of ours: `unreachable`, `stream_cut`, `not_the_service`. */
-    readonly code: string,
+    readonly code: ErrorCode,
     /** Seconds after which the service says to try again. */
     readonly retryAfterS?: number,
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }
 
 /** Asks the service. */
 export class AnalyzerClient {
   readonly #baseUrl: string;
-  readonly #headers: Readonly<Record<string, string>>;
+  readonly #headers: () => RequestHeaders | Promise<RequestHeaders>;
   readonly #fetch: typeof fetch;
 
   constructor(config: ClientConfig = {}) {
     this.#baseUrl = (config.baseUrl ?? baseUrlOfTheBuild() ?? "").replace(/\/+$/, "");
-    this.#headers = config.headers ?? {};
+    const { headers = {} } = config;
+    this.#headers = typeof headers === "function" ? headers : () => headers;
     this.#fetch = config.fetch ?? ((...request) => fetch(...request));
   }
 
@@ -81,13 +98,13 @@ export class AnalyzerClient {
   }
 
   /** Gives the whole answer at once. */
-  async analyze(request: AnalyzeRequest, signal: AbortSignal): Promise<AnalyzeAnswer> {
+  async analyze(request: AnalyzeRequest, signal?: AbortSignal): Promise<AnalyzeAnswer> {
     const response = await this.#post(ROUTES.analyze, request, signal);
     return await this.#json<AnalyzeAnswer>(ROUTES.analyze, response);
   }
 
   /** Gives each stage and each piece of the prompt as it comes; the last is `complete`. Aborting stops the service. */
-  async *stream(request: AnalyzeRequest, signal: AbortSignal): AsyncGenerator<StreamEvent, void> {
+  async *stream(request: AnalyzeRequest, signal?: AbortSignal): AsyncGenerator<StreamEvent, void> {
     const response = await this.#post(ROUTES.stream, request, signal);
     if (response.body === null) throw this.#notTheService(response);
     try {
@@ -104,46 +121,46 @@ export class AnalyzerClient {
   }
 
   /** Tells how the service stands now; also when it says that it cannot answer. */
-  async health(signal: AbortSignal): Promise<HealthAnswer> {
-    const response = await this.#send(ROUTES.health, { headers: this.#headers, signal });
+  async health(signal?: AbortSignal): Promise<HealthAnswer> {
+    const response = await this.#send(ROUTES.health, {}, signal);
     return await this.#json<HealthAnswer>(ROUTES.health, response);
   }
 
   /** Tells which models may be asked for, and what each can. */
-  async models(signal: AbortSignal): Promise<ModelsAnswer> {
-    const response = await this.#send(ROUTES.models, { headers: this.#headers, signal });
+  async models(signal?: AbortSignal): Promise<ModelsAnswer> {
+    const response = await this.#send(ROUTES.models, {}, signal);
     return await this.#json<ModelsAnswer>(ROUTES.models, await this.#accepted(ROUTES.models, response));
   }
 
   /** Tells what a prompt may be written for. */
-  async targets(signal: AbortSignal): Promise<TargetsAnswer> {
-    const response = await this.#send(ROUTES.targets, { headers: this.#headers, signal });
+  async targets(signal?: AbortSignal): Promise<TargetsAnswer> {
+    const response = await this.#send(ROUTES.targets, {}, signal);
     return await this.#json<TargetsAnswer>(ROUTES.targets, await this.#accepted(ROUTES.targets, response));
   }
 
-  async #post(route: string, request: AnalyzeRequest, signal: AbortSignal): Promise<Response> {
+  async #post(route: string, request: AnalyzeRequest, signal?: AbortSignal): Promise<Response> {
+    const { image, labels = {} } = request;
     const fields: Record<Exclude<keyof AnalyzeForm, "image">, string> = {
-      user_prompt: request.userPrompt,
-      deep_thinking: String(request.deepThinking),
-      language: request.language,
-      analysis_only: String(request.analysisOnly),
-      model: request.model,
+      user_prompt: request.userPrompt ?? "",
+      deep_thinking: String(request.deepThinking ?? false),
+      language: request.language ?? "en",
+      analysis_only: String(request.analysisOnly ?? false),
+      model: request.model ?? "",
       seed: String(request.seed ?? ""),
-      vision: request.vision === "auto" ? "" : request.vision,
-      target: request.target,
+      vision: request.vision === "auto" ? "" : (request.vision ?? ""),
+      target: request.target ?? "",
       length: request.length ?? "",
-      weights: request.weights ? "true" : "",
+      weights: request.weights === true ? "true" : "",
       tags: String(request.tags ?? ""),
-      tag_groups: request.tagGroups.join(","),
-      labels: Object.keys(request.labels).length > 0 ? JSON.stringify(request.labels) : "",
+      tag_groups: (request.tagGroups ?? []).join(","),
+      labels: Object.keys(labels).length > 0 ? JSON.stringify(labels) : "",
+      without: request.without?.join(",") ?? "",
     };
     const body = new FormData();
-    body.append("image" satisfies keyof AnalyzeForm, request.image, request.filename);
+    const filename = request.filename ?? (image instanceof File ? image.name : "picture");
+    body.append("image" satisfies keyof AnalyzeForm, image, filename);
     for (const [name, value] of Object.entries(fields)) if (value !== "") body.append(name, value);
-    return await this.#accepted(
-      route,
-      await this.#send(route, { method: "POST", body, headers: this.#headers, signal }),
-    );
+    return await this.#accepted(route, await this.#send(route, { method: "POST", body }, signal));
   }
 
   async #accepted(route: string, response: Response): Promise<Response> {
@@ -154,18 +171,30 @@ export class AnalyzerClient {
     throw new AnalyzerError(answer.error, answer.code, Number.isNaN(retryAfterS) ? undefined : retryAfterS);
   }
 
-  async #send(route: string, request: RequestInit): Promise<Response> {
+  async #send(route: string, request: RequestInit, signal?: AbortSignal): Promise<Response> {
+    const address = this.#addressOf(route);
+    const headers = await this.#currentHeaders();
+    signal?.throwIfAborted();
     try {
-      return await this.#fetch(this.#baseUrl + route, request);
+      return await this.#fetch(this.#baseUrl + route, { ...request, headers, signal: signal ?? null });
     } catch (error) {
       if (!(error instanceof TypeError)) throw error;
-      const address = this.#addressOf(route);
-      const elsewhere = address.origin !== globalThis.location.origin;
+      const origin = pageOf()?.origin;
       throw new AnalyzerError(
         `Nothing answers at ${address.href}: check the network and that the service runs` +
-          (elsewhere ? `, and that its setting cors_origins has ${globalThis.location.origin}.` : "."),
+          (origin === undefined || origin === address.origin
+            ? "."
+            : `, and that its setting cors_origins has ${origin}.`),
         "unreachable",
       );
+    }
+  }
+
+  async #currentHeaders(): Promise<RequestHeaders> {
+    try {
+      return await this.#headers();
+    } catch (cause) {
+      throw new AnalyzerError(`The request's headers failed: ${String(cause)}`, "headers_failed", undefined, { cause });
     }
   }
 
@@ -202,8 +231,20 @@ export class AnalyzerClient {
   }
 
   #addressOf(route: string): URL {
-    return new URL(this.#baseUrl + route, globalThis.location.href);
+    try {
+      return new URL(this.#baseUrl + route, pageOf()?.href);
+    } catch {
+      throw new AnalyzerError(
+        `There is no service at "${this.#baseUrl}": give its whole address as baseUrl, such as http://127.0.0.1:8000.`,
+        "unreachable",
+      );
+    }
   }
+}
+
+/** Undefined outside of a browser. */
+function pageOf(): Location | undefined {
+  return (globalThis as { location?: Location }).location;
 }
 
 function baseUrlOfTheBuild(): string | undefined {

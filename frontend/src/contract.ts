@@ -24,6 +24,35 @@ export type Language = NonNullable<AnalyzeForm["language"]>;
 export type Vision = NonNullable<AnalyzeForm["vision"]>;
 export type Length = NonNullable<AnalyzeForm["length"]>;
 
+/** The codes of the service's failures: those that its OpenAPI document shows, and those of routes that there are not. */
+export type ServiceCode =
+  | "unreadable_image"
+  | "key_required"
+  | "origin_not_allowed"
+  | "not_found"
+  | "method_not_allowed"
+  | "upload_too_slow"
+  | "upload_too_large"
+  | "too_many_pixels"
+  | "format_not_accepted"
+  | "invalid_form"
+  | "too_many_labels"
+  | "queue_full"
+  | "rate_limited"
+  | "internal_error"
+  | "component_unavailable"
+  | "clip_unavailable"
+  | "out_of_memory"
+  | "ollama_unavailable"
+  | "shutting_down"
+  | "deadline_passed";
+
+/** The codes of failures that the service does not tell of: it cannot be asked, or was given up. */
+export type OwnCode = "unreachable" | "stream_cut" | "not_the_service" | "headers_failed" | "cancelled" | "unexpected";
+
+/** A failure's code; a newer service may have more of them. */
+export type ErrorCode = ServiceCode | OwnCode | (string & {});
+
 /** One event of the stream route, told apart by its `status`. */
 export type StreamEvent = Schemas["StreamEvent"];
 

@@ -1,5 +1,13 @@
+"use client";
+
 export { AnalysisBars } from "./AnalysisBars.tsx";
-export { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
+export {
+  AnalyzerClient,
+  AnalyzerError,
+  type AnalyzeRequest,
+  type ClientConfig,
+  type RequestHeaders,
+} from "./client.ts";
 export {
   LANGUAGES,
   MAX_SEED,
@@ -8,12 +16,15 @@ export {
   type Category,
   type Colour,
   type ComponentHealth,
+  type ErrorCode,
   type HealthAnswer,
   type Language,
   type Length,
   type ModelsAnswer,
+  type OwnCode,
   type ScoredLabel,
   type ScoredTag,
+  type ServiceCode,
   type StreamEvent,
   type TargetsAnswer,
   type Timings,

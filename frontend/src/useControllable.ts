@@ -1,3 +1,5 @@
+"use client";
+
 import { useCallback, useState } from "react";
 
 /** A value that its owner may hold, as React's own inputs do: `given` where there is one, otherwise held here. */

@@ -1,3 +1,5 @@
+"use client";
+
 import { useCallback, useEffect, useReducer, useRef } from "react";
 
 import { AnalyzerClient, AnalyzerError, type AnalyzeRequest, type ClientConfig } from "./client.ts";
@@ -5,13 +7,12 @@ import type {
   Analysis,
   AnalyzeAnswer,
   Colour,
-  Language,
-  Length,
+  ErrorCode,
+  OwnCode,
   ScoredTag,
   StreamEvent,
   Timings,
   TokenUnit,
-  Vision,
 } from "./contract.ts";
 import { isOnThisMachine } from "./loopback.ts";
 import { sendPicture } from "./shrink.ts";
@@ -24,34 +25,16 @@ export interface AnalyzerConfig extends ClientConfig {
    * What the service would refuse is drawn as a smaller JPEG in any case.
    */
   shrink?: boolean | undefined;
+  /** Told of every answer. */
+  onFinish?: ((answer: AnalyzeAnswer, file: Blob) => void) | undefined;
+  /** Told of every failure; not of what is given up. */
+  onError?: ((failure: AnalyzeFailure, file: Blob) => void) | undefined;
 }
 
-/** What one call asks for beside picture, user prompt and deep thinking. */
-export interface AnalyzeOptions {
+/** What one call asks for beside the picture. */
+export interface AnalyzeOptions extends Omit<AnalyzeRequest, "image" | "filename"> {
   /** `false` asks for the whole answer at once; otherwise the prompt grows while it is written. */
   stream?: boolean | undefined;
-  /** The language of the prompt; `en` unless told. */
-  language?: Language | undefined;
-  /** No prompt, the analysis alone. */
-  analysisOnly?: boolean | undefined;
-  /** The model that writes, one of the `allowed` of `useModels`; the service's own choice unless told. */
-  model?: string | undefined;
-  /** A whole number from 0 to `MAX_SEED`: the same one gives much the same prompt again. */
-  seed?: number | null | undefined;
-  /** Whether a model looks at the picture itself; `auto` unless told: where it can and is quick about it. */
-  vision?: Vision | undefined;
-  /** What the prompt is for, one of `useTargets`; the service's own choice, `prose`, unless told. */
-  target?: string | undefined;
-  /** How long the prompt is to be; `long` with deep thinking, else `medium`, unless told. */
-  length?: Length | null | undefined;
-  /** Weigh labels, `(words:1.2)`, where that means something to the target. */
-  weights?: boolean | undefined;
-  /** How many tags are wanted, 0 to 100; as many as the service is set to unless told. */
-  tags?: number | null | undefined;
-  /** Of which groups; of all unless told. */
-  tagGroups?: readonly string[] | undefined;
-  /** Labels of your own to compare this picture with, category to phrases: each becomes a category of `analysis`. */
-  labels?: Readonly<Record<string, readonly string[]>> | undefined;
   /** Told the prompt as far as it is written, whenever it grows or starts over; not once given up. */
   onPrompt?: ((prompt: string) => void) | undefined;
 }
@@ -60,8 +43,7 @@ export interface AnalyzeOptions {
 export interface AnalyzeFailure {
   success: false;
   error: string;
-  /** The service's own, or `unreachable`, `stream_cut`, `not_the_service`, `cancelled`. */
-  code: string;
+  code: ErrorCode;
   /** Seconds after which the service says to try again. */
   retryAfterS?: number | undefined;
 }
@@ -76,7 +58,8 @@ export interface AnalyzerState {
   stage: Stage;
   /** The picture that all of this is about; null where there is none. */
   picture: Blob | null;
-  error: AnalyzeFailure | null;
+  /** What went wrong, with its code; null if nothing failed. */
+  failure: AnalyzeFailure | null;
   generatedPrompt: string;
   /** Whether the prompt's end was cut away: the model broke off or repeated itself, or the budget had no more room. */
   truncated: boolean;
@@ -116,17 +99,21 @@ export interface AnalyzerState {
 }
 
 /** What `useImageAnalyzer` gives. */
-export interface ImageAnalyzer extends Omit<AnalyzerState, "error"> {
+export interface ImageAnalyzer extends AnalyzerState {
   /** Whether a picture is on its way. */
   isAnalyzing: boolean;
   /** A sentence that says what to do; null if nothing failed. */
   error: string | null;
   /** The failure's code; null if nothing failed. */
-  errorCode: string | null;
-  /** Sends a picture; one that is still on its way is given up. Rejects only if the frontend itself is at fault. */
+  errorCode: ErrorCode | null;
+  /**
+   * Sends a picture; one that is still on its way is given up. Rejects only if the frontend itself is at fault.
+   *
+   * `analyzeImage(file, { userPrompt, deepThinking, … })`, or `analyzeImage(file, userPrompt, deepThinking, { … })`.
+   */
   analyzeImage: (
     file: Blob,
-    userPrompt?: string,
+    asked?: AnalyzeOptions | string,
     deepThinking?: boolean,
     options?: AnalyzeOptions,
   ) => Promise<AnalyzeResult>;
@@ -143,7 +130,7 @@ const NO_WAIT = { uploaded: null, before: null, looking: false, thinking: false 
 const NOTHING_YET: AnalyzerState = {
   stage: "idle",
   picture: null,
-  error: null,
+  failure: null,
   generatedPrompt: "",
   truncated: false,
   target: null,
@@ -187,7 +174,7 @@ function changed(state: AnalyzerState, change: Change): AnalyzerState {
     case "cancelled":
       return { ...state, ...NO_WAIT, stage: change.to };
     case "error":
-      return { ...state, ...NO_WAIT, stage: "error", error: change.failure };
+      return { ...state, ...NO_WAIT, stage: "error", failure: change.failure };
     case "uploading":
       return { ...state, uploaded: change.uploaded };
     case "answered":
@@ -246,10 +233,11 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
   useEffect(() => {
     latestConfig.current = config;
   });
-  useEffect(() => () => running.current?.abort(), []);
 
   const analyzeImage = useCallback<ImageAnalyzer["analyzeImage"]>(
-    async (file, userPrompt = "", deepThinking = false, options = {}) => {
+    async (file, asked = "", deepThinking = false, options = {}) => {
+      const { stream, onPrompt, ...wish } =
+        typeof asked === "object" ? asked : { ...options, userPrompt: asked, deepThinking };
       running.current?.abort();
       const controller = new AbortController();
       running.current = controller;
@@ -259,7 +247,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
         if (signal.aborted) return;
         dispatch(change);
         const text = promptAfter(prompt, change);
-        if (text !== prompt) options.onPrompt?.((prompt = text));
+        if (text !== prompt) onPrompt?.((prompt = text));
       };
       const { shrink, ...clientConfig } = latestConfig.current;
       const small = shrink ?? !isOnThisMachine(new AnalyzerClient(clientConfig).address);
@@ -269,25 +257,9 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
           tell({ to: "uploading", uploaded });
         });
         const client = new AnalyzerClient({ ...clientConfig, fetch: own });
-        const request: AnalyzeRequest = {
-          image,
-          filename: file instanceof File ? file.name : "picture",
-          userPrompt,
-          deepThinking,
-          language: options.language ?? "en",
-          analysisOnly: options.analysisOnly ?? false,
-          model: options.model ?? "",
-          seed: options.seed ?? null,
-          vision: options.vision ?? "auto",
-          target: options.target ?? "",
-          length: options.length ?? null,
-          weights: options.weights ?? false,
-          tags: options.tags ?? null,
-          tagGroups: options.tagGroups ?? [],
-          labels: options.labels ?? {},
-        };
+        const request = { ...wish, image, filename: file instanceof File ? file.name : "picture" };
         tell({ to: "analyzing" });
-        if (options.stream === false) {
+        if (stream === false) {
           const answer = await client.analyze(request, signal);
           tell({ to: "answered", answer, picture: file });
           return answer;
@@ -298,10 +270,13 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
       };
       try {
         tell({ to: "preparing", picture: file });
-        return await sendPicture(file, send, { small });
+        const answer = await sendPicture(file, send, { small });
+        if (!signal.aborted) latestConfig.current.onFinish?.(answer, file);
+        return answer;
       } catch (error) {
         const failure = failureOf(error, signal);
         tell({ to: "error", failure });
+        if (!signal.aborted) latestConfig.current.onError?.(failure, file);
         if (failure.code === UNEXPECTED) throw error;
         return failure;
       } finally {
@@ -325,14 +300,15 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
   const cancel = useCallback(() => {
     giveUp("cancelled");
   }, [giveUp]);
+  useEffect(() => cancel, [cancel]);
   const reset = useCallback(() => {
     giveUp("idle");
   }, [giveUp]);
 
   return {
     ...state,
-    error: state.error?.error ?? null,
-    errorCode: state.error?.code ?? null,
+    error: state.failure?.error ?? null,
+    errorCode: state.failure?.code ?? null,
     isAnalyzing: BUSY.has(state.stage),
     analyzeImage,
     show,
@@ -341,7 +317,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
   };
 }
 
-const UNEXPECTED = "unexpected";
+const UNEXPECTED = "unexpected" satisfies OwnCode;
 
 const BUSY: ReadonlySet<Stage> = new Set<Stage>(["preparing", "analyzing", "generating"]);
 

@@ -1,3 +1,5 @@
+"use client";
+
 import { type ClipboardEvent, type DragEvent, useEffect, useEffectEvent, useState } from "react";
 
 import { type Dropped, droppedPictures, type LeftOut } from "./droppedFiles.ts";

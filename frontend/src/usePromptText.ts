@@ -1,3 +1,5 @@
+"use client";
+
 import { useRef, useState } from "react";
 
 /** The text of the prompt box, and what was written while it held the user's own words. */

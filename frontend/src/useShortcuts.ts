@@ -1,3 +1,5 @@
+"use client";
+
 import { type KeyboardEvent, useEffect, useEffectEvent } from "react";
 
 import type { Intake } from "./usePictureIntake.ts";

@@ -1,3 +1,5 @@
+"use client";
+
 import type { ClientConfig } from "./client.ts";
 import type { TargetsAnswer } from "./contract.ts";
 import { useTold } from "./useTold.ts";

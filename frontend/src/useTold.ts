@@ -1,3 +1,5 @@
+"use client";
+
 import { useEffect, useRef, useState } from "react";
 
 import { AnalyzerClient, AnalyzerError, type ClientConfig } from "./client.ts";
@@ -5,7 +7,7 @@ import { AnalyzerClient, AnalyzerError, type ClientConfig } from "./client.ts";
 /** Quiet before the service is asked, in milliseconds: a key that is being typed is sent when it is whole. */
 const QUIET_MS = 300;
 
-/** What the service tells when asked; null while it does not. Asked anew with other headers, and when `again` changes. */
+/** What the service tells when asked; null while it does not. Asked anew with other headers, unless a function gives them, and when `again` changes. */
 export function useTold<Told>(
   ask: (client: AnalyzerClient, signal: AbortSignal) => Promise<Told>,
   config: ClientConfig,

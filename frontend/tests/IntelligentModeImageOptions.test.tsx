@@ -1,6 +1,6 @@
 import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
 import userEvent from "@testing-library/user-event";
-import { useState } from "react";
+import { StrictMode, useState } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { IntelligentModeImageOptions, MAX_SEED, type IntelligentModeImageOptionsProps } from "../src/index.ts";
@@ -42,6 +42,25 @@ describe("IntelligentModeImageOptions", () => {
     expect(promptBox().value).toBe("a calm lake");
     expect(screen.getByRole("status").textContent).toBe("Done.");
     expect(onResult).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE);
+  });
+
+  it("tells nothing of what StrictMode gives up, and analyses a picture that is there from the start", async () => {
+    const onResult = vi.fn();
+    const config = { fetch: service.fetch, shrink: false };
+    const shown = render(
+      <StrictMode>
+        <IntelligentModeImageOptions config={config} file={PICTURE} onResult={onResult} />
+      </StrictMode>,
+    );
+    await act(() => Promise.resolve());
+    expect(service.asked).toHaveLength(1);
+    await told(ANALYZED, COMPLETE);
+    expect(onResult).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE);
+    expect(promptBox().value).toBe("a calm lake");
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
+    shown.unmount();
+    await act(() => Promise.resolve());
+    expect(onResult).toHaveBeenCalledOnce();
   });
 
   it("tells a failure to everybody who listens", async () => {

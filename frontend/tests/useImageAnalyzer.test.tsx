@@ -1,7 +1,15 @@
 import { act, renderHook, waitFor } from "@testing-library/react";
-import { describe, expect, it, vi } from "vitest";
+import { StrictMode, useEffect, useRef } from "react";
+import { describe, expect, expectTypeOf, it, vi } from "vitest";
 
-import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAnalyzer } from "../src/index.ts";
+import type document from "../openapi.json";
+import {
+  type AnalyzeResult,
+  type AnalyzerConfig,
+  type ImageAnalyzer,
+  type ServiceCode,
+  useImageAnalyzer,
+} from "../src/index.ts";
 import { FakeXhr } from "./fakeXhr.ts";
 import { ANALYSIS, ANALYZED, ANSWER, type Asked, COMPLETE, PICTURE, standIn } from "./service.ts";
 
@@ -44,6 +52,77 @@ describe("useImageAnalyzer", () => {
     expect(form.get("model")).toBe("qwen3:4b");
     expect(form.get("seed")).toBe("7");
     expect(headers.get("Authorization")).toBe("Bearer k");
+  });
+
+  it("takes all by its name, as it takes the same by its place", async () => {
+    const { service, start } = setUp();
+    await start(PICTURE, "at dusk", true, { language: "ja", seed: 0 });
+    const byPlace = service.latest();
+    await start(PICTURE, { userPrompt: "at dusk", deepThinking: true, language: "ja", seed: 0 });
+    expect(service.latest().url).toBe(byPlace.url);
+    expect([...service.latest().form]).toEqual([...byPlace.form]);
+    await start(PICTURE, { stream: false });
+    expect(service.latest().url).toBe("/api/images/analyze");
+    expect(service.latest().form.has("user_prompt")).toBe(false);
+  });
+
+  it.each([
+    ["at once", (key: string) => ({ Authorization: key })],
+    ["later", (key: string) => Promise.resolve({ Authorization: key })],
+  ])("asks for headers anew with every request, where they come %s", async (_, headersOf) => {
+    let count = 0;
+    const { service, start } = setUp({ headers: () => headersOf(`Bearer ${String((count += 1))}`) });
+    await start(PICTURE);
+    await start(PICTURE);
+    expect(service.asked.map(({ headers }) => headers.get("Authorization"))).toEqual(["Bearer 1", "Bearer 2"]);
+  });
+
+  it("says so when the headers fail", async () => {
+    const { hook, now } = setUp({ headers: () => Promise.reject(new Error("signed out")) });
+    await act(() => now().analyzeImage(PICTURE));
+    expect(hook.result.current).toMatchObject({
+      stage: "error",
+      error: "The request's headers failed: Error: signed out",
+      failure: { code: "headers_failed" },
+    });
+  });
+
+  it("tells how it ended, once, and nothing of what is given up", async () => {
+    const onFinish = vi.fn();
+    const onError = vi.fn();
+    const { service, now, start } = setUp({ onFinish, onError });
+    await start(PICTURE);
+    await start(PICTURE);
+    act(() => {
+      now().cancel();
+    });
+    await start(PICTURE);
+    await told(() => {
+      service.latest().events(ANALYZED, COMPLETE);
+    });
+    expect(onFinish).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE);
+    expect(onError).not.toHaveBeenCalled();
+    await start(PICTURE, { stream: false });
+    await told(() => {
+      service.latest().json({ success: false, error: "Come back.", code: "queue_full" }, 429, { "Retry-After": "2" });
+    });
+    const failure = { success: false, error: "Come back.", code: "queue_full", retryAfterS: 2 };
+    expect(onError).toHaveBeenCalledExactlyOnceWith(failure, PICTURE);
+    expect(now()).toMatchObject({ failure, error: "Come back.", errorCode: "queue_full" });
+    await start(PICTURE);
+    expect(now().failure).toBeNull();
+    expect(onFinish).toHaveBeenCalledOnce();
+  });
+
+  it("knows every code that the service's description shows", () => {
+    type Answers = (typeof document)["paths"]["/api/images/analyze"]["post"]["responses"];
+    type Shown<Answer> = Answer extends { content: { "application/json": { examples: infer All } } }
+      ? keyof All
+      : never;
+    // Those that no route answers are in no route's description.
+    type Codes =
+      { [Status in keyof Answers]: Shown<Answers[Status]> }[keyof Answers] | "not_found" | "method_not_allowed";
+    expectTypeOf<ServiceCode>().toEqualTypeOf<Codes>();
   });
 
   it("asks for tags and compares with labels of one's own, and leaves out what is not asked for", async () => {
@@ -355,5 +434,24 @@ describe("useImageAnalyzer", () => {
     hook.unmount();
     expect(service.latest().signal.aborted).toBe(true);
     expect(await result).toMatchObject({ success: false, code: "cancelled" });
+  });
+
+  it("is not left busy by what StrictMode gives up", async () => {
+    const service = standIn();
+    const hook = renderHook(
+      () => {
+        const analyzer = useImageAnalyzer({ shrink: false, fetch: service.fetch });
+        const begun = useRef(false);
+        const { analyzeImage } = analyzer;
+        useEffect(() => {
+          if (!begun.current) void analyzeImage(PICTURE);
+          begun.current = true;
+        }, [analyzeImage]);
+        return analyzer;
+      },
+      { wrapper: StrictMode },
+    );
+    await act(() => Promise.resolve());
+    expect(hook.result.current).toMatchObject({ stage: "cancelled", isAnalyzing: false });
   });
 });

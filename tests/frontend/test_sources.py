@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import re
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -44,12 +43,3 @@ def test_the_page_is_built_from_the_sources_beside_it(frontend: Path, tmp_path: 
     assert shipped == built, "run: make frontend"
     _, different, unreadable = filecmp.cmpfiles(tmp_path, FOLDER, [str(file) for file in built], shallow=False)
     assert (different, unreadable) == ([], []), "run: make frontend"
-
-
-def test_the_package_holds_what_it_exports(frontend: Path, tmp_path: Path) -> None:
-    run_npm(frontend, "pack", "--pack-destination", str(tmp_path))
-    (package,) = tmp_path.glob("*.tgz")
-    with tarfile.open(package) as archive:
-        assert {f"package/dist/{file}" for file in ("index.js", "index.d.ts", "styles.css", "LICENSE")} <= set(
-            archive.getnames()
-        )

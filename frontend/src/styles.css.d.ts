@@ -1,0 +1,2 @@
+/** Nothing: it is there so that `import "image-analyzer-react/styles.css"` has a type. */
+export {};
