@@ -291,7 +291,10 @@ function progressText({ pictures, activity, leftS }: QueueState, done: number, f
     failed > 0 && `${String(failed)} failed`,
     leftS !== null && `about ${duration(leftS)} left`,
   ];
-  return facts.filter(Boolean).join(" · ");
+  return facts
+    .filter((fact) => fact !== false)
+    .map((fact) => fact.replaceAll(" ", "\u00a0"))
+    .join(" · ");
 }
 
 function leftOutText({ noPictures, unreadable, overLimit, unseen }: LeftOut): string {
