@@ -1,34 +1,16 @@
-import {
-  memo,
-  type ReactElement,
-  type ReactNode,
-  useCallback,
-  useEffect,
-  useId,
-  useState,
-  useSyncExternalStore,
-} from "react";
+import { type ReactElement, type ReactNode, useEffect, useId, useState, useSyncExternalStore } from "react";
 
-import { MOST_ENTRIES, MOST_PICTURES, type LeftOut, pathOf } from "../src/droppedFiles.ts";
-import { useCopied } from "../src/index.ts";
+import { MOST_ENTRIES, MOST_PICTURES, type LeftOut } from "../src/droppedFiles.ts";
 import { exported, type ExportKind, save } from "./exports.ts";
 import type { PictureQueue, QueuedPicture, QueueState } from "./queue.ts";
 import "./queue.css";
-import { thumbnailOf } from "./queueThumbnail.ts";
+import { QueueCard } from "./QueueCard.tsx";
 
 interface QueueBoardProps {
   queue: PictureQueue;
   /** Shows a finished picture with all that is known of it. */
   onOpen: (item: QueuedPicture) => void;
 }
-
-const STATES: Readonly<Record<QueuedPicture["state"], string>> = {
-  waiting: "Waiting",
-  reading: "Looking at it …",
-  writing: "Writing …",
-  done: "Done",
-  failed: "Failed",
-};
 
 const EXPORTS: Readonly<Record<ExportKind, string>> = { txt: "Text files", csv: "CSV", json: "JSON" };
 
@@ -128,108 +110,10 @@ export function QueueBoard({ queue, onOpen }: QueueBoardProps): ReactElement | n
       </div>
       <ul className="queue-cards">
         {pictures.map((picture) => (
-          <Card key={picture.id} picture={picture} queue={queue} onOpen={onOpen} />
+          <QueueCard key={picture.id} picture={picture} queue={queue} onOpen={onOpen} />
         ))}
       </ul>
     </section>
-  );
-}
-
-interface CardProps {
-  picture: QueuedPicture;
-  queue: PictureQueue;
-  onOpen: (item: QueuedPicture) => void;
-}
-
-const Card = memo(function Card({ picture, queue, onOpen }: CardProps): ReactElement {
-  const { id, file, state, prompt, failure } = picture;
-  const { copied, copy } = useCopied();
-  const path = pathOf(file);
-  const of = <span className="unseen"> {path}</span>;
-  return (
-    <li className="queue-card" data-state={state}>
-      <Thumbnail file={file} />
-      <div className="queue-name">
-        <strong title={path}>{file.name}</strong>
-        <span className="queue-state">{STATES[state]}</span>
-      </div>
-      {failure === null ? (
-        <div className="queue-prompt">
-          <p dir="auto">{prompt}</p>
-        </div>
-      ) : (
-        <p className="queue-failure">{failure}</p>
-      )}
-      <div className="queue-buttons">
-        {state === "done" && (
-          <>
-            <button
-              type="button"
-              className="queue-open"
-              onClick={() => {
-                onOpen(picture);
-              }}
-            >
-              Open{of}
-            </button>
-            <button
-              type="button"
-              onClick={() => {
-                copy(prompt);
-              }}
-            >
-              {copied === null ? "Copy" : "Copied"}
-              {of}
-            </button>
-          </>
-        )}
-        {state === "failed" && (
-          <button
-            type="button"
-            onClick={() => {
-              queue.retry(id);
-            }}
-          >
-            Retry{of}
-          </button>
-        )}
-      </div>
-    </li>
-  );
-});
-
-/** Is made when the card comes near what is seen. */
-function Thumbnail({ file }: { file: File }): ReactElement {
-  const [isUnshowable, setUnshowable] = useState(false);
-  const show = useCallback(
-    (image: HTMLImageElement) => {
-      const here = new AbortController();
-      const near = new IntersectionObserver(
-        (entries) => {
-          if (!entries.some((entry) => entry.isIntersecting)) return;
-          near.disconnect();
-          void thumbnailOf(file, here.signal).then((thumbnail) => {
-            if (here.signal.aborted) return;
-            if (thumbnail === null) setUnshowable(true);
-            else image.src = URL.createObjectURL(thumbnail);
-          });
-        },
-        { rootMargin: "400px" },
-      );
-      near.observe(image);
-      return () => {
-        here.abort();
-        near.disconnect();
-        URL.revokeObjectURL(image.src);
-      };
-    },
-    [file],
-  );
-  if (isUnshowable) return <span className="queue-thumbnail">{/[^.]*$/.exec(file.name)?.[0].toUpperCase()}</span>;
-  return (
-    <span className="queue-thumbnail">
-      <img ref={show} alt="" />
-    </span>
   );
 }
 
@@ -288,7 +172,10 @@ function progressText({ pictures, activity, leftS }: QueueState, done: number, f
     failed > 0 && `${String(failed)} failed`,
     leftS !== null && `about ${duration(leftS)} left`,
   ];
-  return facts.filter(Boolean).join(" · ");
+  return facts
+    .filter((fact) => fact !== false)
+    .map((fact) => fact.replaceAll(" ", "\u00a0"))
+    .join(" · ");
 }
 
 function leftOutText({ noPictures, unreadable, overLimit, unseen }: LeftOut): string {
