@@ -9,6 +9,9 @@ import "./gallery.css";
 /** Whole rows of two, three, four and six. */
 const SHOWN_AT_FIRST = 12;
 
+/** With none, with one chosen. */
+const HINTS = ["Choose two to compare.", "Choose one more."];
+
 interface GalleryProps {
   history: History;
   /** The entry that is on the page. */
@@ -60,7 +63,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
               </button>
             </>
           )}
-          {undo === null && isChoosing && (picked.length === 0 ? "Choose two to compare." : "Choose one more.")}
+          {undo === null && isChoosing && HINTS[picked.length]}
         </p>
         {entries.length > 1 && (
           <button
