@@ -143,7 +143,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
           <span>
             {isKept
               ? "Kept in this browser alone."
-              : "Your browser keeps no more of this: it lasts until the page closes."}
+              : "Your browser does not keep all of this: it may be gone when you close the page."}
           </span>
         </p>
       )}

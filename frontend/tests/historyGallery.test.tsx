@@ -67,7 +67,7 @@ describe("Gallery", () => {
 
   it("says that a browser without a database keeps nothing", async () => {
     await shown();
-    expect(await screen.findByText(/until the page closes/)).toBeTruthy();
+    expect(await screen.findByText(/gone when you close the page/)).toBeTruthy();
   });
 
   it("takes one away and all, gives them back, and leaves the focus in the gallery", async () => {
