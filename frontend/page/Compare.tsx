@@ -35,15 +35,11 @@ interface CompareProps {
   onClose: () => void;
 }
 
-/** Two answers beside each other, and what is different about them. */
+/** Two answers beside each other, and what is different about them. Closed, it gives the focus back to where it was. */
 export function Compare({ pair, onClose }: CompareProps): ReactElement {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
-    const shown = dialog.current;
-    shown?.showModal();
-    return () => {
-      shown?.close(); // It gives the focus back to where it was.
-    };
+    if (dialog.current?.open === false) dialog.current.showModal();
   }, []);
   const [one, other] = pair;
   const marked = wordDiff(one.answer.generatedPrompt, other.answer.generatedPrompt, [
@@ -114,8 +110,8 @@ function Differences({ pair }: { pair: Pair }): ReactElement {
           <tr key={name}>
             <th scope="row">{name}</th>
             {values.map((value, index) => (
-              <td key={index} dir="auto">
-                {value}
+              <td key={index}>
+                <bdi>{value}</bdi>
               </td>
             ))}
           </tr>

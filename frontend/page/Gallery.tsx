@@ -9,6 +9,9 @@ import "./gallery.css";
 /** Whole rows of two, three, four and six. */
 const SHOWN_AT_FIRST = 12;
 
+/** With none, with one chosen. */
+const HINTS = ["Choose two to compare.", "Choose one more."];
+
 interface GalleryProps {
   history: History;
   /** The entry that is on the page. */
@@ -60,7 +63,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
               </button>
             </>
           )}
-          {undo === null && isChoosing && (picked.length === 0 ? "Choose two to compare." : "Choose one more.")}
+          {undo === null && isChoosing && HINTS[picked.length]}
         </p>
         {entries.length > 1 && (
           <button
@@ -140,7 +143,7 @@ export function Gallery({ history, openId, onOpen }: GalleryProps): ReactElement
           <span>
             {isKept
               ? "Kept in this browser alone."
-              : "Your browser keeps no more of this: it lasts until the page closes."}
+              : "Your browser does not keep all of this: it may be gone when you close the page."}
           </span>
         </p>
       )}

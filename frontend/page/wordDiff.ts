@@ -6,6 +6,8 @@ export interface Stretch {
 
 /** Of each text; a prompt has at most some 400. The table has a cell for each pair. */
 const MOST_WORDS = 1000;
+/** Of the words of the shorter text. With fewer in common nearly all would be marked, which tells nothing. */
+const LEAST_SHARED = 0.2;
 
 interface Piece {
   text: string;
@@ -14,7 +16,8 @@ interface Piece {
 
 /**
  * Marks the words of two texts that the other lacks in that place. Case, spaces and punctuation are no difference.
- * Texts that are too long, and all in browsers that cannot tell words apart (Firefox before 125), come back unmarked.
+ * Texts that are too long or have too little in common, and all in browsers that cannot tell words apart (Firefox
+ * before 125), come back unmarked.
  */
 export function wordDiff(one: string, other: string, languages: readonly [string, string]): [Stretch[], Stretch[]] {
   const unmarked: [Stretch[], Stretch[]] = [[{ text: one, differs: false }], [{ text: other, differs: false }]];
@@ -22,8 +25,10 @@ export function wordDiff(one: string, other: string, languages: readonly [string
   const pieces = [piecesOf(one, languages[0]), piecesOf(other, languages[1])] as const;
   const words = pieces.map(wordsOf) as [string[], string[]];
   if (Math.max(...words.map(({ length }) => length)) > MOST_WORDS) return unmarked;
-  const [isShared, isSharedToo] = sharedWords(...words);
-  return [stretchesOf(pieces[0], isShared), stretchesOf(pieces[1], isSharedToo)];
+  const marks = sharedWords(...words);
+  const shortest = Math.min(...words.map(({ length }) => length));
+  if (marks[0].filter(Boolean).length < shortest * LEAST_SHARED) return unmarked;
+  return [stretchesOf(pieces[0], marks[0]), stretchesOf(pieces[1], marks[1])];
 }
 
 function piecesOf(text: string, language: string): Piece[] {

@@ -37,7 +37,7 @@ beforeEach(() => opened.mockClear());
 afterEach(cleanup);
 
 async function shown(): Promise<void> {
-  render(<Page />);
+  render(<Page />, { reactStrictMode: true });
   await remember("lake.jpg", "a calm lake");
   await remember("cat.jpg", "a wild cat at night", { language: "de", seed: 7, without: ["boat", "sky"] });
   await screen.findByRole("heading", { name: "History 2" });
@@ -67,7 +67,7 @@ describe("Gallery", () => {
 
   it("says that a browser without a database keeps nothing", async () => {
     await shown();
-    expect(await screen.findByText(/until the page closes/)).toBeTruthy();
+    expect(await screen.findByText(/gone when you close the page/)).toBeTruthy();
   });
 
   it("takes one away and all, gives them back, and leaves the focus in the gallery", async () => {
@@ -84,7 +84,7 @@ describe("Gallery", () => {
   });
 
   it("shows a dozen, and all when asked", async () => {
-    render(<Page />);
+    render(<Page />, { reactStrictMode: true });
     for (let index = 0; index < 13; index++) await remember(`${String(index)}.jpg`, "a lake");
     await screen.findByRole("heading", { name: "History 13" });
     expect(cards()).toHaveLength(12);
@@ -120,7 +120,7 @@ describe("Compare", () => {
   });
 
   it("says so when nothing was set differently, and lets a choice be taken back", async () => {
-    render(<Page />);
+    render(<Page />, { reactStrictMode: true });
     for (const prompt of ["one lake", "two lakes", "three lakes"]) await remember("lake.jpg", prompt);
     await press("Compare");
     await press(/one lake/);
