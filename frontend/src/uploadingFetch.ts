@@ -33,10 +33,6 @@ export function uploadingFetch(onUploaded: OnUploaded, Xhr = XMLHttpRequest): ty
       xhr.upload.onprogress = ({ loaded, total }) => {
         if (performance.now() - startedMs > TOLD_AFTER_MS) onUploaded(loaded < total ? loaded / total : null);
       };
-      xhr.upload.onloadend = () => {
-        onUploaded(null);
-      };
-
       let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
       let taken = 0;
       const take = (): void => {
@@ -48,23 +44,21 @@ export function uploadingFetch(onUploaded: OnUploaded, Xhr = XMLHttpRequest): ty
         reject(error);
         controller?.error(error);
       };
-      const abort = (): void => {
-        fail(signal?.reason as Error);
-        xhr.abort();
+      const broken = (): void => {
+        fail(new TypeError("No whole answer came."));
       };
       xhr.onreadystatechange = () => {
         if (xhr.readyState !== Xhr.HEADERS_RECEIVED) return;
         const stream = new ReadableStream<Uint8Array>({
           start: (its) => void (controller = its),
           cancel: () => {
-            controller = undefined;
             xhr.abort();
           },
         });
         try {
           resolve(new Response(stream, { status: xhr.status, headers: headersOf(xhr) }));
         } catch {
-          fail(new TypeError(`The answer has status ${String(xhr.status)} and no body.`));
+          broken(); // A status that has no body, as 204.
         }
       };
       xhr.onprogress = take;
@@ -72,13 +66,11 @@ export function uploadingFetch(onUploaded: OnUploaded, Xhr = XMLHttpRequest): ty
         take();
         controller?.close();
       };
-      xhr.onerror = () => {
-        fail(new TypeError("The connection failed."));
-      };
-      xhr.onloadend = () => {
-        signal?.removeEventListener("abort", abort);
-      };
-      signal?.addEventListener("abort", abort);
+      xhr.onerror = broken;
+      signal?.addEventListener("abort", () => {
+        fail(signal.reason as Error);
+        xhr.abort();
+      });
       xhr.open(method, address instanceof Request ? address.url : address);
       new Headers(headers).forEach((value, name) => {
         xhr.setRequestHeader(name, value);
@@ -89,9 +81,8 @@ export function uploadingFetch(onUploaded: OnUploaded, Xhr = XMLHttpRequest): ty
 
 function headersOf(xhr: XMLHttpRequest): Headers {
   const headers = new Headers();
-  for (const line of xhr.getAllResponseHeaders().split("\r\n")) {
-    const colon = line.indexOf(":");
-    if (colon > 0) headers.append(line.slice(0, colon), line.slice(colon + 1).trim());
+  for (const [, name = "", value = ""] of xhr.getAllResponseHeaders().matchAll(/^(.+?): *(.*)/gm)) {
+    headers.append(name, value);
   }
   return headers;
 }

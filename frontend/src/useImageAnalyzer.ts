@@ -176,7 +176,7 @@ function changed(state: AnalyzerState, change: Change): AnalyzerState {
     case "error":
       return { ...state, ...NO_WAIT, stage: "error", failure: change.failure };
     case "uploading":
-      return { ...state, uploaded: change.uploaded };
+      return state.stage === "analyzing" ? { ...state, uploaded: change.uploaded } : state; // An answer may come early.
     case "answered":
       return { ...NOTHING_YET, ...partsOf(change.answer), stage: "complete", picture: change.picture };
     case "event":

@@ -4,7 +4,7 @@ import { vi } from "vitest";
 export class FakeXhr {
   static readonly HEADERS_RECEIVED = 2;
   static latest: FakeXhr = new FakeXhr();
-  readonly upload: { onprogress?: (event: { loaded: number; total: number }) => void; onloadend?: () => void } = {};
+  readonly upload: { onprogress?: (event: { loaded: number; total: number }) => void } = {};
   readonly send = vi.fn();
   readonly abort = vi.fn();
   readonly sentHeaders: Record<string, string> = {};
@@ -15,7 +15,6 @@ export class FakeXhr {
   onprogress = (): void => undefined;
   onload = (): void => undefined;
   onerror = (): void => undefined;
-  onloadend = (): void => undefined;
   opened: unknown[] = [];
 
   constructor() {

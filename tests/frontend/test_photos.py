@@ -8,6 +8,7 @@ import io
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,14 @@ PREPARE = """async ([bytes, name, padding]) => {
     }
 }"""
 
-SEND = """async ([bytes, giveUpAfterMs]) => {
+SEND = """async ([address, bytes, giveUpAfterMs]) => {
     const { uploadingFetch } = await import("/dist/uploadingFetch.js");
     const shares = [], pieces = [];
     const body = new FormData();
     body.append("image", new Blob([new Uint8Array(bytes)]), "lake.jpg");
     const signal = AbortSignal.timeout(giveUpAfterMs);
     try {
-        const response = await uploadingFetch((share) => shares.push(share))("/slow", { method: "POST", body, signal });
+        const response = await uploadingFetch((share) => shares.push(share))(address, { method: "POST", body, signal });
         const reader = response.body.getReader();
         for (let read = await reader.read(); !read.done; read = await reader.read())
             pieces.push([new TextDecoder().decode(read.value), performance.now()]);
@@ -76,6 +77,7 @@ class CannedService:
         routes = [
             Route("/", lambda _: HTMLResponse(NO_PAGE, headers=PAGE_HEADERS)),
             Route("/slow", self._slow, methods=["POST"]),
+            Route("/none", lambda _: Response(status_code=HTTPStatus.NO_CONTENT), methods=["POST"]),
             Mount("/dist", StaticFiles(directory=modules)),
         ]
         config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="error", lifespan="off", ws="none")
@@ -217,7 +219,7 @@ def test_a_slow_upload_tells_how_far_it_is_and_the_answer_comes_piece_by_piece(
     network = page.context.new_cdp_session(page)
     speed = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": UPLOAD_BYTES_PER_S}
     network.send("Network.emulateNetworkConditions", speed)
-    told = page.evaluate(SEND, [UPLOAD_BYTES, PATIENCE_S * 1000])
+    told = page.evaluate(SEND, ["/slow", UPLOAD_BYTES, PATIENCE_S * 1000])
     *shares, last = told["shares"]
     assert last is None
     shares = [share for share in shares if share is not None]
@@ -229,8 +231,12 @@ def test_a_slow_upload_tells_how_far_it_is_and_the_answer_comes_piece_by_piece(
     assert arrived_ms[-1] - arrived_ms[0] > 1000 * PIECE_EVERY_S, "they came together"
 
     for give_up_after_ms, wanted in ((700, 1), (1000 * UPLOAD_BYTES / UPLOAD_BYTES_PER_S + 400, 2)):
-        assert page.evaluate(SEND, [UPLOAD_BYTES, give_up_after_ms])["error"] == "TimeoutError"
+        assert page.evaluate(SEND, ["/slow", UPLOAD_BYTES, give_up_after_ms])["error"] == "TimeoutError"
         deadline_s = time.monotonic() + PATIENCE_S
         while service.given_up < wanted:
             assert time.monotonic() < deadline_s, "the service was not told"
             time.sleep(0.02)
+
+
+def test_an_answer_without_a_body_is_a_failure_as_of_the_network(page: Page) -> None:
+    assert page.evaluate(SEND, ["/none", 1, PATIENCE_S * 1000])["error"] == "TypeError"
