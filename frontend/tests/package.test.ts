@@ -128,8 +128,10 @@ describe("the package", () => {
     "is built into a Vite app",
     async () => {
       expect(await build("app/examples/vite")).not.toMatch(/warn|directive/i);
-      const assets = await readdir(join(folder, "app/examples/vite/dist/assets"));
-      expect(assets.map((file) => file.replace(/.*\./, "")).sort()).toEqual(["css", "js"]);
+      const assets = join(folder, "app/examples/vite/dist/assets");
+      const css = (await readdir(assets)).find((file) => file.endsWith(".css")) ?? "";
+      // Vite's own targets are older than light-dark(): where no CSS names a color-scheme, no colour is left.
+      expect(await readFile(join(assets, css), "utf8")).toContain("--lightningcss-light:initial");
     },
     SLOW_MS,
   );
@@ -161,8 +163,11 @@ describe("the package", () => {
         }
       }
       expect(files).toHaveLength(6);
-      const examples = ["vite/src/main.tsx", "next/app/layout.tsx", "next/app/page.tsx"];
-      const program = ts.createProgram([...files, ...examples.map((file) => join(folder, "app/examples", file))], {
+      files.push(join(FRONTEND, "node_modules/vite/client.d.ts"));
+      for (const file of ["vite/src/main.tsx", "next/app/layout.tsx", "next/app/page.tsx"]) {
+        files.push(join(folder, "app/examples", file));
+      }
+      const program = ts.createProgram(files, {
         target: ts.ScriptTarget.ES2023,
         module: ts.ModuleKind.ESNext,
         moduleResolution: ts.ModuleResolutionKind.Bundler,
