@@ -21,6 +21,7 @@ import icon from "./icon.svg";
 import { askThrough } from "./askThrough.ts";
 import { Details } from "./Details.tsx";
 import { Gallery } from "./Gallery.tsx";
+import { fileOf } from "./history.ts";
 import { KeyField } from "./KeyField.tsx";
 import { QueueBoard } from "./QueueBoard.tsx";
 import { Samples } from "./Samples.tsx";
@@ -190,9 +191,9 @@ export function App(): ReactElement {
         <Gallery
           history={history}
           openId={openId}
-          onOpen={({ id, answer, picture, filename, settings }) => {
-            open(answer, new File([picture], filename, { type: picture.type }), settings);
-            setOpenId(id);
+          onOpen={(entry) => {
+            open(entry.answer, fileOf(entry), entry.settings);
+            setOpenId(entry.id);
           }}
         />
       </main>

@@ -4,7 +4,7 @@ import { type ReactElement, type ReactNode, type Ref, useEffect, useEffectEvent,
 
 import type { Language, Length, ModelsAnswer, TargetsAnswer, Vision } from "./contract.ts";
 import { CopyButton } from "./CopyButton.tsx";
-import { type LeftOut, NOTHING_LEFT_OUT } from "./droppedFiles.ts";
+import { type LeftOut, NOTHING_LEFT_OUT, picturesAmong } from "./droppedFiles.ts";
 import { drawnSeed, type OptionFields, OptionsBar } from "./OptionsBar.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { PromptBox } from "./PromptBox.tsx";
@@ -169,10 +169,10 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
     onNewFile(file);
   }, [file]);
 
-  const take = (files: File[], leftOut = NOTHING_LEFT_OUT): void => {
+  const take = (files: File[], leftOut: LeftOut): void => {
     const [first] = files;
     if (disabled) return;
-    if (props.onManyFiles && (files.length > 1 || leftOut.noPictures > 0)) props.onManyFiles(files, leftOut);
+    if (props.onManyFiles && (files.length > 1 || leftOut !== NOTHING_LEFT_OUT)) props.onManyFiles(files, leftOut);
     else if (first !== undefined) setFile(first);
   };
   const { isDraggedOver, handlers } = usePictureIntake(intake, take);
@@ -189,7 +189,10 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       <div className="ia-input">
         <PictureField
           file={file}
-          onPictures={take}
+          onFiles={(files) => {
+            const { pictures, leftOut } = picturesAmong(files);
+            take(pictures, leftOut);
+          }}
           onRemove={() => {
             if (isWhole) fill("");
             setFile(null);

@@ -7,7 +7,7 @@ import type { Texts } from "./texts.ts";
 
 interface PictureFieldProps {
   file: File | null;
-  onPictures: (files: File[]) => void;
+  onFiles: (files: File[]) => void;
   onRemove: () => void;
   takesMany: boolean;
   isDraggedOver: boolean;
@@ -20,11 +20,11 @@ interface PictureFieldProps {
 
 /** The file input as a drop zone that shows the chosen picture; on a phone its camera as well. */
 export function PictureField(props: PictureFieldProps): ReactElement {
-  const { file, onPictures, isDraggedOver, isBusy, isDisabled, texts } = props;
+  const { file, onFiles, isDraggedOver, isBusy, isDisabled, texts } = props;
   const choose = (event: ChangeEvent<HTMLInputElement>): void => {
     const chosen = Array.from(event.target.files ?? []);
     event.target.value = ""; // So that choosing the same file again is a change too.
-    if (chosen.length > 0) onPictures(chosen);
+    if (chosen.length > 0) onFiles(chosen);
   };
   const input = { className: "ia-file", type: "file", disabled: isDisabled, onChange: choose };
   return (

@@ -8,25 +8,27 @@ import type { ImageAnalyzer } from "./useImageAnalyzer.ts";
 /** Before it, nobody counts, in seconds. */
 const SHOWN_FROM_S = 2;
 
-/** What is being done, and for how long already. */
+/** What is being done, and how far it is: not within the status, of whose every change a screen reader tells. */
 export function StageLine({ analyzer, texts }: { analyzer: ImageAnalyzer; texts: Texts }): ReactElement {
+  const { uploaded } = analyzer;
   return (
     <div className="ia-stage-line" data-busy={analyzer.isAnalyzing || undefined}>
       <p className="ia-stage" role="status">
         {stageText(analyzer, texts)}
       </p>
-      {analyzer.isAnalyzing && <Elapsed picture={analyzer.picture} texts={texts} />}
+      {uploaded !== null && <span className="ia-hint">{Math.round(uploaded * 100)} %</span>}
+      {analyzer.isAnalyzing && uploaded === null && <Elapsed picture={analyzer.picture} texts={texts} />}
     </div>
   );
 }
 
-function stageText({ stage, before, looking, thinking }: ImageAnalyzer, texts: Texts): string {
+function stageText({ stage, uploaded, before, looking, thinking }: ImageAnalyzer, texts: Texts): string {
+  if (uploaded !== null) return texts.uploading;
   if (before !== null) return texts.inLine(before);
   if (looking) return texts.looking;
   return thinking ? texts.thinking : texts.stages[stage];
 }
 
-/** Not within the status: a screen reader would tell of every second. */
 function Elapsed({ picture, texts }: { picture: Blob | null; texts: Texts }): ReactElement | null {
   const [seconds, setSeconds] = useState(0);
   useEffect(() => {

@@ -48,7 +48,7 @@ export interface Texts {
   /** Beside the stage, once it lasts. */
   seconds: (seconds: number) => string;
   /** While the picture is sent; in place of the stage. */
-  uploading: (percent: number) => string;
+  uploading: string;
   /** While others are written before; in place of the stage. */
   inLine: (before: number) => string;
   /** While the model looks at the picture; in place of the stage. */
@@ -126,7 +126,7 @@ export const DEFAULT_TEXTS: Texts = {
     error: "",
   },
   seconds: (seconds) => `${String(seconds)} s`,
-  uploading: (percent) => `Sending the picture … ${String(percent)} %`,
+  uploading: "Sending the picture …",
   inLine: (before) => (before > 0 ? `Waiting in line: ${String(before)} before you …` : "You are next in line …"),
   looking: "Looking at the picture and writing …",
   thinking: "The model is thinking …",

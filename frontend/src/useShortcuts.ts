@@ -4,6 +4,9 @@ import { type KeyboardEvent, useEffect, useEffectEvent } from "react";
 
 import type { Intake } from "./usePictureIntake.ts";
 
+/** What Escape is for first, while it is open. */
+const CLOSED_BY_ESCAPE = "dialog[open], :popover-open";
+
 /** Ctrl+Enter (⌘ Enter) runs, Escape stops: within the component, or anywhere on the page. */
 export function useShortcuts(
   intake: Intake,
@@ -15,7 +18,7 @@ export function useShortcuts(
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       run();
-    } else if (event.key === "Escape") stop();
+    } else if (event.key === "Escape" && document.querySelector(CLOSED_BY_ESCAPE) === null) stop();
   };
   const onDocumentKey = useEffectEvent(take);
   useEffect(() => {
