@@ -1,4 +1,4 @@
-import { type ReactElement, useEffect, useEffectEvent, useRef, useState } from "react";
+import { type ReactElement, useEffect, useEffectEvent, useRef, useState, useSyncExternalStore } from "react";
 
 import {
   AnalysisBars,
@@ -74,6 +74,8 @@ export function App(): ReactElement {
     return result;
   });
 
+  const isQueued = useSyncExternalStore(queue.subscribe, () => queue.snapshot().pictures.length > 0);
+
   const choose = (picture: File | null): void => {
     change({ without: [] });
     setOpenId(null);
@@ -126,7 +128,7 @@ export function App(): ReactElement {
         <ThemeButton />
       </header>
       <main data-first={isFirst || undefined}>
-        {isFirst && <p className="hero">Any picture in, a prompt for your image generator out.</p>}
+        {isFirst && !isQueued && <p className="hero">Any picture in, a prompt for your image generator out.</p>}
         {service.health?.key_required === true && <KeyField apiKey={apiKey} onChange={setApiKey} onEnter={sendAgain} />}
         <QueueBoard
           queue={queue}

@@ -17,7 +17,7 @@ export function Samples({ onPicture }: { onPicture: (file: File) => void }): Rea
       <span>Nothing at hand? Try one of these:</span>
       {Object.entries(SAMPLES).map(([name, url]) => (
         <button key={name} type="button" title={name} onClick={() => void choose(name, url)}>
-          <img src={url} alt={name} width="72" height="54" />
+          <img src={url} alt={name} width="72" height="54" loading="lazy" />
         </button>
       ))}
     </div>

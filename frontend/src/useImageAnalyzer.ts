@@ -250,7 +250,6 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
         if (text !== prompt) onPrompt?.((prompt = text));
       };
       const { shrink, ...clientConfig } = latestConfig.current;
-      const small = shrink ?? !isOnThisMachine(new AnalyzerClient(clientConfig).address);
       const send = async (image: Blob): Promise<AnalyzeAnswer> => {
         signal.throwIfAborted();
         const own = fetchFor(image, clientConfig.fetch, (uploaded) => {
@@ -270,6 +269,7 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
       };
       try {
         tell({ to: "preparing", picture: file });
+        const small = shrink ?? !isOnThisMachine(new AnalyzerClient(clientConfig).address);
         const answer = await sendPicture(file, send, { small });
         if (!signal.aborted) latestConfig.current.onFinish?.(answer, file);
         return answer;

@@ -130,8 +130,8 @@ describe("the package", () => {
       expect(await build("app/examples/vite")).not.toMatch(/warn|directive/i);
       const assets = join(folder, "app/examples/vite/dist/assets");
       const css = (await readdir(assets)).find((file) => file.endsWith(".css")) ?? "";
-      // Vite's own targets are older than light-dark(): where no CSS names a color-scheme, no colour is left.
-      expect(await readFile(join(assets, css), "utf8")).toContain("--lightningcss-light:initial");
+      // What a bundler rewrites for older browsers has no colour where no CSS of the app names a color-scheme.
+      expect(await readFile(join(assets, css), "utf8")).not.toContain("--lightningcss-light,");
     },
     SLOW_MS,
   );

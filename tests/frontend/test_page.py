@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,7 +185,7 @@ def test_whatever_categories_come_are_shown_in_their_order_and_tags_before_them(
             "status": "analyzed",
             "analysis": {**dict.fromkeys(names, labels), "season": []},
             "tags": [{"value": word, "group": "objects", "score": 0.9} for word in ("espresso", "saucer")],
-            "palette": [],
+            "palette": [{"hex": "#1c1410", "share": 1.0, "name": "black"}],
             "analyzer": "objects",
             "cached": False,
             **ends,
@@ -227,9 +228,10 @@ def test_without_ollama_the_page_says_so_and_the_stand_in_writes(
 
 @pytest.fixture
 def text_file(tmp_path: Path) -> Path:
-    """A text with a picture's name."""
+    """A text with a picture's name; beside it one with its own."""
     text = tmp_path / "picture.png"
-    text.write_text("not a picture")
+    for path in (text, text.with_suffix(".txt")):
+        path.write_text("not a picture")
     return text
 
 
@@ -307,35 +309,90 @@ def test_the_keyboard_is_enough(page: Page, ollama: FakeOllama) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_no_serious_violation(
+def test_axe_finds_nothing_in_any_state(
     scheme: Any, browser: Browser, service: Service, ollama: FakeOllama, text_file: Path
 ) -> None:
     axe = (installed_frontend() / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
     def violations(page: Page) -> list[str]:
         found = page.evaluate(axe + "; axe.run()")["violations"]
-        return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
+        return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found]
 
     # The page's policy forbids the script that axe is put in by, and nothing else is tested here.
     context = browser.new_context(color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
     offer_models(context)
     page = opened(context, service)
     expect(page.get_by_role("button", name="Ready")).to_be_visible()
+    assert violations(page) == [], "first visit"
     page.get_by_text("More options").click()
     expect(page.get_by_label("Model", exact=True)).to_be_visible()
-    assert violations(page) == []
-    choose_and_wait(page)
+    assert violations(page) == [], "options"
+    ollama.answer = Answer(tokens=TOKENS, hold_at=9)
+    choose(page)
+    expect(prompt_box(page)).to_have_value("".join(TOKENS[:9]).strip())
+    assert violations(page) == [], "writing"
+    ollama.release(spread_s=0)
     expect(gallery(page)).to_be_visible()
-    assert violations(page) == []
+    details(page).locator("summary").click()
+    page.get_by_label("Your idea").fill("at dusk")
+    assert violations(page) == [], "done, and something changed"
+    page.get_by_role("button", name="New variant").click()
+    expect(gallery(page).locator(".gallery-open")).to_have_count(2)
+    compare(page)
+    assert violations(page) == [], "compared"
+    page.keyboard.press("Escape")
     choose(page, text_file)
     expect(page.get_by_role("alert")).to_be_visible()
-    assert violations(page) == []
+    assert violations(page) == [], "an error"
+    page.get_by_role("button", name="Remove the picture").click()
+    page.get_by_label("Choose a picture").set_input_files([PHOTOGRAPH, photograph_path("flower"), text_file])
+    expect(page.locator(".queue").get_by_text("Done", exact=True)).to_have_count(2)
+    expect(page.locator(".queue").get_by_text("Failed", exact=True)).to_have_count(1)
+    assert violations(page) == [], "a queue"
     with down(ollama):
         page.reload()
         page.get_by_role("button", name="Limited mode").click()
         expect(page.get_by_text("No language model is there")).to_be_visible()
-        assert violations(page) == []
+        page.get_by_text("For the operator").click()
+        assert violations(page) == [], "limited mode"
     context.close()
+
+
+def compare(page: Page) -> None:
+    """Show the two latest side by side."""
+    gallery(page).get_by_role("button", name="Compare").click()
+    for latest in (0, 1):
+        gallery(page).locator(".gallery-open").nth(latest).click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_many_pictures_are_a_queue_whose_prompts_are_saved_opened_and_compared(
+    page: Page, ollama: FakeOllama, text_file: Path
+) -> None:
+    page.get_by_label("Choose a picture").set_input_files(
+        [PHOTOGRAPH, photograph_path("flower"), text_file, text_file.with_suffix(".txt")]
+    )
+    queue = page.locator(".queue")
+    expect(queue.get_by_text("1 file is no picture")).to_be_visible()
+    expect(queue.get_by_text("Done", exact=True)).to_have_count(2)
+    expect(queue.get_by_text("picture.png cannot be shown by this browser")).to_be_visible()
+    with page.expect_download() as download:
+        queue.get_by_role("button", name="Text files").click()
+    with zipfile.ZipFile(download.value.path()) as saved:
+        assert {name: saved.read(name).decode() for name in saved.namelist()} == dict.fromkeys(
+            ["china.txt", "flower.txt"], PROMPT
+        )
+    asked = len(ollama.chats)
+    queue.get_by_role("button", name="Open").nth(1).click()
+    expect(prompt_box(page)).to_have_value(PROMPT)
+    expect(prompt_box(page)).to_be_in_viewport()
+    queue.get_by_role("button", name="Close").click()
+    expect(queue).to_have_count(0)
+    assert len(ollama.chats) == asked, "what was answered was asked for again"
+    compare(page)
+    expect(page.get_by_role("dialog").get_by_role("img")).to_have_count(2)
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
 
 
 def test_the_page_is_small_and_shows_itself_without_the_api(context: BrowserContext, service: Service) -> None:
@@ -345,7 +402,12 @@ def test_the_page_is_small_and_shows_itself_without_the_api(context: BrowserCont
     network = context.new_cdp_session(page)
     network.send("Network.enable")
     transferred: list[float] = []
-    network.on("Network.loadingFinished", lambda event: transferred.append(event["encodedDataLength"]))
+    pictures: set[str] = set()
+    network.on("Network.responseReceived", lambda event: event["type"] == "Image" and pictures.add(event["requestId"]))
+    network.on(
+        "Network.loadingFinished",
+        lambda event: event["requestId"] in pictures or transferred.append(event["encodedDataLength"]),
+    )
     page.goto(service.url)
     expect(page.get_by_role("heading", name="Image Analyzer")).to_be_visible()
     expect(page.get_by_text("Choose a picture")).to_be_visible()
@@ -499,7 +561,7 @@ def test_a_browser_that_keeps_nothing_shows_the_page_all_the_same(context: Brows
     page.get_by_role("button", name="Dark").click()
 
 
-LONG = [f"word{number} " for number in range(400)]
+LONG = [f"word{number} " for number in range(160)]
 
 
 def scrolled(page: Page) -> Any:
@@ -516,9 +578,11 @@ def scrolled(page: Page) -> Any:
 def test_a_long_prompt_is_followed_while_it_is_written_unless_its_reader_scrolled_back(
     page: Page, ollama: FakeOllama
 ) -> None:
-    ollama.answer = Answer(tokens=LONG, hold_at=300)
+    ollama.answer = Answer(tokens=LONG, hold_at=140)
+    page.set_viewport_size({"width": 1280, "height": 500})
+    page.get_by_label("Deep mode").check()
     choose(page)
-    expect(prompt_box(page)).to_have_value("".join(LONG[:300]).strip())
+    expect(prompt_box(page)).to_have_value("".join(LONG[:140]).strip())
     distance_px, _ = scrolled(page)
     assert distance_px < 2, "the end of what is written is out of sight"
     prompt_box(page).evaluate("box => { box.focus(); box.setSelectionRange(0, 9); box.scrollTop = 0; }")
