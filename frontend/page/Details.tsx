@@ -1,6 +1,6 @@
 import type { ReactElement } from "react";
 
-import type { ImageAnalyzer } from "../src/index.ts";
+import { DEFAULT_TEXTS, type ImageAnalyzer } from "../src/index.ts";
 
 const READERS = { clip: "CLIP", objects: "a small stand-in", pixels: "a stand-in that only measures" } as const;
 
@@ -25,7 +25,9 @@ export function Details({ analyzer, told }: DetailsProps): ReactElement | null {
   if (analyzer.vision) facts.splice(1, 0, ["Looked at", "by the model that wrote"]);
   if (analyzer.aspectRatio !== null)
     facts.push(["Shape", [analyzer.aspectRatio, analyzer.size].filter(Boolean).join(", ")]);
-  const warnings = analyzer.warnings.filter((warning) => !told.has(warning));
+  const warnings = analyzer.warnings
+    .filter((warning) => !told.has(warning))
+    .map((warning) => warning.replaceAll("user_prompt", `“${DEFAULT_TEXTS.userPrompt}”`));
   return (
     <details className="details">
       <summary>Details{warnings.length > 0 && `, and what would make it better (${String(warnings.length)})`}</summary>

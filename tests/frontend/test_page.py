@@ -41,6 +41,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="module")
 def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     chromium()  # before a service is started that nobody would look at
     request.getfixturevalue("service")
     with sync_playwright() as playwright:
@@ -70,7 +71,6 @@ def context(browser: Browser, service: Service) -> Iterator[BrowserContext]:
     """One whose console complains of nothing, and which asks nobody but the service."""
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
     complaints: list[str] = []
     own = (service.url, service.url.replace(HOST, ELSEWHERE), "data:", "blob:")
 
@@ -380,7 +380,7 @@ def test_many_pictures_are_a_queue_whose_prompts_are_saved_opened_and_compared(
         queue.get_by_role("button", name="Text files").click()
     with zipfile.ZipFile(download.value.path()) as saved:
         assert {name: saved.read(name).decode() for name in saved.namelist()} == dict.fromkeys(
-            ["china.txt", "flower.txt"], PROMPT
+            ["china.txt", "flower.txt"], f"{PROMPT}\n"
         )
     asked = len(ollama.chats)
     queue.get_by_role("button", name="Open").nth(1).click()
