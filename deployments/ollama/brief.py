@@ -13,7 +13,7 @@ from deployments.ollama.answer import UNIT, Prompt
 from deployments.ollama.budget import COUNTS, answer_tokens, words_asked
 from deployments.ollama.colours import colour_name
 from deployments.ollama.fitting import PALETTE, Form, Tail, fit
-from deployments.ollama.instructions import LANGUAGE_NAMES, LEAST_SHARE
+from deployments.ollama.instructions import LANGUAGE_NAMES, LEAST_SHARE, plain
 from deployments.ollama.negative import negative_prompt
 from deployments.ollama.phrases import NAMED_COLOURS, light, more, phrases, sure_labels, tags, weights
 from deployments.ollama.tagged import PLACES, STYLES, THINGS, named
@@ -99,9 +99,8 @@ def brief_of(request: PromptRequest, name: str, target: Target) -> Brief:
     deep, long = request.options.deep_thinking, request.options.wanted_length == "long"
     if deep != long:
         request = replace(request, options=replace(request.options, deep_thinking=long))
-    if without := request.options.without:
-        tags = tuple(tag for tag in request.tags if not any(names(thing, tag.value) for thing in without))
-        request = replace(request, tags=tags, scores=_without(without, request))
+    if request.options.without:
+        request = replace(request, scores=_without(_left_out(request), request))
     if request.tags:
         request = replace(request, tags=_fitting_tags(request))
     if target.budget is None:
@@ -138,7 +137,7 @@ def _wish(request: PromptRequest, target: Target) -> tuple[Wish, list[str]]:
     wish = parted(request.options.user_prompt, request.options.language)
     has_place = target.negative is not None or target.fills("unwanted") or target.shape == "tags"
     if has_place:
-        return Wish(wish.wanted, tuple(dict.fromkeys([*wish.unwanted, *request.options.without]))), []
+        return Wish(wish.wanted, tuple(dict.fromkeys([*wish.unwanted, *_left_out(request)]))), []
     if not wish.unwanted:
         return wish, []
     wanted, known, left_out = said_positively(wish)
@@ -150,10 +149,15 @@ def _wish(request: PromptRequest, target: Target) -> tuple[Wish, list[str]]:
     return Wish(wanted, wish.unwanted), told
 
 
+def _left_out(request: PromptRequest) -> list[str]:
+    """Give what the caller has left out, without what would be a parameter to a generator: `--v 4`."""
+    return [plain(thing).replace("--", "") for thing in request.options.without]
+
+
 def _fitting_tags(request: PromptRequest) -> tuple[Tag, ...]:
     """Leave out the tags of what is not wanted, and those that repeat or contradict what else is told."""
     wish = parted(request.options.user_prompt, request.options.language)
-    unwanted = [_singular(thing) for thing in wish.unwanted]
+    unwanted = [_singular(thing) for thing in (*wish.unwanted, *_left_out(request))]
     labels = [label for scores in request.seen.values() for label in scores if label.score >= LEAST_SHARE]
     said = _singular(" ".join([wish.wanted, *(label.value for label in labels)]))
     style = next(iter(request.seen.get("style", ())), None)

@@ -24,7 +24,7 @@ export function KeyField({ apiKey, onChange, onEnter }: KeyFieldProps): ReactEle
         type="password"
         autoComplete="off"
         value={apiKey}
-        placeholder="This service asks for one with every picture"
+        placeholder="Asked for with every picture"
         onChange={(event) => {
           onChange(event.target.value);
         }}

@@ -1,4 +1,4 @@
-import { type ReactElement, type ReactNode, useEffect, useId, useState, useSyncExternalStore } from "react";
+import { type ReactElement, type ReactNode, useEffect, useId, useRef, useState, useSyncExternalStore } from "react";
 
 import { MOST_ENTRIES, MOST_PICTURES, type LeftOut } from "../src/droppedFiles.ts";
 import { exported, type ExportKind, save } from "./exports.ts";
@@ -19,7 +19,12 @@ export function QueueBoard({ queue, onOpen }: QueueBoardProps): ReactElement | n
   const state = useSyncExternalStore(queue.subscribe, queue.snapshot);
   const [saved, setSaved] = useState<QueueState["pictures"] | null>(null);
   const titleId = useId();
+  const board = useRef<HTMLElement>(null);
   const { pictures, activity } = state;
+  const total = pictures.length;
+  useEffect(() => {
+    if (total > 0 && (board.current?.getBoundingClientRect().top ?? 0) < 0) board.current?.scrollIntoView();
+  }, [total]);
   const count = (wanted: QueuedPicture["state"]): number =>
     pictures.filter((picture) => picture.state === wanted).length;
   const [done, failed] = [count("done"), count("failed")];
@@ -35,35 +40,26 @@ export function QueueBoard({ queue, onOpen }: QueueBoardProps): ReactElement | n
     queue.clear();
   };
   return (
-    <section className="queue" aria-labelledby={titleId}>
+    <section className="queue" ref={board} aria-labelledby={titleId}>
       <div className="queue-head">
         <div className="queue-line">
           <div className="queue-title">
-            <h2 id={titleId}>{counted(pictures.length, "picture")}</h2>
+            <h2 id={titleId}>{pictures.length === 0 ? "No pictures" : counted(pictures.length, "picture")}</h2>
             <p className="queue-hint" role="status">
-              {progressText(state, done, failed)}
+              {pictures.length > 0 && progressText(state, done, failed)}
             </p>
           </div>
           <div className="queue-buttons">
-            {(activity === "working" || activity === "resting") && (
+            {activity !== "idle" && (
               <button
                 type="button"
+                className={activity === "stopped" ? "queue-primary" : undefined}
                 onClick={() => {
-                  queue.cancel();
+                  if (activity === "stopped") queue.resume();
+                  else queue.cancel();
                 }}
               >
-                Stop
-              </button>
-            )}
-            {activity === "stopped" && (
-              <button
-                type="button"
-                className="queue-primary"
-                onClick={() => {
-                  queue.resume();
-                }}
-              >
-                Go on
+                {activity === "stopped" ? "Go on" : "Stop"}
               </button>
             )}
             {failed > 1 && (
@@ -79,23 +75,27 @@ export function QueueBoard({ queue, onOpen }: QueueBoardProps): ReactElement | n
             <CloseButton loses={isUnsaved ? done : 0} onClose={close} />
           </div>
         </div>
-        {pictures.length > 0 && <progress aria-labelledby={titleId} value={done + failed} max={pictures.length} />}
-        <div className="queue-line">
-          <span className="queue-hint">Save all prompts as</span>
-          <div className="queue-buttons queue-exports" role="group" aria-label="Save all prompts as">
-            {Object.entries(EXPORTS).map(([kind, name]) => (
-              <button
-                key={kind}
-                type="button"
-                className={kind === "txt" && activity === "idle" && done > 0 ? "queue-primary" : undefined}
-                disabled={done === 0}
-                onClick={() => void saveAs(kind as ExportKind)}
-              >
-                {name}
-              </button>
-            ))}
-          </div>
-        </div>
+        {pictures.length > 0 && (
+          <>
+            <progress aria-labelledby={titleId} value={done + failed} max={pictures.length} />
+            <div className="queue-line">
+              <span className="queue-hint">Save all prompts as</span>
+              <div className="queue-buttons queue-exports" role="group" aria-label="Save all prompts as">
+                {Object.entries(EXPORTS).map(([kind, name]) => (
+                  <button
+                    key={kind}
+                    type="button"
+                    className={kind === "txt" && activity === "idle" && done > 0 ? "queue-primary" : undefined}
+                    disabled={done === 0}
+                    onClick={() => void saveAs(kind as ExportKind)}
+                  >
+                    {name}
+                  </button>
+                ))}
+              </div>
+            </div>
+          </>
+        )}
       </div>
       <div className="queue-notices" role="status">
         {activity === "resting" && (
@@ -123,9 +123,7 @@ function CloseButton({ loses, onClose }: { loses: number; onClose: () => void })
   if (isAsking && loses > 0) {
     return (
       <>
-        <button type="button" className="queue-danger" onClick={onClose}>
-          Lose {counted(loses, "prompt")}
-        </button>
+        {/* First, where the button was that asked: a second click loses nothing. */}
         <button
           type="button"
           onClick={() => {
@@ -133,6 +131,9 @@ function CloseButton({ loses, onClose }: { loses: number; onClose: () => void })
           }}
         >
           Keep
+        </button>
+        <button type="button" className="queue-danger" onClick={onClose}>
+          Lose {counted(loses, "prompt")}
         </button>
       </>
     );

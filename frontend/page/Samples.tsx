@@ -9,7 +9,8 @@ const SAMPLES = { coffee, cat, rocket };
 /** Pictures to try the service with. */
 export function Samples({ onPicture }: { onPicture: (file: File) => void }): ReactElement {
   const choose = async (name: string, url: string): Promise<void> => {
-    const response = await fetch(url);
+    const response = await fetch(url).catch(() => null);
+    if (response?.ok !== true) return; // The status tells that the service does not answer.
     onPicture(new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" }));
   };
   return (

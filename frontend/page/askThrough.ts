@@ -1,4 +1,5 @@
-import { type AnalyzeAnswer, AnalyzerError, type StreamEvent } from "../src/index.ts";
+import { follow } from "../src/follow.ts";
+import { type AnalyzeAnswer, AnalyzerError, DEFAULT_TEXTS, type StreamEvent } from "../src/index.ts";
 import type { Ask } from "./queue.ts";
 
 /** How a picture is sent: with which key, what is asked for, whether it is shrunk. */
@@ -17,21 +18,16 @@ export function askThrough(way: Way): Ask {
     } catch (error) {
       if (!(error instanceof AnalyzerError)) throw error;
       const { message, code, retryAfterS } = error;
-      return { success: false, error: message, code, retryAfterS };
+      return { success: false, error: DEFAULT_TEXTS.errors[code] ?? message, code, retryAfterS };
     }
   };
 }
 
+/** Gives the answer; tells the prompt so far, also where the writer starts over. */
 async function followed(events: AsyncIterable<StreamEvent>, onPrompt: (text: string) => void): Promise<AnalyzeAnswer> {
-  let answer: Partial<AnalyzeAnswer> = { success: true };
   let prompt = "";
-  for await (const event of events) {
+  return await follow(events, (event) => {
     if (event.status === "generating") prompt = "";
     if (event.status === "delta") onPrompt((prompt += event.text));
-    if (event.status === "analyzed" || event.status === "complete") {
-      const { status: _, ...parts } = event;
-      answer = { ...answer, ...parts };
-    }
-  }
-  return answer as AnalyzeAnswer; // A stream without `complete` throws.
+  });
 }

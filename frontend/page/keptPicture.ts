@@ -12,7 +12,7 @@ export async function keptPicture(file: File): Promise<Kept> {
   const shrunk = await preparePicture(file, {
     small: true,
     limits: { ...SHRINK_LIMITS, worthwhileBytes: KEPT_WHOLE_BYTES },
-  });
+  }).catch(() => file);
   return { picture: shrunk === file ? await inMemory(file) : shrunk, thumbnail: await thumbnailOf(shrunk) };
 }
 

@@ -1,6 +1,6 @@
 import { useState } from "react";
 
-import { LANGUAGES, type Language, type Length, type Vision } from "../src/index.ts";
+import { DEFAULT_TEXTS, LANGUAGES, type Language, type Length, type Vision } from "../src/index.ts";
 import { keep, recall } from "./storage.ts";
 
 /** What is asked of the service beside the picture. */
@@ -33,18 +33,51 @@ const AT_FIRST: Settings = {
 
 const KEPT_AS = "image-analyzer-settings";
 
-/** What was chosen last in this browser, but for what one picture's tags and one prompt's seed were. */
-export function useSettings(): [Settings, (change: Partial<Settings>) => void] {
+/** What belongs to one prompt, and is not remembered. */
+const OF_ONE_PROMPT = { seed: null, without: [] };
+
+/** What was chosen last in this browser; what is only shown, as an answer of before is, is not remembered. */
+export function useSettings(): [Settings, (changed: Partial<Settings>) => void, (shown: Partial<Settings>) => void] {
   const [settings, setSettings] = useState(recalled);
-  const change = (changed: Partial<Settings>): void => {
-    const next = { ...settings, ...changed };
-    keep("localStorage", KEPT_AS, JSON.stringify({ ...next, seed: null, without: [] }));
-    setSettings(next);
+  const show = (shown: Partial<Settings>): void => {
+    setSettings((before) => ({ ...before, ...shown }));
   };
-  return [settings, change];
+  const change = (changed: Partial<Settings>): void => {
+    keep("localStorage", KEPT_AS, JSON.stringify({ ...recalled(), ...changed, ...OF_ONE_PROMPT }));
+    show(changed);
+  };
+  return [settings, change, show];
 }
 
+/** What another version of the page, or another page at this address, left may be anything. */
 function recalled(): Settings {
-  const kept = { ...AT_FIRST, ...(JSON.parse(recall("localStorage", KEPT_AS) ?? "{}") as Partial<Settings>) };
-  return kept.language in LANGUAGES ? kept : { ...kept, language: AT_FIRST.language };
+  const kept = parsed(recall("localStorage", KEPT_AS));
+  const known = Object.entries(kept).filter(([name, value]) => IS_VALID[name]?.(value));
+  return { ...AT_FIRST, ...Object.fromEntries(known) };
+}
+
+const isText = (value: unknown): boolean => typeof value === "string";
+const isFlag = (value: unknown): boolean => typeof value === "boolean";
+const isIn =
+  (choices: object) =>
+  (value: unknown): boolean =>
+    typeof value === "string" && Object.hasOwn(choices, value);
+
+const IS_VALID: Readonly<Record<string, (value: unknown) => boolean>> = {
+  userPrompt: isText,
+  language: isIn(LANGUAGES),
+  target: isText,
+  length: isIn(DEFAULT_TEXTS.lengths),
+  deepThinking: isFlag,
+  vision: isIn(DEFAULT_TEXTS.visions),
+  model: isText,
+  weights: isFlag,
+};
+
+function parsed(text: string | null): object {
+  try {
+    return Object(JSON.parse(text ?? "{}")) as object;
+  } catch {
+    return {};
+  }
 }

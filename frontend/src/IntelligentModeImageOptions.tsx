@@ -5,13 +5,21 @@ import { type ReactElement, type ReactNode, type Ref, useEffect, useEffectEvent,
 import type { Language, Length, ModelsAnswer, TargetsAnswer, Vision } from "./contract.ts";
 import { CopyButton } from "./CopyButton.tsx";
 import { type LeftOut, NOTHING_LEFT_OUT, picturesAmong } from "./droppedFiles.ts";
+import { offered } from "./offered.ts";
 import { drawnSeed, type OptionFields, OptionsBar } from "./OptionsBar.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { PromptBox } from "./PromptBox.tsx";
 import { StageLine } from "./StageLine.tsx";
 import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
 import { useControllable } from "./useControllable.ts";
-import { type AnalyzeResult, type AnalyzerConfig, type ImageAnalyzer, useImageAnalyzer } from "./useImageAnalyzer.ts";
+import {
+  type AnalyzeFailure,
+  type AnalyzeOptions,
+  type AnalyzeResult,
+  type AnalyzerConfig,
+  type ImageAnalyzer,
+  useImageAnalyzer,
+} from "./useImageAnalyzer.ts";
 import { type Intake, usePictureIntake } from "./usePictureIntake.ts";
 import { usePromptText } from "./usePromptText.ts";
 import { useShortcuts } from "./useShortcuts.ts";
@@ -59,8 +67,8 @@ export interface IntelligentModeImageOptionsProps {
   /** Weigh what is seen, where that means something to the target. */
   weights?: boolean | undefined;
   onWeightsChange?: ((weights: boolean) => void) | undefined;
-  /** Told of every answer and every failure; not of what unmounting gives up. */
-  onResult?: ((result: AnalyzeResult, file: File) => void) | undefined;
+  /** Told of every answer and every failure, and of what was asked for; not of what unmounting gives up. */
+  onResult?: ((result: AnalyzeResult, file: File, asked: AnalyzeOptions) => void) | undefined;
   /** Where the service is, and how it is asked; not with `analyzer`. */
   config?: AnalyzerConfig | undefined;
   /** A `useImageAnalyzer()` of the host's, to show analysis and palette elsewhere. */
@@ -75,7 +83,7 @@ export interface IntelligentModeImageOptionsProps {
   texts?: Partial<Texts> | undefined;
   disabled?: boolean | undefined;
   className?: string | undefined;
-  /** What holds the prompt and all that is shown with it. */
+  /** What holds the prompt: to scroll to, or to move the focus to. */
   outputRef?: Ref<HTMLDivElement> | undefined;
   /** Shown below the picture. */
   pictureActions?: ReactNode;
@@ -103,22 +111,24 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [target, setTarget] = useControllable(props.target, "", props.onTargetChange);
   const [weights, setWeights] = useControllable(props.weights, false, props.onWeightsChange);
   const targets = (hide.has("target") ? null : props.targets) ?? null;
-  const aimed = targets && !targets.targets.some(({ name }) => name === target) ? "" : target;
-  const aim = targets?.targets.find(({ name }) => name === (aimed || targets.default));
+  const can = offered({ model, target, weights }, props.models, targets);
+  const aim = targets?.targets.find(({ name }) => name === (can.target || targets.default));
   const fields: OptionFields = {
     language,
     deepThinking: useControllable(props.deepThinking, false, props.onDeepThinkingChange),
-    model: [props.models && !props.models.allowed.includes(model) ? "" : model, setModel],
+    model: [can.model, setModel],
     seed: useControllable<number | null>(props.seed, null, props.onSeedChange),
     vision: useControllable<Vision>(props.vision, "auto", props.onVisionChange),
-    target: [aimed, setTarget],
+    target: [can.target, setTarget],
     length: useControllable<Length | null>(props.length, null, props.onLengthChange),
-    weights: [weights && aim?.weights === true, setWeights],
+    weights: [can.weights, setWeights],
   };
   const wanted = JSON.stringify([userPrompt, without, Object.values(fields).map(([value]) => value)]);
-  const [asked, setAsked] = useState({ picture, wanted });
+  const inLanguage = !aim || aim.languages.includes(language[0]) ? language[0] : aim.languages[0];
+  const wish = { picture, wanted, inLanguage };
+  const [asked, setAsked] = useState(wish);
   // An answer from before is shown with what was asked for then.
-  if (file !== null && file === picture && asked.picture !== picture) setAsked({ picture, wanted });
+  if (file !== null && file === picture && asked.picture !== picture) setAsked(wish);
   const hadFile = useRef(false);
   const mount = useRef<symbol | null>(null);
   const fieldId = useId();
@@ -133,7 +143,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
 
   const analyze = async (file: File, seed: number | null): Promise<void> => {
     const begunIn = mount.current;
-    const result = await analyzer.analyzeImage(file, {
+    const options = {
       userPrompt,
       without,
       deepThinking: fields.deepThinking[0],
@@ -141,13 +151,14 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       model: fields.model[0],
       seed,
       vision: fields.vision[0],
-      target: aimed,
+      target: can.target,
       length: fields.length[0],
       weights: fields.weights[0],
       onPrompt: begin(file !== picture),
-    });
+    };
+    const result = await analyzer.analyzeImage(file, options);
     const isLeftOver = !result.success && result.code === "cancelled" && begunIn !== mount.current;
-    if (!isLeftOver) onResult?.(result, file);
+    if (!isLeftOver) onResult?.(result, file, options);
   };
   useEffect(() => {
     mount.current = Symbol();
@@ -157,12 +168,13 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   }, []);
   const run = (seed = fields.seed[0]): void => {
     if (file === null || disabled || isAnalyzing) return;
-    setAsked({ picture: file, wanted });
+    setAsked(wish);
     void analyze(file, seed);
   };
   const onNewFile = useEffectEvent((given: File | null) => {
     if (given === null && hadFile.current) analyzer.reset();
-    else if (given !== null && given !== picture) void analyze(given, fields.seed[0]);
+    else if (given !== null && given === picture) begin(true)(generatedPrompt);
+    else if (given !== null) void analyze(given, fields.seed[0]);
     hadFile.current = given !== null;
   });
   useEffect(() => {
@@ -194,7 +206,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
             take(pictures, leftOut);
           }}
           onRemove={() => {
-            if (isWhole) fill("");
+            begin(true);
             setFile(null);
           }}
           takesMany={props.onManyFiles !== undefined}
@@ -205,102 +217,102 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
         >
           {pictureActions}
         </PictureField>
-        {!hide.has("userPrompt") && (
-          <div className="ia-field">
-            <label htmlFor={`${fieldId}wish`}>{texts.userPrompt}</label>
-            <textarea
-              id={`${fieldId}wish`}
-              className="ia-wish"
-              dir="auto"
-              rows={1}
-              value={userPrompt}
-              placeholder={texts.userPromptHint}
-              disabled={disabled}
-              onChange={(event) => {
-                setUserPrompt(event.target.value);
-              }}
-            />
-          </div>
-        )}
-        <OptionsBar
-          fields={fields}
-          hide={hide}
-          targets={targets}
-          models={props.models && props.models.allowed.length > 1 && !hide.has("model") ? props.models : null}
-          autoVision={props.autoVision ?? ""}
-          isDisabled={disabled}
-          texts={texts}
-        />
-      </div>
-      <div className="ia-output" ref={outputRef}>
-        {analyzer.error !== null && <Failure code={analyzer.errorCode} sentence={analyzer.error} texts={texts} />}
-        <div className="ia-field">
-          <div className="ia-prompt-head">
-            <label htmlFor={`${fieldId}prompt`}>{texts.prompt}</label>
-            <StageLine analyzer={analyzer} texts={texts} />
-          </div>
-          <PromptBox
-            id={`${fieldId}prompt`}
-            value={prompt}
-            language={isWhole || isAnalyzing ? fields.language[0] : undefined}
-            placeholder={texts.promptHint}
-            isDisabled={disabled}
-            isBusy={analyzer.stage === "generating"}
-            describedBy={isCut ? `${fieldId}cut` : undefined}
-            onChange={edit}
-          >
-            <CopyButton text={prompt} copiedLabel={texts.copied}>
-              {texts.copy} <span className="ia-unseen">{texts.prompt}</span>
-            </CopyButton>
-          </PromptBox>
-          {isCut && cutNote}
-          {isWhole && analyzer.tokenUnit !== null && (
-            <p className="ia-hint ia-small">
-              {texts.budget(analyzer.promptTokens ?? 0, analyzer.tokenLimit ?? 0, analyzer.tokenUnit)}
-            </p>
+        <div className="ia-asks">
+          {!hide.has("userPrompt") && (
+            <div className="ia-field">
+              <label htmlFor={`${fieldId}wish`}>{texts.userPrompt}</label>
+              <textarea
+                id={`${fieldId}wish`}
+                className="ia-wish"
+                dir="auto"
+                rows={1}
+                value={userPrompt}
+                placeholder={texts.userPromptHint}
+                disabled={disabled}
+                onChange={(event) => {
+                  setUserPrompt(event.target.value);
+                }}
+              />
+            </div>
           )}
+          <OptionsBar
+            fields={fields}
+            hide={hide}
+            targets={targets}
+            models={props.models && props.models.allowed.length > 1 && !hide.has("model") ? props.models : null}
+            autoVision={props.autoVision ?? ""}
+            isDisabled={disabled}
+            texts={texts}
+          />
         </div>
-        {suggestion !== "" && generatedPrompt !== "" && (
-          <div className="ia-suggestion">
-            <p className="ia-hint">{texts.suggestion}</p>
-            <p dir="auto" lang={fields.language[0]}>
-              {suggestion}
-            </p>
-            {!isCut && cutNote}
-            <button
-              type="button"
-              disabled={isAnalyzing}
-              onClick={() => {
-                fill(suggestion);
-              }}
+      </div>
+      <div className="ia-output">
+        <div className="ia-written" ref={outputRef} tabIndex={-1}>
+          {analyzer.failure !== null && <Failure failure={analyzer.failure} texts={texts} />}
+          <div className="ia-field">
+            <div className="ia-prompt-head">
+              <label htmlFor={`${fieldId}prompt`}>{texts.prompt}</label>
+              <StageLine analyzer={analyzer} texts={texts} />
+            </div>
+            <PromptBox
+              id={`${fieldId}prompt`}
+              value={prompt}
+              language={isWhole || isAnalyzing ? asked.inLanguage : undefined}
+              placeholder={texts.promptHint}
+              isDisabled={disabled}
+              isBusy={analyzer.stage === "generating"}
+              describedBy={isCut ? `${fieldId}cut` : undefined}
+              onChange={edit}
             >
-              {texts.useSuggestion}
-            </button>
+              <CopyButton text={prompt} copiedLabel={texts.copied}>
+                {texts.copy} <span className="ia-unseen">{texts.prompt}</span>
+              </CopyButton>
+            </PromptBox>
+            {isCut && cutNote}
+            {isWhole && analyzer.tokenUnit !== null && (
+              <p className="ia-hint ia-small">
+                {texts.budget(analyzer.promptTokens ?? 0, analyzer.tokenLimit ?? 0, analyzer.tokenUnit)}
+              </p>
+            )}
           </div>
-        )}
-        <div className="ia-actions">
-          {isAnalyzing ? (
-            <button type="button" className="ia-primary" onClick={analyzer.cancel}>
-              {texts.cancel}
-            </button>
-          ) : (
-            <>
+          {suggestion !== "" && suggestion === generatedPrompt && (
+            <div className="ia-suggestion">
+              <p className="ia-hint">{texts.suggestion}</p>
+              <p dir="auto" lang={asked.inLanguage}>
+                {suggestion}
+              </p>
+              {!isCut && cutNote}
               <button
                 type="button"
-                className={hasChanged ? "ia-primary" : undefined}
-                disabled={disabled || file === null}
-                aria-describedby={hasChanged ? `${fieldId}changed` : undefined}
+                disabled={isAnalyzing}
                 onClick={() => {
-                  run();
+                  fill(suggestion);
                 }}
               >
-                {texts.regenerate}
+                {texts.useSuggestion}
               </button>
-              {hasChanged && (
-                <span id={`${fieldId}changed`} className="ia-hint ia-small">
-                  {texts.changed}
-                </span>
-              )}
+            </div>
+          )}
+          <div className="ia-actions">
+            {/* One button, so that the focus stays where it is. */}
+            <button
+              type="button"
+              className={isAnalyzing || hasChanged || analyzer.failure !== null ? "ia-primary" : undefined}
+              disabled={!isAnalyzing && (disabled || file === null)}
+              aria-describedby={hasChanged && !isAnalyzing ? `${fieldId}changed` : undefined}
+              onClick={() => {
+                if (isAnalyzing) analyzer.cancel();
+                else run();
+              }}
+            >
+              {isAnalyzing ? texts.cancel : analyzer.failure === null ? texts.regenerate : texts.tryAgain}
+            </button>
+            {hasChanged && !isAnalyzing && (
+              <span id={`${fieldId}changed`} className="ia-hint ia-small">
+                {texts.changed}
+              </span>
+            )}
+            {!isAnalyzing && (
               <button
                 type="button"
                 disabled={disabled || file === null}
@@ -310,36 +322,41 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
               >
                 {texts.variant}
               </button>
-            </>
-          )}
-          {actions}
-        </div>
-        {analyzer.negativePrompt !== null && (
-          <div className="ia-field">
-            <label htmlFor={`${fieldId}negative`}>{texts.negativePrompt}</label>
-            <PromptBox id={`${fieldId}negative`} value={analyzer.negativePrompt} language="en">
-              <CopyButton text={analyzer.negativePrompt} copiedLabel={texts.copied}>
-                {texts.copy} <span className="ia-unseen">{texts.negativePrompt}</span>
-              </CopyButton>
-            </PromptBox>
+            )}
+            {actions}
           </div>
-        )}
-        {children}
+          {analyzer.negativePrompt !== null && (
+            <div className="ia-field">
+              <label htmlFor={`${fieldId}negative`}>{texts.negativePrompt}</label>
+              <PromptBox id={`${fieldId}negative`} value={analyzer.negativePrompt} language="en">
+                <CopyButton text={analyzer.negativePrompt} copiedLabel={texts.copied}>
+                  {texts.copy} <span className="ia-unseen">{texts.negativePrompt}</span>
+                </CopyButton>
+              </PromptBox>
+            </div>
+          )}
+        </div>
+        {children !== undefined && <div className="ia-found">{children}</div>}
       </div>
     </section>
   );
 }
 
 /** Why there is no answer: in a visitor's words where there are some, with the service's own behind them. */
-function Failure({ code, sentence, texts }: { code: string | null; sentence: string; texts: Texts }): ReactElement {
-  const told = texts.errors[code ?? ""];
+function Failure({ failure, texts }: { failure: AnalyzeFailure; texts: Texts }): ReactElement {
+  const { code, error, retryAfterS } = failure;
+  const told = texts.errors[code];
   return (
     <div className="ia-error">
-      <p role="alert">{told ?? sentence}</p>
+      <p role="alert">
+        {[told ?? error, told !== undefined && retryAfterS !== undefined && texts.tryAgainIn(retryAfterS)]
+          .filter(Boolean)
+          .join(" ")}
+      </p>
       {told !== undefined && (
         <details>
           <summary>{texts.forTheOperator}</summary>
-          <p>{sentence}</p>
+          <p>{error}</p>
         </details>
       )}
     </div>

@@ -1,6 +1,6 @@
 "use client";
 
-import { type ChangeEvent, type ReactElement, type ReactNode, useCallback, useState } from "react";
+import { type ChangeEvent, type ReactElement, type ReactNode, useCallback, useRef, useState } from "react";
 
 import { ACCEPTED_PICTURES } from "./acceptedPictures.ts";
 import type { Texts } from "./texts.ts";
@@ -26,11 +26,12 @@ export function PictureField(props: PictureFieldProps): ReactElement {
     event.target.value = ""; // So that choosing the same file again is a change too.
     if (chosen.length > 0) onFiles(chosen);
   };
+  const chooser = useRef<HTMLInputElement>(null);
   const input = { className: "ia-file", type: "file", disabled: isDisabled, onChange: choose };
   return (
     <div className="ia-picture-frame">
       <label className="ia-picture" data-dragged-over={isDraggedOver || undefined} data-busy={isBusy || undefined}>
-        <input {...input} accept={ACCEPTED_PICTURES} multiple={props.takesMany} />
+        <input {...input} ref={chooser} accept={ACCEPTED_PICTURES} multiple={props.takesMany} />
         {file !== null && <Preview file={file} texts={texts} />}
         <span className="ia-picture-text">
           <span className="ia-picture-action">{file === null ? texts.choosePicture : texts.anotherPicture}</span>
@@ -38,7 +39,15 @@ export function PictureField(props: PictureFieldProps): ReactElement {
         </span>
       </label>
       {file !== null && (
-        <button type="button" className="ia-remove" disabled={isDisabled} onClick={props.onRemove}>
+        <button
+          type="button"
+          className="ia-remove"
+          disabled={isDisabled}
+          onClick={() => {
+            props.onRemove();
+            chooser.current?.focus();
+          }}
+        >
           <span aria-hidden="true">×</span>
           <span className="ia-unseen">{texts.removePicture}</span>
         </button>

@@ -40,7 +40,7 @@ export function PromptBox(props: PromptBoxProps): ReactElement {
       area.style.height = `${String(area.scrollHeight)}px`;
     }
     if (isBusy && follows) area.scrollTop = area.scrollHeight;
-  }, [value, isBusy]);
+  });
   return (
     <div className="ia-box" data-busy={isBusy || undefined}>
       <textarea

@@ -123,7 +123,9 @@ export class AnalyzerClient {
   /** Tells how the service stands now; also when it says that it cannot answer. */
   async health(signal?: AbortSignal): Promise<HealthAnswer> {
     const response = await this.#send(ROUTES.health, {}, signal);
-    return await this.#json<HealthAnswer>(ROUTES.health, response);
+    const health = await this.#json<Partial<HealthAnswer>>(ROUTES.health, response);
+    if (health.components === undefined) throw this.#notTheService(response); // A gateway's own, in JSON.
+    return health as HealthAnswer;
   }
 
   /** Tells which models may be asked for, and what each can. */
@@ -235,7 +237,7 @@ export class AnalyzerClient {
       return new URL(this.#baseUrl + route, pageOf()?.href);
     } catch {
       throw new AnalyzerError(
-        `There is no service at "${this.#baseUrl}": give its whole address as baseUrl, such as http://127.0.0.1:8000.`,
+        `There is no service at "${this.#baseUrl}": give its whole address as baseUrl, with http:// or https://.`,
         "unreachable",
       );
     }

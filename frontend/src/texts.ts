@@ -34,6 +34,8 @@ export interface Texts {
   copy: string;
   copied: string;
   regenerate: string;
+  /** In its place after a failure. */
+  tryAgain: string;
   /** Beside the button, once what is asked for has changed. */
   changed: string;
   variant: string;
@@ -57,6 +59,8 @@ export interface Texts {
   thinking: string;
   /** By a failure's code, for whoever stands before the page; of any other code the service's own sentence is shown. */
   errors: Readonly<Partial<Record<string, string>>>;
+  /** After such a sentence, where the service says when. */
+  tryAgainIn: (seconds: number) => string;
   /** Above the service's own sentence, where another is shown. */
   forTheOperator: string;
 }
@@ -108,6 +112,7 @@ export const DEFAULT_TEXTS: Texts = {
   copy: "Copy",
   copied: "Copied",
   regenerate: "Regenerate",
+  tryAgain: "Try again",
   changed: "for what you have changed",
   variant: "New variant",
   cancel: "Stop",
@@ -136,16 +141,21 @@ export const DEFAULT_TEXTS: Texts = {
     not_the_service: "Something that is not the service answered in its place.",
     origin_not_allowed: "The service does not take pictures from this page.",
     key_required: "The service wants a key, and this one is missing or not accepted.",
-    rate_limited: "That were many pictures in a short time. Wait a moment, then try again.",
-    queue_full: "The service is busy with other pictures. Try again in a moment.",
-    shutting_down: "The service is about to restart. Try again in a moment.",
+    rate_limited: "Those were many pictures in a short time.",
+    queue_full: "The service is busy with other pictures.",
+    shutting_down: "The service is about to restart.",
+    upload_too_large: "This picture is too large for the service.",
+    too_many_pixels: "This picture has too many pixels for the service.",
+    format_not_accepted: "The service does not read pictures of this kind.",
     deadline_passed: "That took too long. Try again, or ask for a shorter prompt.",
     upload_too_slow: "Sending the picture took too long. Try again, or take a smaller one.",
+    invalid_form: "The service does not take this choice. Choose something else, or ask its operator.",
     internal_error: "Something went wrong in the service. Try again.",
     component_unavailable: PART_MISSING,
     clip_unavailable: PART_MISSING,
     ollama_unavailable: PART_MISSING,
     out_of_memory: PART_MISSING,
   },
+  tryAgainIn: (seconds) => `Try again in ${String(seconds)} s.`,
   forTheOperator: "For the operator",
 };

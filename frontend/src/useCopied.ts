@@ -27,8 +27,11 @@ export function useCopied(): { copied: string | null; copy: (text: string) => vo
 /** Browsers give the clipboard only to pages over HTTPS or on localhost; elsewhere the old command still works. */
 async function copyText(text: string): Promise<boolean> {
   if (globalThis.isSecureContext) {
-    await navigator.clipboard.writeText(text);
-    return true;
+    const done = await navigator.clipboard.writeText(text).then(
+      () => true,
+      () => false, // The user, or the page around ours, forbids it.
+    );
+    if (done) return true;
   }
   const carrier = document.createElement("textarea");
   carrier.value = text;

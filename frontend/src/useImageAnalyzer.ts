@@ -14,6 +14,7 @@ import type {
   Timings,
   TokenUnit,
 } from "./contract.ts";
+import { follow } from "./follow.ts";
 import { isOnThisMachine } from "./loopback.ts";
 import { sendPicture } from "./shrink.ts";
 import { fetchFor } from "./uploadingFetch.ts";
@@ -320,22 +321,6 @@ export function useImageAnalyzer(config: AnalyzerConfig = {}): ImageAnalyzer {
 const UNEXPECTED = "unexpected" satisfies OwnCode;
 
 const BUSY: ReadonlySet<Stage> = new Set<Stage>(["preparing", "analyzing", "generating"]);
-
-/** Passes every event on; gives the answer that they add up to. */
-async function follow(
-  events: AsyncGenerator<StreamEvent, void>,
-  onEvent: (event: StreamEvent) => void,
-): Promise<AnalyzeAnswer> {
-  let answer: Partial<AnalyzeAnswer> = { success: true };
-  for await (const event of events) {
-    if (event.status === "analyzed" || event.status === "complete") {
-      const { status: _, ...parts } = event;
-      answer = { ...answer, ...parts };
-    }
-    onEvent(event);
-  }
-  return answer as AnalyzeAnswer;
-}
 
 function failureOf(error: unknown, signal: AbortSignal): AnalyzeFailure {
   if (signal.aborted) return { success: false, error: "The analysis was cancelled.", code: "cancelled" };

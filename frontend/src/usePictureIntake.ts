@@ -41,6 +41,9 @@ export function usePictureIntake(
     take(event, event.dataTransfer);
   };
   const paste = (event: ClipboardEvent | globalThis.ClipboardEvent): void => {
+    // A table comes as text and as its picture: whoever types wants the text.
+    const isTyping = event.target instanceof Element && event.target.matches("textarea, input");
+    if (isTyping && event.clipboardData?.types.includes("text/plain")) return;
     take(event, event.clipboardData);
   };
   const take = (event: { preventDefault: () => void }, data: DataTransfer | null): void => {

@@ -30,7 +30,10 @@ export function usePromptText(
     setPrompt(text);
   };
   const begin = (isOfNewPicture: boolean): ((text: string) => void) => {
-    if (prompt === "" || prompt === generated) isTheUsers.current = false;
+    if (prompt === "" || prompt === generated) {
+      isTheUsers.current = false;
+      written.current = prompt;
+    }
     // What is seen may lag behind what was written last, but then that begins with it.
     else if (!written.current.startsWith(prompt)) isTheUsers.current = true;
     if (isOfNewPicture) {

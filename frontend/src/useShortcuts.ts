@@ -4,8 +4,8 @@ import { type KeyboardEvent, useEffect, useEffectEvent } from "react";
 
 import type { Intake } from "./usePictureIntake.ts";
 
-/** What Escape is for first, while it is open. */
-const CLOSED_BY_ESCAPE = "dialog[open], :popover-open";
+/** What keys are for first, while it is open. */
+const OVER_ALL = "dialog[open], :popover-open";
 
 /** Ctrl+Enter (⌘ Enter) runs, Escape stops: within the component, or anywhere on the page. */
 export function useShortcuts(
@@ -14,11 +14,12 @@ export function useShortcuts(
   stop: () => void,
 ): ((event: KeyboardEvent) => void) | undefined {
   const take = (event: KeyboardEvent | globalThis.KeyboardEvent): void => {
-    if (event.defaultPrevented) return;
+    const { isComposing } = "nativeEvent" in event ? event.nativeEvent : event;
+    if (event.defaultPrevented || isComposing || document.querySelector(OVER_ALL) !== null) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       run();
-    } else if (event.key === "Escape" && document.querySelector(CLOSED_BY_ESCAPE) === null) stop();
+    } else if (event.key === "Escape") stop();
   };
   const onDocumentKey = useEffectEvent(take);
   useEffect(() => {

@@ -7,7 +7,7 @@ import { AnalyzerClient, AnalyzerError, type ClientConfig } from "./client.ts";
 /** Quiet before the service is asked, in milliseconds: a key that is being typed is sent when it is whole. */
 const QUIET_MS = 300;
 
-/** What the service tells when asked; null while it does not. Asked anew with other headers, unless a function gives them, and when `again` changes. */
+/** What the service told last when asked; null while it does not: but not for being away a while. Asked anew with other headers, unless a function gives them, and when `again` changes. */
 export function useTold<Told>(
   ask: (client: AnalyzerClient, signal: AbortSignal) => Promise<Told>,
   config: ClientConfig,
@@ -28,7 +28,7 @@ export function useTold<Told>(
       } catch (error) {
         if (controller.signal.aborted) return;
         if (!(error instanceof AnalyzerError)) throw error;
-        setTold(null);
+        if (error.code !== "unreachable" && error.code !== "not_the_service") setTold(null);
       }
     };
     const timer = setTimeout(() => void askOnce(), QUIET_MS);

@@ -4,6 +4,7 @@ import { StrictMode, useState } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import { IntelligentModeImageOptions, MAX_SEED, type IntelligentModeImageOptionsProps } from "../src/index.ts";
+import { FakeXhr } from "./fakeXhr.ts";
 import { ANALYZED, ANSWER, COMPLETE, MODELS, PICTURE, standIn, TARGETS } from "./service.ts";
 
 let service = standIn();
@@ -41,7 +42,7 @@ describe("IntelligentModeImageOptions", () => {
     await told(COMPLETE);
     expect(promptBox().value).toBe("a calm lake");
     expect(screen.getByRole("status").textContent).toBe("Done.");
-    expect(onResult).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE);
+    expect(onResult).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE, expect.anything());
   });
 
   it("tells nothing of what StrictMode gives up, and analyses a picture that is there from the start", async () => {
@@ -55,7 +56,7 @@ describe("IntelligentModeImageOptions", () => {
     await act(() => Promise.resolve());
     expect(service.asked).toHaveLength(1);
     await told(ANALYZED, COMPLETE);
-    expect(onResult).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE);
+    expect(onResult).toHaveBeenCalledExactlyOnceWith(ANSWER, PICTURE, expect.anything());
     expect(promptBox().value).toBe("a calm lake");
     await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
     shown.unmount();
@@ -163,6 +164,29 @@ describe("IntelligentModeImageOptions", () => {
     expect(screen.getByLabelText<HTMLSelectElement>("Prompt for").value).toBe("prose");
     await choose();
     expect(service.latest().form.has("target")).toBe(false);
+  });
+
+  it("says how much of the picture is sent, and from the third second on for how long it has been at work", async () => {
+    vi.useFakeTimers({ toFake: ["setInterval", "clearInterval", "performance"] });
+    vi.stubGlobal("XMLHttpRequest", FakeXhr);
+    const large = new File([new Uint8Array(300_000)], "large.jpg", { type: "image/jpeg" });
+    const line = () => document.querySelector(".ia-stage-line")?.textContent;
+    render(<IntelligentModeImageOptions file={large} config={{ shrink: false }} />);
+    await vi.waitFor(() => {
+      expect(FakeXhr.latest.send).toHaveBeenCalledOnce();
+    });
+    act(() => {
+      vi.advanceTimersByTime(1000);
+    });
+    act(() => FakeXhr.latest.upload.onprogress?.({ loaded: 42, total: 100 }));
+    expect(line()).toBe("Sending the picture …42 %");
+    act(() => FakeXhr.latest.upload.onprogress?.({ loaded: 100, total: 100 }));
+    act(() => {
+      vi.advanceTimersByTime(3000);
+    });
+    expect(line()).toMatch(/^Reading the picture …[3-4] s$/);
+    vi.useRealTimers();
+    vi.unstubAllGlobals();
   });
 
   it("says how many are before, and that the model thinks", async () => {

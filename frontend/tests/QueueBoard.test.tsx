@@ -141,7 +141,7 @@ describe("QueueBoard", () => {
     vi.spyOn(HTMLAnchorElement.prototype, "click").mockImplementation(function (this: HTMLAnchorElement) {
       links.push(this.download);
     });
-    const { answer, press } = await setUp(["a.jpg"]);
+    const { answer, press, queue } = await setUp(["a.jpg"]);
     for (const name of ["Text files", "CSV", "JSON"]) {
       expect(screen.getByRole<HTMLButtonElement>("button", { name }).disabled).toBe(true);
     }
@@ -151,6 +151,7 @@ describe("QueueBoard", () => {
       expect(links).toEqual([expect.stringMatching(/^prompts-.*\.json$/)]);
     });
     await press("Close");
+    expect(queue.snapshot().pictures).toHaveLength(0);
   });
 
   it("has nothing that axe finds", async () => {

@@ -44,7 +44,7 @@ describe("askThrough", () => {
     const refused = askOf([new AnalyzerError("As many wait as may.", "queue_full", 12)]);
     expect(await refused.ask(PICTURE, () => undefined, NEVER)).toEqual({
       success: false,
-      error: "As many wait as may.",
+      error: "The service is busy with other pictures.",
       code: "queue_full",
       retryAfterS: 12,
     });

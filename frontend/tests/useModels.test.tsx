@@ -43,6 +43,11 @@ describe("useModels", () => {
     await answered(3, (asked) => {
       asked.text("Bad Gateway", 502);
     });
+    expect(hook.result.current).toEqual(MODELS); // It will be back.
+    hook.rerender({ apiKey: "", again: 1 });
+    await answered(4, (asked) => {
+      asked.json({ success: false, error: "This needs an API key.", code: "key_required" }, 401);
+    });
     expect(hook.result.current).toBeNull();
   });
 

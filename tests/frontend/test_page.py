@@ -261,7 +261,8 @@ def test_a_model_is_asked_for_where_there_is_a_choice(context: BrowserContext, s
     choose_and_wait(page)
     model.select_option(OTHER_MODEL)
     page.get_by_role("button", name="Regenerate").click()
-    expect(page.get_by_role("alert")).to_contain_text("Form field 'model' is wrong: send one of mistral:latest")
+    expect(page.get_by_role("alert")).to_contain_text("The service does not take this choice.")
+    expect(page.locator(".ia-error")).to_contain_text("Form field 'model' is wrong: send one of mistral:latest")
     page.set_viewport_size({"width": NARROW_PX, "height": 740})
     assert page.evaluate("document.documentElement.scrollWidth") <= NARROW_PX, "something is cut off"
 
@@ -596,11 +597,11 @@ def test_a_long_prompt_is_followed_while_it_is_written_unless_its_reader_scrolle
 def test_on_a_phone_the_result_comes_into_view(browser: Browser, service: Service) -> None:
     context = browser.new_context(viewport={"width": NARROW_PX, "height": 740}, has_touch=True)
     page = opened(context, service)
+    expect(page.get_by_text("Take a photo")).to_be_visible()
     page.get_by_text("More options").scroll_into_view_if_needed()
     page.get_by_label("Choose a picture").set_input_files(PHOTOGRAPH)
     expect(prompt_box(page)).to_have_value(PROMPT)
     expect(prompt_box(page)).to_be_in_viewport(ratio=0.6)
-    expect(page.get_by_text("Take a photo")).to_be_visible()
     context.close()
 
 

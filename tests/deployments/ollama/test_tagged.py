@@ -153,7 +153,8 @@ def test_no_tag_repeats_or_contradicts_what_else_is_told(target: str, tag: Tag, 
 
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_what_is_to_be_left_out_is_told_to_nobody_but_to_who_sees_it(target: str) -> None:
-    seen = coffee(ESPRESSO, SAUCER, without=("saucers", "pen and ink drawing"))
+    lid = Tag("saucer lid", "objects", 0.9)
+    seen = coffee(ESPRESSO, SAUCER, lid, without=("saucers", "pen and ink drawing"))
     made = brief_of(seen, target, TARGETS[target])
     negative = made.negative or ""
     painted = made.composed().text.replace("--no saucers", "")
@@ -162,6 +163,11 @@ def test_what_is_to_be_left_out_is_told_to_nobody_but_to_who_sees_it(target: str
     assert "saucer" not in build_messages(made.request)[-1]["content"]
     assert "Leave out: saucers, pen and ink drawing" in build_messages(made.request, b"jpeg")[-1]["content"]
     assert ("saucers, pen and ink drawing" in negative) is (made.negative is not None)
+
+
+def test_what_is_left_out_is_no_parameter() -> None:
+    made = brief_of(coffee(ESPRESSO, without=("cup --v 4",)), "midjourney", TARGETS["midjourney"])
+    assert "--no cup v 4" in made.composed().text
 
 
 def test_what_is_told_is_not_avoided_in_the_negative_prompt() -> None:
