@@ -105,7 +105,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [file, setFile] = useControllable<File | null>(props.file, null, props.onFileChange);
   const [userPrompt, setUserPrompt] = useControllable(props.userPrompt, "", props.onUserPromptChange);
   const held = useControllable(props.prompt, "", props.onPromptChange);
-  const { prompt, suggestion, begin, edit, fill } = usePromptText(held, generatedPrompt);
+  const { prompt, suggestion, former, begin, edit, fill } = usePromptText(held, generatedPrompt);
   const language = useControllable<Language>(props.language, "en", props.onLanguageChange);
   const [model, setModel] = useControllable(props.model, "", props.onModelChange);
   const [target, setTarget] = useControllable(props.target, "", props.onTargetChange);
@@ -321,6 +321,16 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
                 }}
               >
                 {texts.variant}
+              </button>
+            )}
+            {analyzer.stage === "cancelled" && former !== "" && former !== prompt && (
+              <button
+                type="button"
+                onClick={() => {
+                  fill(former);
+                }}
+              >
+                {texts.former}
               </button>
             )}
             {actions}

@@ -39,6 +39,8 @@ export interface Texts {
   /** Beside the button, once what is asked for has changed. */
   changed: string;
   variant: string;
+  /** Offered when the next prompt was stopped. */
+  former: string;
   cancel: string;
   suggestion: string;
   useSuggestion: string;
@@ -115,6 +117,7 @@ export const DEFAULT_TEXTS: Texts = {
   tryAgain: "Try again",
   changed: "for what you have changed",
   variant: "New variant",
+  former: "Back to the prompt before",
   cancel: "Stop",
   suggestion: "Suggested prompt; yours is kept",
   useSuggestion: "Use it in place of mine",

@@ -6,6 +6,8 @@ import { useRef, useState } from "react";
 export interface PromptText {
   prompt: string;
   suggestion: string;
+  /** What stood there before the same picture's next prompt was begun; empty where there was none. */
+  former: string;
   /** A new prompt is about to be written; gives what takes it, each time it has grown. */
   begin: (isOfNewPicture: boolean) => (written: string) => void;
   /** The user types. */
@@ -21,6 +23,7 @@ export function usePromptText(
   generated: string,
 ): PromptText {
   const [suggestion, setSuggestion] = useState("");
+  const [former, setFormer] = useState("");
   const written = useRef("");
   const isTheUsers = useRef(false);
   const fill = (text: string): void => {
@@ -36,6 +39,7 @@ export function usePromptText(
     }
     // What is seen may lag behind what was written last, but then that begins with it.
     else if (!written.current.startsWith(prompt)) isTheUsers.current = true;
+    setFormer(isOfNewPicture ? "" : prompt);
     if (isOfNewPicture) {
       if (isTheUsers.current) setSuggestion("");
       else fill("");
@@ -49,5 +53,5 @@ export function usePromptText(
     isTheUsers.current = true;
     setPrompt(text);
   };
-  return { prompt, suggestion, begin, edit, fill };
+  return { prompt, suggestion, former, begin, edit, fill };
 }

@@ -311,6 +311,19 @@ describe("IntelligentModeImageOptions", () => {
     expect(screen.getByRole("status").textContent).toBe("Stopped.");
   });
 
+  it("gives the prompt before back when the next one is stopped", async () => {
+    show();
+    await choose();
+    await told(ANALYZED, GENERATING, COMPLETE);
+    await userEvent.click(screen.getByRole("button", { name: "Regenerate" }));
+    await told(ANALYZED, GENERATING, { status: "delta", text: "a stump" });
+    await userEvent.keyboard("{Escape}");
+    expect(promptBox().value).toBe("a stump");
+    await userEvent.click(screen.getByRole("button", { name: "Back to the prompt before" }));
+    expect(promptBox().value).toBe("a calm lake");
+    expect(screen.queryByRole("button", { name: "Back to the prompt before" })).toBeNull();
+  });
+
   it.each(["drop", "paste"] as const)("takes a picture by %s", async (kind) => {
     show();
     const transfer = { files: [PICTURE], types: ["Files"] };
