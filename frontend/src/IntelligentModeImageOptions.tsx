@@ -4,22 +4,22 @@ import { type ReactElement, type ReactNode, type Ref, useEffect, useEffectEvent,
 
 import type { Language, Length, ModelsAnswer, TargetsAnswer, Vision } from "./contract.ts";
 import { CopyButton } from "./CopyButton.tsx";
+import { Failure } from "./Failure.tsx";
 import { type LeftOut, NOTHING_LEFT_OUT, picturesAmong } from "./droppedFiles.ts";
-import { offered } from "./offered.ts";
-import { drawnSeed, type OptionFields, OptionsBar } from "./OptionsBar.tsx";
+import { drawnSeed, OptionsBar } from "./OptionsBar.tsx";
 import { PictureField } from "./PictureField.tsx";
 import { PromptBox } from "./PromptBox.tsx";
 import { StageLine } from "./StageLine.tsx";
 import { DEFAULT_TEXTS, type Texts } from "./texts.ts";
 import { useControllable } from "./useControllable.ts";
 import {
-  type AnalyzeFailure,
   type AnalyzeOptions,
   type AnalyzeResult,
   type AnalyzerConfig,
   type ImageAnalyzer,
   useImageAnalyzer,
 } from "./useImageAnalyzer.ts";
+import { useOptionFields } from "./useOptionFields.ts";
 import { type Intake, usePictureIntake } from "./usePictureIntake.ts";
 import { usePromptText } from "./usePromptText.ts";
 import { useShortcuts } from "./useShortcuts.ts";
@@ -106,25 +106,9 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
   const [userPrompt, setUserPrompt] = useControllable(props.userPrompt, "", props.onUserPromptChange);
   const held = useControllable(props.prompt, "", props.onPromptChange);
   const { prompt, suggestion, former, begin, edit, fill } = usePromptText(held, generatedPrompt);
-  const language = useControllable<Language>(props.language, "en", props.onLanguageChange);
-  const [model, setModel] = useControllable(props.model, "", props.onModelChange);
-  const [target, setTarget] = useControllable(props.target, "", props.onTargetChange);
-  const [weights, setWeights] = useControllable(props.weights, false, props.onWeightsChange);
   const targets = (hide.has("target") ? null : props.targets) ?? null;
-  const can = offered({ model, target, weights }, props.models, targets);
-  const aim = targets?.targets.find(({ name }) => name === (can.target || targets.default));
-  const fields: OptionFields = {
-    language,
-    deepThinking: useControllable(props.deepThinking, false, props.onDeepThinkingChange),
-    model: [can.model, setModel],
-    seed: useControllable<number | null>(props.seed, null, props.onSeedChange),
-    vision: useControllable<Vision>(props.vision, "auto", props.onVisionChange),
-    target: [can.target, setTarget],
-    length: useControllable<Length | null>(props.length, null, props.onLengthChange),
-    weights: [can.weights, setWeights],
-  };
+  const { fields, inLanguage } = useOptionFields(props, targets);
   const wanted = JSON.stringify([userPrompt, without, Object.values(fields).map(([value]) => value)]);
-  const inLanguage = !aim || aim.languages.includes(language[0]) ? language[0] : aim.languages[0];
   const wish = { picture, wanted, inLanguage };
   const [asked, setAsked] = useState(wish);
   // An answer from before is shown with what was asked for then.
@@ -151,7 +135,7 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
       model: fields.model[0],
       seed,
       vision: fields.vision[0],
-      target: can.target,
+      target: fields.target[0],
       length: fields.length[0],
       weights: fields.weights[0],
       onPrompt: begin(file !== picture),
@@ -349,26 +333,5 @@ export function IntelligentModeImageOptions(props: IntelligentModeImageOptionsPr
         {children !== undefined && <div className="ia-found">{children}</div>}
       </div>
     </section>
-  );
-}
-
-/** Why there is no answer: in a visitor's words where there are some, with the service's own behind them. */
-function Failure({ failure, texts }: { failure: AnalyzeFailure; texts: Texts }): ReactElement {
-  const { code, error, retryAfterS } = failure;
-  const told = texts.errors[code];
-  return (
-    <div className="ia-error">
-      <p role="alert">
-        {[told ?? error, told !== undefined && retryAfterS !== undefined && texts.tryAgainIn(retryAfterS)]
-          .filter(Boolean)
-          .join(" ")}
-      </p>
-      {told !== undefined && (
-        <details>
-          <summary>{texts.forTheOperator}</summary>
-          <p>{error}</p>
-        </details>
-      )}
-    </div>
   );
 }

@@ -237,7 +237,7 @@ export class AnalyzerClient {
       return new URL(this.#baseUrl + route, pageOf()?.href);
     } catch {
       throw new AnalyzerError(
-        `There is no service at "${this.#baseUrl}": give its whole address as baseUrl, with http:// or https://.`,
+        `There is no service at "${this.#baseUrl}": give its whole address as baseUrl, http:// or https:// included.`,
         "unreachable",
       );
     }

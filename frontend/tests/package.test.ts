@@ -89,7 +89,7 @@ describe("the package", () => {
         });`;
     expect((await execute(script, "alone")).split("\n")).toEqual([
       "true unreachable Nothing answers at http://127.0.0.1:9/api/images/health: check the network and that the service runs.",
-      'true unreachable There is no service at "": give its whole address as baseUrl, with http:// or https://.',
+      'true unreachable There is no service at "": give its whole address as baseUrl, http:// or https:// included.',
       "",
     ]);
   });
