@@ -21,7 +21,7 @@ export function PaletteStrip(props: PaletteStripProps): ReactElement | null {
       <h2>{title}</h2>
       <ul className="ia-palette">
         {palette.map(({ hex, share }) => (
-          <li key={hex} style={{ flexGrow: share }}>
+          <li key={hex} style={{ flexGrow: share * 100 }}>
             <button
               type="button"
               title={`${hex}, ${String(Math.round(share * 100))} %`}
