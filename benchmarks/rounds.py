@@ -77,6 +77,8 @@ class Address:
 def started(system: System, workload: Workload) -> Iterator[tuple[Address, float]]:
     """Start a system, and wait for its first right answer; gives after how many s that came, too.
 
+    What it embeds once for all starts with this model, it has embedded when it is given.
+
     Raises:
         Unavailable: there is none.
     """
@@ -88,7 +90,10 @@ def started(system: System, workload: Workload) -> Iterator[tuple[Address, float
         body = body_maker(system.body, VariedPicture(workload.picture.read_bytes(), "first"), system.form)(0)
         embedding = system.body == "data-uri"
         objection = workload.objection_to_embedding if embedding else workload.objection_to_analysis
-        yield at, service.wait_until_right(at.url + system.path, body, content_type(system.body), objection)
+        first_answer_s = service.wait_until_right(at.url + system.path, body, content_type(system.body), objection)
+        if system.health:
+            service.wait_until_embedded(at.url + system.health)
+        yield at, first_answer_s
 
 
 @dataclass

@@ -55,6 +55,7 @@ class System:
         stop_s: how long it may take to stop when asked to; at 0 it is ended without asking.
         variables: of its environment.
         root: the checkout that it runs in.
+        health: where it tells what it still does after its first answer; empty where there is nothing.
     """
 
     name: str
@@ -68,6 +69,7 @@ class System:
     stop_s: float = 0
     variables: Mapping[str, str] = field(default_factory=dict)
     root: Path = ROOT
+    health: str = ""
 
 
 def all_systems(*, quick: bool) -> tuple[System, ...]:
@@ -147,6 +149,7 @@ OUR_SYSTEM = System(
     path="/api/images/analyze",
     form={"analysis_only": "true"},
     stop_s=OUR_STOP_S,
+    health="/api/images/health",
 )
 
 
