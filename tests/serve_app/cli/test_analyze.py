@@ -562,7 +562,8 @@ def test_a_missing_file_is_told(analyse: Analyse, tmp_path: Path) -> None:
 
 
 def test_what_reads_but_the_first_line_ends_it_quietly(service: Service) -> None:
-    command = [sys.executable, "-m", "serve_app.cli.main", "analyze", *[str(PICTURE)] * 40, "--url", service.url]
+    more_than_a_pipe_holds = [str(PICTURE)] * 100
+    command = [sys.executable, "-m", "serve_app.cli.main", "analyze", *more_than_a_pipe_holds, "--url", service.url]
     piped = "set -o pipefail; " + " ".join(command) + " --json 2>&1 | head -1"
     done = subprocess.run(["/bin/bash", "-c", piped], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (1, "")
