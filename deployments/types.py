@@ -49,7 +49,8 @@ def _target_name(text: str) -> str:
     return text.strip().lower().replace("-", "_")
 
 
-def _listed(text: Any) -> Any:
+def listed(text: Any) -> Any:
+    """Take names with commas between; anything else is left as it is."""
     return tuple(filter(None, map(_stripped, text.split(",")))) if isinstance(text, str) else text
 
 
@@ -200,9 +201,9 @@ class PromptOptions:
     length: Annotated[Length | None, BeforeValidator(_stripped)] = None
     weights: Flag = False
     tags: TagCount | None = None
-    tag_groups: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    tag_groups: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
     labels: Annotated[OwnLabels, BeforeValidator(_parsed)] = ()
-    without: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    without: Annotated[tuple[str, ...], BeforeValidator(listed)] = ()
 
     def wanted(self, tags: int) -> Wanted:
         """Give what is to be read in the picture; `tags` where the caller does not say how many."""

@@ -1,11 +1,11 @@
 import { preparePicture, SHRINK_LIMITS } from "../src/index.ts";
 import type { Kept } from "./history.ts";
+import { smallWebp } from "./smallWebp.ts";
 
 /** A larger picture is kept shrunk: 50 of this size fill the history's share of the disk. */
 const KEPT_WHOLE_BYTES = 2_000_000;
 /** The longer edge: a tile is up to 200 px wide, and screens have two pixels for one. */
 const THUMBNAIL_PX = 400;
-const THUMBNAIL_QUALITY = 0.8;
 
 /** Makes of a picture what the history keeps of it. */
 export async function keptPicture(file: File): Promise<Kept> {
@@ -33,12 +33,5 @@ async function thumbnailOf(picture: Blob): Promise<Blob | null> {
     return null; // TIFF, in most browsers.
   }
   const scale = Math.min(1, THUMBNAIL_PX / Math.max(bitmap.width, bitmap.height));
-  const canvas = document.createElement("canvas");
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-  canvas.getContext("2d")?.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
-  return await new Promise((resolve) => {
-    canvas.toBlob(resolve, "image/webp", THUMBNAIL_QUALITY);
-  });
+  return await smallWebp(bitmap, bitmap.width * scale, bitmap.height * scale);
 }

@@ -1,8 +1,9 @@
 /** Small pictures of large ones, decoded one after the other: one of 12 megapixels is 48 MB while it is open. */
 
+import { smallWebp } from "./smallWebp.ts";
+
 /** Of what is shown at most, on a screen with two pixels for one. */
 const HEIGHT_PX = 360;
-const QUALITY = 0.8;
 
 let turn: Promise<unknown> = Promise.resolve();
 
@@ -15,12 +16,5 @@ export async function thumbnailOf(picture: Blob, signal: AbortSignal): Promise<B
 
 async function shrunk(picture: Blob): Promise<Blob | null> {
   const bitmap = await createImageBitmap(picture, { resizeHeight: HEIGHT_PX, resizeQuality: "medium" });
-  const canvas = document.createElement("canvas");
-  canvas.width = bitmap.width;
-  canvas.height = bitmap.height;
-  canvas.getContext("2d")?.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  return await new Promise((resolve) => {
-    canvas.toBlob(resolve, "image/webp", QUALITY);
-  });
+  return await smallWebp(bitmap, bitmap.width, bitmap.height);
 }

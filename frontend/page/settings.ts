@@ -18,7 +18,7 @@ export interface Settings {
   without: readonly string[];
 }
 
-const AT_FIRST: Settings = {
+export const AT_FIRST: Settings = {
   userPrompt: "",
   language: "en",
   target: "",

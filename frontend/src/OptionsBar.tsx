@@ -11,6 +11,7 @@ import {
   type TargetsAnswer,
   type Vision,
 } from "./contract.ts";
+import { aimOf } from "./offered.ts";
 import type { Texts } from "./texts.ts";
 
 /** Six digits: many enough, and they can be told to somebody. */
@@ -61,7 +62,7 @@ export function OptionsBar({
   texts,
 }: OptionsBarProps): ReactElement {
   const id = useId();
-  const aim = targets?.targets.find(({ name }) => name === (fields.target[0] || targets.default));
+  const aim = aimOf(targets, fields.target[0]);
   const [deepThinking, setDeepThinking] = fields.deepThinking;
   const told = [aim?.help, fields.vision[0] === "auto" && !hide.has("vision") && autoVision].filter(Boolean);
   return (

@@ -1,7 +1,7 @@
 "use client";
 
 import type { Language, Length, ModelsAnswer, TargetsAnswer, Vision } from "./contract.ts";
-import { offered } from "./offered.ts";
+import { aimOf, offered } from "./offered.ts";
 import type { OptionFields, OptionValues } from "./OptionsBar.tsx";
 import { useControllable } from "./useControllable.ts";
 
@@ -22,7 +22,7 @@ export function useOptionFields(
   const [target, setTarget] = useControllable(props.target, "", props.onTargetChange);
   const [weights, setWeights] = useControllable(props.weights, false, props.onWeightsChange);
   const can = offered({ model, target, weights }, props.models, targets);
-  const aim = targets?.targets.find(({ name }) => name === (can.target || targets.default));
+  const aim = aimOf(targets, can.target);
   return {
     fields: {
       language,

@@ -1,6 +1,6 @@
 /** A stand-in for the service, behind `fetch`: it answers as told, and remembers what it was asked. */
 
-import type { Settings } from "../page/settings.ts";
+import { AT_FIRST, type Settings } from "../page/settings.ts";
 import type { Analysis, AnalyzeAnswer, ModelsAnswer, StreamEvent, TargetsAnswer } from "../src/index.ts";
 
 const labels = [
@@ -48,18 +48,7 @@ export const ANSWER: AnalyzeAnswer = { success: true, ...analyzed, ...complete }
 
 const held = { gpu_share: null, size_bytes: null, hosts: ["http://a"] };
 
-export const SETTINGS: Settings = {
-  userPrompt: "at dusk",
-  language: "en",
-  target: "prose",
-  length: null,
-  deepThinking: false,
-  vision: "auto",
-  model: "",
-  seed: null,
-  weights: false,
-  without: [],
-};
+export const SETTINGS: Settings = { ...AT_FIRST, userPrompt: "at dusk", target: "prose" };
 
 export const MODELS: ModelsAnswer = {
   default: "Mistral",

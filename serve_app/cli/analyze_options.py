@@ -125,7 +125,7 @@ def add_analyze(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def prompt_options(arguments: argparse.Namespace) -> PromptOptions:
     """Give what is asked for besides the pictures."""
-    from deployments.types import PromptOptions
+    from deployments.types import PromptOptions, listed
 
     return PromptOptions(
         arguments.prompt,
@@ -139,14 +139,10 @@ def prompt_options(arguments: argparse.Namespace) -> PromptOptions:
         length=arguments.length,
         weights=arguments.weights,
         tags=arguments.tags,
-        tag_groups=_listed(arguments.tag_groups),
+        tag_groups=listed(arguments.tag_groups),
         labels=arguments.labels,
-        without=_listed(arguments.without),
+        without=listed(arguments.without),
     )
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, map(str.strip, text.split(","))))
 
 
 def _language(tag: str) -> str:
